@@ -1,0 +1,329 @@
+package netops
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Change is what to delete and what to add, in this order. It is a value: the
+// same change printed, recorded, reversed or applied is the same.
+type Change struct {
+	Del State `json:"del,omitzero"`
+	Add State `json:"add,omitzero"`
+}
+
+// Plan is what an attachment changes, by namespace.
+type Plan struct {
+	Pod Change `json:"pod,omitzero"`
+}
+
+// IsZero reports whether there is nothing to do.
+func (c Change) IsZero() bool { return len(c.Del.Routes) == 0 && len(c.Add.Routes) == 0 }
+
+// IsZero reports whether there is nothing at all.
+func (s State) IsZero() bool { return len(s.Routes) == 0 }
+
+// IsZero reports whether no namespace is changed.
+func (p Plan) IsZero() bool { return p.Pod.IsZero() }
+
+// Reverse is the change that takes c back.
+func (c Change) Reverse() Change { return Change{Del: c.Add, Add: c.Del} }
+
+// Remove adds to the change that r loses the ways which leave chooses, all of
+// r if these are all it has. It tells what of r goes and what is left.
+//
+// IPv6 forgets one way of a multipath route when asked; an IPv4 route is one
+// object, which has to give way to the one that is left.
+func (c *Change) Remove(r Route, leave func(NextHop) bool) (gone, left []Route) {
+	leaving, staying := split(r.Ways(), leave)
+	switch {
+	case len(leaving) == 0:
+		return nil, []Route{r}
+	case len(staying) == 0:
+		c.Del.Routes = append(c.Del.Routes, r)
+		return []Route{r}, nil
+	}
+	part, rest := r.withWays(leaving), r.withWays(staying)
+	if r.is6() {
+		c.Del.Routes = append(c.Del.Routes, part)
+	} else {
+		c.Del.Routes = append(c.Del.Routes, r)
+		c.Add.Routes = append(c.Add.Routes, rest)
+	}
+	return []Route{part}, []Route{rest}
+}
+
+// Needed parts the change by what holds already in have. What is to be deleted
+// and is not there is dropped, and what is to be added and is there is held:
+// neither is ours to undo. The rest is needed: deletions are as the kernel has
+// them, and know their place.
+func (c Change) Needed(have State) (needed Change, held State) {
+	ix := newIndex(have.Routes)
+	used := make([]bool, len(have.Routes))
+	for _, r := range c.Del.Routes {
+		if i := ix.claim(r, used, Route.Is); i != none {
+			needed.Del.Routes = append(needed.Del.Routes, ix.withPeers(i))
+		} else if r.is6() {
+			needed.Del.Routes = append(needed.Del.Routes, ix.merged(r)...)
+		}
+	}
+	for _, r := range c.Add.Routes {
+		if ix.claim(r, used, Route.HeldBy) != none {
+			held.Routes = append(held.Routes, r)
+		} else {
+			needed.Add.Routes = append(needed.Add.Routes, ix.inPlace(r, used))
+		}
+	}
+	return needed, held
+}
+
+// Without is the change without the addition of some routes.
+func (c Change) Without(added []Route) Change {
+	ix := newIndex(added)
+	var left []Route
+	for _, r := range c.Add.Routes {
+		if ix.find(r, r.Is) == none {
+			left = append(left, r)
+		}
+	}
+	return Change{Del: c.Del, Add: State{Routes: left}}
+}
+
+// claim finds the route that r stands for, the very same before one alike,
+// and marks it used: IPv4 has routes that differ in their protocol only, and
+// each answers for one. A merged IPv6 route answers for several.
+func (ix index) claim(r Route, used []bool, match func(r, have Route) bool) int {
+	found := none
+	ix.rivals(r, func(i int) bool {
+		if used[i] || !match(r, ix.routes[i]) {
+			return true
+		}
+		if found == none {
+			found = i
+		}
+		if r.equal(ix.routes[i]) {
+			found = i
+			return false
+		}
+		return true
+	})
+	if found != none && len(ix.routes[found].Hops) <= max(1, len(r.Hops)) {
+		used[found] = true
+	}
+	return found
+}
+
+// merged is what is left of r in IPv6 routes that have other ways as well, or
+// that have lost some of r's.
+func (ix index) merged(r Route) []Route {
+	var parts []Route
+	ix.rivals(r, func(i int) bool {
+		have := ix.routes[i]
+		var common []NextHop
+		for _, h := range have.Ways() {
+			if slices.ContainsFunc(r.Ways(), h.is) {
+				common = append(common, h)
+			}
+		}
+		if len(common) > 0 && have.Type == r.Type {
+			part := ix.withPeers(i)
+			if len(common) < len(have.Ways()) {
+				part = have.withWays(common)
+				part.Peers = []Route{have.identity()}
+			}
+			parts = append(parts, part)
+		}
+		return true
+	})
+	return parts
+}
+
+// withPeers is a listed route with those of its slot.
+func (ix index) withPeers(at int) Route {
+	r := ix.routes[at]
+	r.Peers, r.Rank = nil, 0
+	ix.rivals(r, func(i int) bool {
+		if i == at {
+			r.Rank = len(r.Peers)
+		} else {
+			r.Peers = append(r.Peers, ix.routes[i].identity())
+		}
+		return true
+	})
+	return r
+}
+
+// inPlace gives what is left of a deleted IPv4 multipath route the place of
+// the whole among the others of its slot. Every other route is added
+// exclusively.
+func (ix index) inPlace(r Route, deleted []bool) Route {
+	whole := none
+	ix.rivals(r, func(i int) bool {
+		if h := ix.routes[i]; deleted[i] && len(h.Hops) > len(r.Ways()) && containsAll(h.Hops, r.Ways()) {
+			whole = i
+		}
+		return whole == none
+	})
+	if whole != none && !r.is6() {
+		w := ix.withPeers(whole)
+		r.Peers, r.Rank = w.Peers, w.Rank
+	}
+	return r
+}
+
+// identity is what a route is known by among its peers.
+func (r Route) identity() Route {
+	return Route{Dst: r.Dst, Table: r.Table, Metric: r.Metric, Tos: r.Tos, Type: r.Type,
+		Gw: r.Gw, Dev: r.Dev, Hops: r.Hops, Protocol: r.Protocol}
+}
+
+// Overridden drops from c what a later change has taken back: added routes
+// that it deletes, deleted ones that it adds.
+func (c Change) Overridden(later Change) Change {
+	deleted, added := newIndex(later.Del.Routes), newIndex(later.Add.Routes)
+	var left Change
+	for _, r := range c.Add.Routes {
+		if deleted.find(r, func(d Route) bool { return r.Is(d) || r.HeldBy(d) }) == none {
+			left.Add.Routes = append(left.Add.Routes, r)
+		}
+	}
+	for _, r := range c.Del.Routes {
+		if added.find(r, func(a Route) bool { return a.Is(r) || a.HeldBy(r) }) == none {
+			left.Del.Routes = append(left.Del.Routes, r)
+		}
+	}
+	return left
+}
+
+// Then is c followed by a later change that overrides it.
+func (c Change) Then(later Change) Change {
+	left := c.Overridden(later)
+	left.Del.Routes = append(left.Del.Routes, later.Del.Routes...)
+	left.Add.Routes = append(left.Add.Routes, later.Add.Routes...)
+	return left
+}
+
+// Tables are the routing tables that the change touches.
+func (c Change) Tables() []uint32 {
+	var found []uint32
+	seen := map[uint32]bool{}
+	for _, routes := range [][]Route{c.Del.Routes, c.Add.Routes} {
+		for _, r := range routes {
+			if !seen[r.Table] {
+				seen[r.Table] = true
+				found = append(found, r.Table)
+			}
+		}
+	}
+	return found
+}
+
+// Drift is one thing that does not hold.
+type Drift struct {
+	Route   Route
+	Present bool   // the route should be absent and is there
+	Instead *Route // what has the slot of a route that should be there
+}
+
+func (d Drift) String() string {
+	switch {
+	case d.Present:
+		return d.Route.command("del") + ": it is there"
+	case d.Instead != nil:
+		return d.Route.command("add") + ": there is " + d.Instead.String()
+	}
+	return d.Route.command("add") + ": it is not there"
+}
+
+// Drift lists everything of the change that does not hold in have. A deleted
+// route that the kernel has learnt anew does not count.
+func (c Change) Drift(have State) []Drift {
+	ix := newIndex(have.Routes)
+	var drift []Drift
+	for _, r := range c.Del.Routes {
+		if i := ix.find(r, func(h Route) bool { return r.Is(h) && !h.Learnt() }); i != none {
+			drift = append(drift, Drift{Route: ix.routes[i], Present: true})
+		}
+	}
+	for _, r := range c.Add.Routes {
+		if ix.find(r, r.HeldBy) != none {
+			continue
+		}
+		d := Drift{Route: r}
+		if i := ix.find(r, func(Route) bool { return true }); i != none {
+			d.Instead = &ix.routes[i]
+		}
+		drift = append(drift, d)
+	}
+	return drift
+}
+
+// Commands are the ip(8) commands that the change equals, in the order in
+// which it is applied. Our own protocol is not shown.
+func (c Change) Commands() []string {
+	lines := make([]string, 0, len(c.Del.Routes)+len(c.Add.Routes))
+	for _, r := range c.Del.Routes {
+		lines = append(lines, r.command("del"))
+	}
+	for _, r := range byDependency(c.Add.Routes) {
+		lines = append(lines, r.command("add"))
+	}
+	return lines
+}
+
+func (c Change) String() string { return strings.Join(c.Commands(), "\n") }
+
+// byDependency orders routes so that each gateway is reachable when its route
+// is added: interface routes, then on-link ones, then those by a gateway.
+func byDependency(routes []Route) []Route {
+	class := func(r Route) int {
+		switch {
+		case !slices.ContainsFunc(r.Ways(), func(h NextHop) bool { return h.Gw.IsValid() }):
+			return 0
+		case r.OnLink:
+			return 1
+		}
+		return 2
+	}
+	if slices.IsSortedFunc(routes, func(a, b Route) int { return cmp.Compare(class(a), class(b)) }) {
+		return routes
+	}
+	sorted := slices.Clone(routes)
+	slices.SortStableFunc(sorted, func(a, b Route) int { return cmp.Compare(class(a), class(b)) })
+	return sorted
+}
+
+// Validate reports why a change that was read from a file cannot be one of
+// ours.
+func (c Change) Validate() error {
+	for _, routes := range [][]Route{c.Del.Routes, c.Add.Routes} {
+		for _, r := range routes {
+			if err := r.validate(); err != nil {
+				return err
+			}
+			for _, p := range r.Peers {
+				if err := p.validate(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (r Route) validate() error {
+	switch {
+	case !r.Dst.IsValid() || r.Dst != r.Dst.Masked():
+		return fmt.Errorf("route to %s: no destination", r.Dst)
+	case r.Table == 0 || r.Type == 0:
+		return fmt.Errorf("route to %s: table or type missing", r.Dst)
+	case r.Rank < 0 || r.Rank > len(r.Peers):
+		return fmt.Errorf("route to %s: rank %d among %d", r.Dst, r.Rank, len(r.Peers))
+	}
+	if err := validRaw(r); err != nil {
+		return fmt.Errorf("route to %s: %w", r.Dst, err)
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package netops
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// conn is one rtnetlink socket (netlink(7), rtnetlink(7)). It stays in the
+// namespace that it was made in.
+type conn struct {
+	fd      int
+	seq     uint32
+	receive []byte
+	send    []byte
+}
+
+const (
+	// receiveSize is more than the kernel's largest batch of a dump, 32 KiB.
+	receiveSize = 64 << 10
+	// maxBatch messages have their answers read before the next go out: a
+	// default receive buffer of 208 KiB holds 256 of them.
+	maxBatch = 128
+	// maxBatchBytes stays below a default send buffer.
+	maxBatchBytes = 96 << 10
+)
+
+func dial() (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, os.NewSyscallError("open rtnetlink socket", err)
+	}
+	c := &conn{fd: fd}
+	// Kernels before 4.20 know no strict checking: they dump everything, and
+	// what was not asked for is dropped here.
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
+	return c, nil
+}
+
+func (c *conn) close() { _ = unix.Close(c.fd) }
+
+// message begins a netlink message; finish sets its length.
+func (c *conn) message(typ, flags uint16) (start int) {
+	start = len(c.send)
+	c.seq++
+	c.send = native.AppendUint32(c.send, 0)
+	c.send = native.AppendUint16(c.send, typ)
+	c.send = native.AppendUint16(c.send, flags|unix.NLM_F_REQUEST)
+	c.send = native.AppendUint32(c.send, c.seq)
+	c.send = native.AppendUint32(c.send, 0)
+	return start
+}
+
+func (c *conn) finish(start int) {
+	c.send = append(c.send, make([]byte, align4(len(c.send))-len(c.send))...)
+	native.PutUint32(c.send[start:], uint32(len(c.send)-start))
+}
+
+func (c *conn) flush() error {
+	defer func() { c.send = c.send[:0] }()
+	for {
+		err := unix.Sendto(c.fd, c.send, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		if err != unix.EINTR {
+			return os.NewSyscallError("send to rtnetlink", err)
+		}
+	}
+}
+
+// reply is one message of the kernel.
+type reply struct {
+	typ, flags uint16
+	seq        uint32
+	body       []byte // valid until the next receive
+}
+
+// receiveAll reads one batch of replies and calls visit with each.
+func (c *conn) receiveAll(visit func(reply) error) error {
+	if c.receive == nil {
+		c.receive = make([]byte, receiveSize)
+	}
+	n, _, flags, from, err := unix.Recvmsg(c.fd, c.receive, nil, 0)
+	switch {
+	case err == unix.EINTR:
+		return nil
+	case err != nil:
+		return &lostError{err}
+	case flags&unix.MSG_TRUNC != 0:
+		return &lostError{errors.New("answer longer than the receive buffer")}
+	}
+	if nl, ok := from.(*unix.SockaddrNetlink); ok && nl.Pid != 0 {
+		return nil // only the kernel is port 0
+	}
+	for b := c.receive[:n]; len(b) >= unix.SizeofNlMsghdr; {
+		size := int(native.Uint32(b))
+		if size < unix.SizeofNlMsghdr || size > len(b) {
+			return errMalformed
+		}
+		r := reply{typ: native.Uint16(b[4:]), flags: native.Uint16(b[6:]), seq: native.Uint32(b[8:]),
+			body: b[unix.SizeofNlMsghdr:size]}
+		if err := visit(r); err != nil {
+			return err
+		}
+		b = b[min(align4(size), len(b)):]
+	}
+	return nil
+}
+
+// lostError says that answers are missing: what was sent may have happened.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string { return "receive from rtnetlink: " + e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
+
+// KernelError is the kernel's refusal, with the reason it gives for it.
+type KernelError struct {
+	Errno  unix.Errno
+	Reason string // of extended acknowledgements; may be empty
+}
+
+func (e *KernelError) Error() string {
+	if e.Reason == "" {
+		return e.Errno.Error()
+	}
+	return fmt.Sprintf("%s (%s)", e.Errno.Error(), strings.TrimSuffix(e.Reason, "."))
+}
+
+func (e *KernelError) Unwrap() error { return e.Errno }
+
+// verdict decodes NLMSG_ERROR or the end of a dump; nil is success.
+func (r reply) verdict() error {
+	if len(r.body) < 4 {
+		return nil
+	}
+	code := int32(native.Uint32(r.body))
+	if code == 0 {
+		return nil
+	}
+	e := &KernelError{Errno: unix.Errno(-code)}
+	header := 4
+	if r.typ == unix.NLMSG_ERROR {
+		header += unix.SizeofNlMsghdr // of the request, echoed
+	}
+	if r.flags&unix.NLM_F_ACK_TLVS != 0 && len(r.body) > header {
+		for a, err := range attrs(r.body[header:]) {
+			if err == nil && a.typ == unix.NLMSGERR_ATTR_MSG {
+				e.Reason = strings.TrimRight(string(a.data), "\x00")
+			}
+		}
+	}
+	return e
+}
+
+// ask sends the request that is in the send buffer and visits each message of
+// the answer, one or a dump. It tells in how many batches they came, and fails
+// with ErrInterrupted where the kernel says that they do not fit together.
+func (c *conn) ask(visit func(reply) error) (batches int, err error) {
+	seq, interrupted := c.seq, false
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
+	for done := false; !done; batches++ {
+		err := c.receiveAll(func(r reply) error {
+			if r.seq != seq || done {
+				return nil
+			}
+			interrupted = interrupted || r.flags&unix.NLM_F_DUMP_INTR != 0
+			done = r.flags&unix.NLM_F_MULTI == 0 || r.typ == unix.NLMSG_DONE
+			if r.typ == unix.NLMSG_DONE || r.typ == unix.NLMSG_ERROR {
+				return r.verdict()
+			}
+			return visit(r)
+		})
+		if err != nil {
+			return batches, err
+		}
+	}
+	if interrupted {
+		return batches, ErrInterrupted
+	}
+	return batches, nil
+}
+
+// unsend takes the message at start out of the send buffer again.
+func (c *conn) unsend(start int) {
+	c.send = c.send[:start]
+	c.seq--
+}
+
+// execute sends the n messages in the send buffer and returns each one's
+// error. Only the last asks for an acknowledgement: refusals come anyway, and
+// the kernel goes on after one. Where answers were lost, every message without
+// one has that error.
+func (c *conn) execute(n int) []error {
+	errs, answered := make([]error, n), make([]bool, n)
+	first := c.seq - uint32(n) + 1
+	c.acknowledgeLast()
+	err := c.flush()
+	for done := false; err == nil && !done; {
+		err = c.receiveAll(func(r reply) error {
+			i := r.seq - first
+			if r.typ != unix.NLMSG_ERROR || i >= uint32(n) {
+				return nil
+			}
+			errs[i], answered[i] = r.verdict(), true
+			done = done || i == uint32(n-1)
+			return nil
+		})
+	}
+	for i := range errs {
+		if err != nil && !answered[i] {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
+// acknowledgeLast sets NLM_F_ACK on the last message in the send buffer.
+func (c *conn) acknowledgeLast() {
+	last := 0
+	for at := 0; at < len(c.send); at += int(native.Uint32(c.send[at:])) {
+		last = at
+	}
+	flags := c.send[last+6:]
+	native.PutUint16(flags, native.Uint16(flags)|unix.NLM_F_ACK)
+}

@@ -1,0 +1,54 @@
+package netops
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrInterrupted says that the kernel's lists changed faster than they
+	// could be read. Try again later.
+	ErrInterrupted = errors.New("dump interrupted by changes of others")
+	// ErrNotNamespace says that a path leads to something else than a network
+	// namespace.
+	ErrNotNamespace = errors.New("not a network namespace")
+	// ErrNotRestored says that a failed change could not be taken back whole.
+	ErrNotRestored = errors.New("taking it back failed")
+	// ErrNoLink says that no interface has that name.
+	ErrNoLink = errors.New("no such interface")
+)
+
+// OpError is an operation that failed, named by its ip(8) command.
+type OpError struct {
+	Op  string
+	Err error
+	// Route is what the operation was about.
+	Route Route
+}
+
+func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
+func (e *OpError) Unwrap() error { return e.Err }
+
+// Passing reports whether an error may go away by itself, so that trying
+// again later makes sense.
+func Passing(err error) bool {
+	for _, passing := range []error{ErrInterrupted, unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOBUFS, unix.ENOMEM} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}
+
+// refused reports whether the kernel answered that it did not do it. Without
+// its answer an operation may have happened.
+func refused(err error) bool {
+	var k *KernelError
+	return errors.As(err, &k) || errors.Is(err, ErrNoLink) || errors.Is(err, errNotTried)
+}
+
+// errNotTried marks the operations after the one at which a change was given
+// up.
+var errNotTried = errors.New("not tried")

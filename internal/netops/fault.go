@@ -1,0 +1,21 @@
+package netops
+
+import "context"
+
+// A Fault is told each operation, as its ip(8) command, "before" it is sent and
+// "after" it was answered. The error that it returns before stands for the
+// kernel's refusal: the operation is not sent. Tests use it to make every
+// operation fail, or the process end, at every point.
+type Fault func(at, command string) error
+
+type faultKey struct{}
+
+// WithFault makes every operation under ctx pass f.
+func WithFault(ctx context.Context, f Fault) context.Context {
+	return context.WithValue(ctx, faultKey{}, f)
+}
+
+func faultOf(ctx context.Context) Fault {
+	f, _ := ctx.Value(faultKey{}).(Fault)
+	return f
+}

@@ -1,0 +1,216 @@
+package netops
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Netns is an open network namespace: a handle and one rtnetlink socket in
+// it. It is not for concurrent use.
+type Netns struct {
+	// OnSend, where it is set, is told each operation as its ip(8) command,
+	// how long the send that it was part of took, and how it went.
+	OnSend func(command string, took time.Duration, err error)
+
+	path    string
+	handle  int
+	conn    *conn
+	names   map[int]string
+	indexes map[string]uint32
+}
+
+// Open opens the network namespace at path. The error is fs.ErrNotExist where
+// there is nothing, and ErrNotNamespace where there is something else.
+func Open(path string) (*Netns, error) {
+	handle, err := openNamespace(path)
+	if err != nil {
+		return nil, err
+	}
+	n := &Netns{path: path, handle: handle, names: map[int]string{}, indexes: map[string]uint32{}}
+	if err := inNamespace(handle, func() error { n.conn, err = dial(); return err }); err != nil {
+		_ = unix.Close(handle)
+		return nil, fmt.Errorf("enter network namespace %s: %w", path, err)
+	}
+	return n, nil
+}
+
+func openNamespace(path string) (int, error) {
+	// O_NONBLOCK: a FIFO at that path must not hang us.
+	handle, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	if kind, err := unix.IoctlRetInt(handle, unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+		_ = unix.Close(handle)
+		return -1, fmt.Errorf("%s is %w", path, ErrNotNamespace)
+	}
+	return handle, nil
+}
+
+// Close gives back the handle and the socket.
+func (n *Netns) Close() {
+	n.conn.close()
+	_ = unix.Close(n.handle)
+}
+
+// Path is what the namespace was opened by.
+func (n *Netns) Path() string { return n.path }
+
+// Own reports whether this is the namespace that the process runs in.
+func (n *Netns) Own() (bool, error) {
+	var own, there unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &own); err != nil {
+		return false, fmt.Errorf("look at our own network namespace: %w", err)
+	}
+	if err := unix.Fstat(n.handle, &there); err != nil {
+		return false, fmt.Errorf("look at network namespace %s: %w", n.path, err)
+	}
+	return own.Dev == there.Dev && own.Ino == there.Ino, nil
+}
+
+// Identity tells a namespace from every other one that is found at its path
+// later: by the kernel's cookie, which is unique until reboot
+// (SO_NETNS_COOKIE, Linux 5.14), on older kernels by an interface in it.
+// Inode numbers would not do: they are given again at once.
+type Identity struct {
+	Cookie       uint64 `json:"cookie,omitempty"`
+	LinkIndex    uint32 `json:"linkIndex,omitempty"`
+	HardwareAddr string `json:"hardwareAddr,omitempty"`
+}
+
+// Identity is that of the namespace; ifname is looked at where the kernel
+// knows no cookies.
+func (n *Netns) Identity(ifname string) (Identity, error) {
+	cookie, err := unix.GetsockoptUint64(n.conn.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err == nil {
+		return Identity{Cookie: cookie}, nil
+	}
+	if !errors.Is(err, unix.ENOPROTOOPT) {
+		return Identity{}, os.NewSyscallError("read the namespace's cookie", err)
+	}
+	return n.linkIdentity(ifname)
+}
+
+func (n *Netns) linkIdentity(ifname string) (Identity, error) {
+	index, err := n.index(ifname)
+	if errors.Is(err, ErrNoLink) {
+		return Identity{}, nil
+	} else if err != nil {
+		return Identity{}, err
+	}
+	mac, err := n.hardwareAddr(index)
+	return Identity{LinkIndex: index, HardwareAddr: mac.String()}, err
+}
+
+// LockName names the namespace among those that live: by its cookie, or on
+// older kernels by the inode of its file.
+func (n *Netns) LockName() (string, error) {
+	cookie, err := unix.GetsockoptUint64(n.conn.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err == nil {
+		return fmt.Sprintf("netns-%d", cookie), nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(n.handle, &st); err != nil {
+		return "", fmt.Errorf("look at network namespace %s: %w", n.path, err)
+	}
+	return fmt.Sprintf("netns-inode-%d", st.Ino), nil
+}
+
+// inNamespace calls f on a thread that is in the namespace. A thread that
+// cannot come back ends with the goroutine.
+func inNamespace(handle int, f func() error) error {
+	errs := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			defer func() { _ = unix.Close(own) }()
+			err = unix.Setns(handle, unix.CLONE_NEWNET)
+		}
+		if err == nil {
+			err = f()
+			if unix.Setns(own, unix.CLONE_NEWNET) == nil {
+				runtime.UnlockOSThread()
+			}
+		} else {
+			runtime.UnlockOSThread()
+		}
+		errs <- err
+	}()
+	return <-errs
+}
+
+// index looks an interface up by name, without listing them all.
+func (n *Netns) index(name string) (uint32, error) {
+	if i, ok := n.indexes[name]; ok {
+		return i, nil
+	}
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %q", ErrNoLink, name)
+	}
+	if err := unix.IoctlIfreq(n.conn.fd, unix.SIOCGIFINDEX, req); errors.Is(err, unix.ENODEV) {
+		return 0, fmt.Errorf("%w: %q", ErrNoLink, name)
+	} else if err != nil {
+		return 0, fmt.Errorf("look up interface %q: %w", name, err)
+	}
+	n.remember(name, req.Uint32())
+	return req.Uint32(), nil
+}
+
+// name looks an interface up by index. One that is gone has none.
+func (n *Netns) name(index int) (string, error) {
+	if name, ok := n.names[index]; ok {
+		return name, nil
+	}
+	req, _ := unix.NewIfreq("")
+	req.SetUint32(uint32(index))
+	if err := unix.IoctlIfreq(n.conn.fd, unix.SIOCGIFNAME, req); errors.Is(err, unix.ENODEV) {
+		return "", nil
+	} else if err != nil {
+		return "", fmt.Errorf("look up interface %d: %w", index, err)
+	}
+	n.remember(req.Name(), req.Uint32())
+	return n.names[index], nil
+}
+
+func (n *Netns) remember(name string, index uint32) {
+	n.indexes[name], n.names[int(index)] = index, name
+}
+
+// forget drops the names looked up so far: interfaces come and go.
+func (n *Netns) forget() {
+	clear(n.indexes)
+	clear(n.names)
+}
+
+func (n *Netns) hardwareAddr(index uint32) (mac net.HardwareAddr, err error) {
+	c := n.conn
+	start := c.message(unix.RTM_GETLINK, 0)
+	c.send = append(c.send, make([]byte, unix.SizeofIfInfomsg)...)
+	native.PutUint32(c.send[start+unix.SizeofNlMsghdr+4:], index)
+	c.finish(start)
+	_, err = c.ask(func(r reply) error {
+		for a, err := range attrs(r.body[unix.SizeofIfInfomsg:]) {
+			if err != nil {
+				return err
+			}
+			if a.typ == unix.IFLA_ADDRESS {
+				mac = net.HardwareAddr(bytes.Clone(a.data))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at interface %d: %w", index, err)
+	}
+	return mac, nil
+}

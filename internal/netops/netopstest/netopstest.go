@@ -1,0 +1,180 @@
+// Package netopstest gives tests network namespaces of their own.
+//
+// A test binary whose TestMain calls [Main] runs in fresh user, mount and
+// network namespaces: it needs no root, and cannot touch the machine's own
+// network. Inside, [Namespace] makes further ones by the ip(8) command.
+package netopstest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const entered = "NETOPSTEST_ENTERED"
+
+// Main runs the tests of m in namespaces of their own and exits. What needs
+// the machine as it is (a build, say) is done by prepare, before: it may set
+// environment variables for the tests.
+func Main(m *testing.M, prepare ...func() error) {
+	if os.Getenv(entered) == "" {
+		os.Exit(enter(prepare))
+	}
+	if err := furnish(); err != nil {
+		fmt.Fprintln(os.Stderr, "netopstest:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// enter starts the test binary again in namespaces of its own and returns its
+// exit code.
+func enter(prepare []func() error) int {
+	for _, f := range prepare {
+		if err := f(); err != nil {
+			fmt.Fprintln(os.Stderr, "netopstest:", err)
+			return 1
+		}
+	}
+	again := exec.Command("/proc/self/exe", os.Args[1:]...)
+	again.Args[0] = os.Args[0]
+	again.Env = append(os.Environ(), entered+"=1")
+	again.Stdin, again.Stdout, again.Stderr = os.Stdin, os.Stdout, os.Stderr
+	again.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	err := again.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return max(exit.ExitCode(), 1)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "netopstest: these tests need user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces):", err)
+		return 1
+	}
+	return 0
+}
+
+// furnish gives the namespaces a /run of their own, which ip-netns(8) needs,
+// and brings lo up.
+func furnish() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("mount /run: %w", err)
+	}
+	_, err := ip("link", "set", "lo", "up")
+	return err
+}
+
+func ip(args ...string) (string, error) {
+	out, err := exec.Command("ip", args...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// NS is a network namespace of a test.
+type NS struct {
+	tb   testing.TB
+	Name string
+	Path string
+}
+
+// Namespace makes a network namespace with lo up, which goes with the test.
+func Namespace(tb testing.TB, name string) *NS {
+	tb.Helper()
+	n := &NS{tb: tb, Name: name, Path: filepath.Join("/run/netns", name)}
+	Host(tb).IP("netns add " + name)
+	tb.Cleanup(n.Remove)
+	n.IP("link set lo up")
+	return n
+}
+
+// Host is the namespace that the test runs in.
+func Host(tb testing.TB) *NS { return &NS{tb: tb} }
+
+// Remove takes the namespace away, if it is still there.
+func (n *NS) Remove() {
+	if _, err := os.Stat(n.Path); err == nil {
+		Host(n.tb).IP("netns del " + n.Name)
+	}
+}
+
+// IP runs ip(8) with each line's words in the namespace and returns what was
+// printed. The test fails at the first command that does.
+func (n *NS) IP(lines ...string) string {
+	n.tb.Helper()
+	var out strings.Builder
+	for _, line := range lines {
+		args := strings.Fields(line)
+		if n.Name != "" {
+			args = append([]string{"-n", n.Name}, args...)
+		}
+		printed, err := ip(args...)
+		if err != nil {
+			n.tb.Fatal(err)
+		}
+		out.WriteString(printed)
+	}
+	return out.String()
+}
+
+// Batch runs many lines of ip(8) commands by ip -batch.
+func (n *NS) Batch(lines ...string) {
+	n.tb.Helper()
+	cmd := exec.Command("ip", "-n", n.Name, "-batch", "-")
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		n.tb.Fatalf("ip -batch: %v: %s", err, out)
+	}
+}
+
+// Sysctl sets a kernel parameter, named by its path below /proc/sys.
+func (n *NS) Sysctl(key, value string) {
+	n.tb.Helper()
+	out, err := exec.Command("ip", "netns", "exec", n.Name, "sh", "-c", `echo "$1" > "/proc/sys/$2"`, "sh", value, key).CombinedOutput()
+	if err != nil {
+		n.tb.Fatalf("sysctl %s=%s: %v: %s", key, value, err, out)
+	}
+}
+
+// Dump is all the routing of the namespace as ip(8) shows it, for comparing
+// what was before with what is after.
+func (n *NS) Dump() string {
+	n.tb.Helper()
+	return "# ip route show table all\n" + n.IP("-d route show table all") +
+		"# ip -6 route show table all\n" + n.IP("-6 -d route show table all") +
+		"# ip rule\n" + n.IP("rule show") + n.IP("-6 rule show")
+}
+
+// Veth links the namespace to the test's own by a pair of interfaces, the
+// inner one called dev, with these addresses (IPv6 without duplicate address
+// detection).
+func (n *NS) Veth(dev string, addrs ...string) {
+	n.tb.Helper()
+	peer := "v-" + n.Name + "-" + dev
+	peer = peer[:min(len(peer), 15)]
+	Host(n.tb).IP("link add " + peer + " type veth peer name " + dev + " netns " + n.Name)
+	n.tb.Cleanup(func() { _, _ = ip("link", "del", peer) })
+	Host(n.tb).IP("link set " + peer + " up")
+	for _, a := range addrs {
+		if strings.Contains(a, ":") {
+			a += " nodad"
+		}
+		n.IP("addr add " + a + " dev " + dev)
+	}
+	n.IP("link set " + dev + " up")
+}

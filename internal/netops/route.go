@@ -1,0 +1,358 @@
+package netops
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Protocol is the rtnetlink protocol number of every route made here, the tag
+// by which ours are known on the host (rtnetlink(7), rtm_protocol).
+const Protocol = 77
+
+// TableMain is the kernel's main routing table.
+const TableMain = unix.RT_TABLE_MAIN
+
+// metric6 is the metric that the kernel gives an IPv6 route without one
+// (IP6_RT_PRIO_USER).
+const metric6 = 1024
+
+// Scope is the distance to a route's destination (rtnetlink(7), rtm_scope).
+// Zero is what ip(8) would choose; every other value is the kernel's, but for
+// ScopeGlobal, which is 0 on the wire.
+type Scope uint16
+
+// The scopes that the kernel names.
+const (
+	ScopeAuto   Scope = 0
+	ScopeGlobal Scope = 256 + unix.RT_SCOPE_UNIVERSE
+	ScopeSite   Scope = unix.RT_SCOPE_SITE
+	ScopeLink   Scope = unix.RT_SCOPE_LINK
+	ScopeHost   Scope = unix.RT_SCOPE_HOST
+)
+
+func (s Scope) String() string {
+	switch s {
+	case ScopeGlobal:
+		return "global"
+	case ScopeSite:
+		return "site"
+	case ScopeLink:
+		return "link"
+	case ScopeHost:
+		return "host"
+	}
+	return strconv.Itoa(int(s))
+}
+
+// Type is what becomes of a packet that a route matches (rtnetlink(7),
+// rtm_type).
+type Type uint8
+
+// The types that a route may be made with.
+const (
+	Unicast     Type = unix.RTN_UNICAST
+	Blackhole   Type = unix.RTN_BLACKHOLE
+	Unreachable Type = unix.RTN_UNREACHABLE
+	Prohibit    Type = unix.RTN_PROHIBIT
+	throw       Type = unix.RTN_THROW
+)
+
+var typeNames = [...]string{
+	Unicast: "unicast", unix.RTN_LOCAL: "local", unix.RTN_BROADCAST: "broadcast",
+	unix.RTN_ANYCAST: "anycast", unix.RTN_MULTICAST: "multicast", Blackhole: "blackhole",
+	Unreachable: "unreachable", Prohibit: "prohibit", throw: "throw",
+}
+
+func (t Type) String() string {
+	if int(t) < len(typeNames) && typeNames[t] != "" {
+		return typeNames[t]
+	}
+	return strconv.Itoa(int(t))
+}
+
+// Rejects reports whether the type sends packets nowhere, so that its routes
+// have no next hop. (IPv6 lists such a route on lo.)
+func (t Type) Rejects() bool {
+	return t == Blackhole || t == Unreachable || t == Prohibit || t == throw
+}
+
+// NextHop is one way of a multipath route.
+type NextHop struct {
+	Gw     netip.Addr `json:"gw,omitzero"`
+	Dev    string     `json:"dev,omitempty"`
+	Weight uint16     `json:"weight,omitempty"` // 1 to 256; zero means 1
+}
+
+func (h NextHop) weight() uint16 { return max(h.Weight, 1) }
+
+// is reports whether two hops lead the same way, whatever their weights.
+func (h NextHop) is(o NextHop) bool { return h.Gw == o.Gw && h.Dev == o.Dev }
+
+// Route is one entry of a routing table. In a route that is wanted, a zero
+// field means that nothing is asked of it. One that was read from the kernel
+// has all fields, and carries the kernel's own message, by which it goes back
+// exactly as it was, attributes unknown here included.
+type Route struct {
+	Dst    netip.Prefix `json:"dst"`              // masked; a default route has length 0
+	Table  uint32       `json:"table"`            // never 0
+	Metric uint32       `json:"metric,omitempty"` // IPv6: never 0, which the kernel reads as 1024
+	Type   Type         `json:"type"`
+	Gw     netip.Addr   `json:"gw,omitzero"`
+	Dev    string       `json:"dev,omitempty"`
+	// AnyDev says that Dev is our choice: the same gateway by another device
+	// is the same route.
+	AnyDev bool `json:"anyDev,omitempty"`
+	// Hops are the ways of a multipath route, which has no Gw and Dev.
+	Hops     []NextHop  `json:"hops,omitempty"`
+	Src      netip.Addr `json:"src,omitzero"`
+	Scope    Scope      `json:"scope,omitempty"` // IPv4 only: IPv6 routes have none
+	OnLink   bool       `json:"onlink,omitempty"`
+	MTU      uint32     `json:"mtu,omitempty"`    // bytes
+	AdvMSS   uint32     `json:"advmss,omitempty"` // bytes
+	Protocol uint8      `json:"protocol,omitempty"`
+	Tos      uint8      `json:"tos,omitempty"`
+	Expires  uint32     `json:"expires,omitempty"` // seconds left; zero is for ever
+
+	// Raw is the kernel's message, an rtmsg and its attributes, without what
+	// cannot be sent back.
+	Raw []byte `json:"raw,omitempty"`
+	// Peers are the routes that the kernel listed beside this one under the
+	// same destination, metric and table, in its order; the first Rank of
+	// them stood before it. It is put back among them.
+	Peers []Route `json:"peers,omitempty"`
+	Rank  int     `json:"rank,omitempty"`
+}
+
+// Normalize fills in what the kernel would: table main, type unicast, and
+// IPv6's metric 1024.
+func (r Route) Normalize() Route {
+	r.Dst = r.Dst.Masked()
+	r.Table = cmp.Or(r.Table, TableMain)
+	r.Type = cmp.Or(r.Type, Unicast)
+	if r.is6() {
+		r.Metric = cmp.Or(r.Metric, metric6)
+	}
+	return r
+}
+
+// Default reports whether the route is for every destination of its family.
+func (r Route) Default() bool { return r.Dst.Bits() == 0 }
+
+// Learnt reports whether the kernel made the route by itself: from an
+// address, a router advertisement or a redirect.
+func (r Route) Learnt() bool {
+	switch r.Protocol {
+	case unix.RTPROT_KERNEL, unix.RTPROT_RA, unix.RTPROT_REDIRECT:
+		return true
+	}
+	return false
+}
+
+// Ways are the next hops of the route, one also where it is no multipath
+// route, none where it rejects.
+func (r Route) Ways() []NextHop {
+	switch {
+	case len(r.Hops) > 0:
+		return r.Hops
+	case r.Type.Rejects():
+		return nil
+	}
+	return []NextHop{{Gw: r.Gw, Dev: r.Dev}}
+}
+
+func (r Route) is6() bool { return r.Dst.Addr().Is6() }
+
+// Slot is what the kernel lets only one route have that is added exclusively.
+type Slot struct {
+	dst           netip.Prefix
+	table, metric uint32
+	tos           uint8
+}
+
+// Slot is the route's.
+func (r Route) Slot() Slot { return Slot{r.Dst, r.Table, r.Metric, r.Tos} }
+
+// Is reports whether o is this route: it has its slot, its type and its ways.
+// Which other attributes it carries does not matter.
+func (r Route) Is(o Route) bool {
+	return r.Slot() == o.Slot() && r.Type == o.Type && r.sameWays(o)
+}
+
+// HeldBy reports whether have is this route and every further field that this
+// one asks for is as asked. IPv6 merges routes of one metric, so there the
+// ways asked for may be some of those that have has.
+func (r Route) HeldBy(have Route) bool {
+	return r.Slot() == have.Slot() && r.Type == have.Type && r.waysIn(have) &&
+		(!r.Src.IsValid() || r.Src == have.Src) &&
+		(r.Scope == ScopeAuto || r.is6() || r.Scope == have.Scope) &&
+		(!r.OnLink || have.OnLink) &&
+		(r.MTU == 0 || r.MTU == have.MTU) &&
+		(r.AdvMSS == 0 || r.AdvMSS == have.AdvMSS)
+}
+
+// single reports whether the route has one way or none, the usual case, in
+// which no list need be made to compare it.
+func (r Route) single() bool { return len(r.Hops) == 0 }
+
+func (r Route) sameWays(o Route) bool {
+	switch {
+	case r.Type.Rejects():
+		return true
+	case r.single() && o.single():
+		return r.Gw == o.Gw && r.Dev == o.Dev
+	}
+	a, b := r.Ways(), o.Ways()
+	return len(a) == len(b) && containsAll(a, b)
+}
+
+// waysIn reports whether have leads where r asks.
+func (r Route) waysIn(have Route) bool {
+	switch {
+	case r.Type.Rejects():
+		return true
+	case r.single() && have.single():
+		return r.Gw == have.Gw && (r.Dev == have.Dev || r.AnyDev)
+	}
+	asked, there := r.Ways(), have.Ways()
+	if len(asked) != len(there) && !r.is6() {
+		return false
+	}
+	for _, h := range asked {
+		if !slices.ContainsFunc(there, func(t NextHop) bool {
+			return h.Gw == t.Gw && (h.Dev == t.Dev || r.AnyDev) && (h.Weight == 0 || h.Weight == t.weight())
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+func containsAll(have, want []NextHop) bool {
+	for _, w := range want {
+		if !slices.ContainsFunc(have, w.is) {
+			return false
+		}
+	}
+	return true
+}
+
+// equal reports whether both say the same, the kernel's message included. How
+// long a route has left does not count.
+func (r Route) equal(o Route) bool {
+	return r.Is(o) && r.AnyDev == o.AnyDev && r.Src == o.Src && r.Scope == o.Scope && r.OnLink == o.OnLink &&
+		r.MTU == o.MTU && r.AdvMSS == o.AdvMSS && r.Protocol == o.Protocol &&
+		bytes.Equal(r.Raw, o.Raw)
+}
+
+// protocolNames are those of /etc/iproute2/rt_protos that the kernel itself
+// uses and ip(8) always knows.
+var protocolNames = map[uint8]string{
+	unix.RTPROT_REDIRECT: "redirect", unix.RTPROT_KERNEL: "kernel",
+	unix.RTPROT_STATIC: "static", unix.RTPROT_RA: "ra",
+}
+
+// String is the route as ip(8) takes it, without our own protocol and without
+// what ip chooses by itself.
+func (r Route) String() string {
+	var b strings.Builder
+	if r.Type != Unicast {
+		b.WriteString(r.Type.String() + " ")
+	}
+	b.WriteString(dstString(r.Dst))
+	if !r.Type.Rejects() && r.single() {
+		writeWay(&b, r.Dst, r.Gw, r.Dev)
+	}
+	r.writeAttributes(&b)
+	for _, h := range r.Hops {
+		b.WriteString(" nexthop")
+		writeWay(&b, r.Dst, h.Gw, h.Dev)
+		fmt.Fprintf(&b, " weight %d", h.weight())
+		if r.OnLink {
+			b.WriteString(" onlink")
+		}
+	}
+	return b.String()
+}
+
+func (r Route) writeAttributes(b *strings.Builder) {
+	number := func(key string, n uint32, unless uint32) {
+		if n != unless {
+			fmt.Fprintf(b, " %s %d", key, n)
+		}
+	}
+	if r.Tos != 0 {
+		fmt.Fprintf(b, " tos %#02x", r.Tos)
+	}
+	number("table", r.Table, TableMain)
+	if name, ok := protocolNames[r.Protocol]; ok {
+		b.WriteString(" proto " + name)
+	} else if r.Protocol != Protocol && r.Protocol != unix.RTPROT_BOOT && r.Protocol != 0 {
+		number("proto", uint32(r.Protocol), 0)
+	}
+	if r.Scope != ScopeAuto && r.Scope != r.autoScope() {
+		b.WriteString(" scope " + r.Scope.String())
+	}
+	if r.Src.IsValid() {
+		b.WriteString(" src " + r.Src.String())
+	}
+	if r.is6() {
+		number("metric", r.Metric, metric6)
+	} else {
+		number("metric", r.Metric, 0)
+	}
+	number("mtu", r.MTU, 0)
+	number("advmss", r.AdvMSS, 0)
+	number("expires", r.Expires, 0)
+	if r.OnLink && r.single() {
+		b.WriteString(" onlink")
+	}
+}
+
+// autoScope is the scope that ip(8) gives a route that is made without one.
+func (r Route) autoScope() Scope {
+	if !r.is6() && r.Type == Unicast && r.single() && !r.Gw.IsValid() {
+		return ScopeLink
+	}
+	return ScopeGlobal
+}
+
+func dstString(p netip.Prefix) string {
+	switch {
+	case p.Bits() == 0:
+		return "default"
+	case p.IsSingleIP():
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+func writeWay(b *strings.Builder, dst netip.Prefix, gw netip.Addr, dev string) {
+	if gw.IsValid() {
+		b.WriteString(" via ")
+		if gw.Is6() != dst.Addr().Is6() { // RFC 5549
+			b.WriteString("inet6 ")
+		}
+		b.WriteString(gw.String())
+	}
+	if dev != "" {
+		b.WriteString(" dev " + dev)
+	}
+}
+
+// command is the ip(8) command that adds or deletes the route.
+func (r Route) command(verb string) string {
+	if r.is6() {
+		return "ip -6 route " + verb + " " + r.String()
+	}
+	return "ip route " + verb + " " + r.String()
+}
+
+// AddCommand is the ip(8) command that adds the route.
+func (r Route) AddCommand() string { return r.command("add") }

@@ -1,0 +1,543 @@
+package netops
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// The layout of rtnetlink messages: rtnetlink(7), linux/rtnetlink.h. All
+// numbers are in the machine's own byte order.
+var native = binary.NativeEndian
+
+const (
+	attrHeader = 4 // struct rtattr
+	// attrTypeMask leaves out NLA_F_NESTED and NLA_F_NET_BYTEORDER.
+	attrTypeMask = 0x3fff
+	rtaNhID      = 30 // RTA_NH_ID
+)
+
+func align4(n int) int { return (n + 3) &^ 3 }
+
+// attrs visits the attributes in b; a malformed tail ends the walk with an
+// error.
+func attrs(b []byte) iter.Seq2[attr, error] {
+	return func(yield func(attr, error) bool) {
+		for len(b) >= attrHeader {
+			n := int(native.Uint16(b))
+			if n < attrHeader || n > len(b) {
+				yield(attr{}, errMalformed)
+				return
+			}
+			a := attr{typ: native.Uint16(b[2:]) & attrTypeMask, data: b[attrHeader:n], whole: b[:n]}
+			if !yield(a, nil) {
+				return
+			}
+			b = b[min(align4(n), len(b)):]
+		}
+	}
+}
+
+type attr struct {
+	typ   uint16
+	data  []byte
+	whole []byte // header included
+}
+
+var errMalformed = errors.New("malformed netlink message")
+
+func (a attr) u32() uint32 {
+	if len(a.data) < 4 {
+		return 0
+	}
+	return native.Uint32(a.data)
+}
+
+func (a attr) addr() netip.Addr {
+	ip, _ := netip.AddrFromSlice(a.data)
+	return ip
+}
+
+// via is an address with its family before it (struct rtvia, RFC 5549).
+func (a attr) via() netip.Addr {
+	if len(a.data) < 2 {
+		return netip.Addr{}
+	}
+	ip, _ := netip.AddrFromSlice(a.data[2:])
+	return ip
+}
+
+func appendAttr(b []byte, typ uint16, data []byte) []byte {
+	b = native.AppendUint16(b, uint16(attrHeader+len(data)))
+	b = native.AppendUint16(b, typ)
+	b = append(b, data...)
+	return append(b, make([]byte, align4(len(data))-len(data))...)
+}
+
+func appendU32(b []byte, typ uint16, v uint32) []byte {
+	b = native.AppendUint16(b, attrHeader+4)
+	b = native.AppendUint16(b, typ)
+	return native.AppendUint32(b, v)
+}
+
+func appendAddr(b []byte, typ uint16, ip netip.Addr) []byte {
+	if ip.Is4() {
+		a := ip.As4()
+		return appendAttr(b, typ, a[:])
+	}
+	a := ip.As16()
+	return appendAttr(b, typ, a[:])
+}
+
+// appendGateway adds a next hop's address, of whichever family it is.
+func appendGateway(b []byte, dst netip.Prefix, gw netip.Addr) []byte {
+	switch {
+	case !gw.IsValid():
+		return b
+	case gw.Is6() == dst.Addr().Is6():
+		return appendAddr(b, unix.RTA_GATEWAY, gw)
+	}
+	via := native.AppendUint16(nil, family(gw))
+	return appendAttr(b, unix.RTA_VIA, append(via, gw.AsSlice()...))
+}
+
+func family(ip netip.Addr) uint16 {
+	if ip.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// open begins an attribute of attributes; close ends it.
+func open(b []byte, typ uint16) ([]byte, int) {
+	return appendAttr(b, typ, nil), len(b)
+}
+
+func closeAttr(b []byte, start int) []byte {
+	native.PutUint16(b[start:], uint16(len(b)-start))
+	return b
+}
+
+// The fields of struct rtmsg.
+const (
+	rtFamily   = 0
+	rtDstLen   = 1
+	rtTos      = 3
+	rtTable    = 4
+	rtProtocol = 5
+	rtScope    = 6
+	rtType     = 7
+	rtFlags    = 8
+)
+
+// sendableFlags are the flags of a route or next hop that are configuration;
+// the others tell its condition, and the kernel refuses some of them.
+const sendableFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
+
+// hopHeader is struct rtnexthop: length, flags, weight - 1, interface index.
+const hopHeader = unix.SizeofRtNexthop
+
+// decodeRoute reads an RTM_NEWROUTE message, without its header.
+func decodeRoute(body []byte, name func(index int) (string, error)) (Route, error) {
+	if len(body) < unix.SizeofRtMsg {
+		return Route{}, errMalformed
+	}
+	r := Route{
+		Table: uint32(body[rtTable]), Tos: body[rtTos], Type: Type(body[rtType]), Protocol: body[rtProtocol],
+		OnLink: native.Uint32(body[rtFlags:])&unix.RTNH_F_ONLINK != 0,
+	}
+	dst := netip.IPv4Unspecified()
+	switch body[rtFamily] {
+	case unix.AF_INET:
+		r.Scope = wireScope(body[rtScope])
+	case unix.AF_INET6:
+		dst = netip.IPv6Unspecified()
+	default:
+		return Route{}, errMalformed
+	}
+	for a, err := range attrs(body[unix.SizeofRtMsg:]) {
+		if err != nil {
+			return Route{}, err
+		}
+		if a.typ == unix.RTA_DST {
+			dst = a.addr()
+		}
+		if err := r.decodeAttr(a, name); err != nil {
+			return Route{}, err
+		}
+	}
+	if int(body[rtDstLen]) > dst.BitLen() || dst.Is6() != (body[rtFamily] == unix.AF_INET6) {
+		return Route{}, errMalformed
+	}
+	r.Dst = netip.PrefixFrom(dst, int(body[rtDstLen]))
+	if r.Type.Rejects() {
+		r.Dev = "" // IPv6 says lo
+	}
+	r.Raw = sendable(body)
+	return r, nil
+}
+
+func wireScope(s uint8) Scope {
+	if s == unix.RT_SCOPE_UNIVERSE {
+		return ScopeGlobal
+	}
+	return Scope(s)
+}
+
+func (r *Route) decodeAttr(a attr, name func(int) (string, error)) (err error) {
+	switch a.typ {
+	case unix.RTA_TABLE:
+		r.Table = a.u32()
+	case unix.RTA_PRIORITY:
+		r.Metric = a.u32()
+	case unix.RTA_GATEWAY:
+		r.Gw = a.addr()
+	case unix.RTA_VIA:
+		r.Gw = a.via()
+	case unix.RTA_OIF:
+		r.Dev, err = name(int(a.u32()))
+	case unix.RTA_PREFSRC:
+		r.Src = a.addr()
+	case unix.RTA_CACHEINFO:
+		r.Expires = expiry(a.data)
+	case unix.RTA_MULTIPATH:
+		r.Hops, err = decodeHops(a.data, name)
+		// Over one way only it is no multipath route: IPv4 says so, IPv6 may not.
+		if err == nil && len(r.Hops) == 1 {
+			r.Gw, r.Dev, r.Hops = r.Hops[0].Gw, r.Hops[0].Dev, nil
+		}
+	case unix.RTA_METRICS:
+		for m, err := range attrs(a.data) {
+			if err != nil {
+				return err
+			}
+			switch m.typ {
+			case unix.RTAX_MTU:
+				r.MTU = m.u32()
+			case unix.RTAX_ADVMSS:
+				r.AdvMSS = m.u32()
+			}
+		}
+	}
+	return err
+}
+
+func decodeHops(b []byte, name func(int) (string, error)) (hops []NextHop, err error) {
+	for h, err := range hopsOf(b) {
+		if err != nil {
+			return nil, err
+		}
+		hop := NextHop{Weight: uint16(h[3]) + 1}
+		if hop.Dev, err = name(int(native.Uint32(h[4:]))); err != nil {
+			return nil, err
+		}
+		for a, err := range attrs(h[hopHeader:]) {
+			if err != nil {
+				return nil, err
+			}
+			switch a.typ {
+			case unix.RTA_GATEWAY:
+				hop.Gw = a.addr()
+			case unix.RTA_VIA:
+				hop.Gw = a.via()
+			}
+		}
+		hops = append(hops, hop)
+	}
+	return hops, nil
+}
+
+// hopsOf visits the next hops of an RTA_MULTIPATH attribute, each with its
+// header.
+func hopsOf(b []byte) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for len(b) >= hopHeader {
+			n := int(native.Uint16(b))
+			if n < hopHeader || n > len(b) {
+				yield(nil, errMalformed)
+				return
+			}
+			if !yield(b[:n], nil) {
+				return
+			}
+			b = b[min(align4(n), len(b)):]
+		}
+	}
+}
+
+// expiry reads the seconds that a route has left from struct rta_cacheinfo,
+// which counts hundredths (USER_HZ).
+func expiry(b []byte) uint32 {
+	const expires = 8
+	if len(b) < expires+4 {
+		return 0
+	}
+	left := int32(native.Uint32(b[expires:]))
+	if left <= 0 {
+		return 0
+	}
+	return uint32(left+99) / 100
+}
+
+// sendable is a route message without what the kernel tells but does not take
+// back: flags of condition, cache statistics, IPv6's default preference, the
+// device of an IPv6 route to nowhere, and next hops that a nexthop object
+// stands for.
+func sendable(body []byte) []byte {
+	is6 := body[rtFamily] == unix.AF_INET6
+	object := false
+	for a := range attrs(body[unix.SizeofRtMsg:]) {
+		object = object || a.typ == rtaNhID
+	}
+	raw := make([]byte, 0, len(body))
+	raw = append(raw, body[:unix.SizeofRtMsg]...)
+	native.PutUint32(raw[rtFlags:], native.Uint32(raw[rtFlags:])&sendableFlags)
+	for a := range attrs(body[unix.SizeofRtMsg:]) {
+		switch a.typ {
+		case unix.RTA_CACHEINFO:
+			continue
+		case unix.RTA_PREF:
+			if len(a.data) == 1 && a.data[0] == 0 {
+				continue
+			}
+		case unix.RTA_OIF:
+			if object || is6 && Type(body[rtType]).Rejects() {
+				continue
+			}
+		case unix.RTA_GATEWAY, unix.RTA_VIA:
+			if object {
+				continue
+			}
+		case unix.RTA_MULTIPATH:
+			if object {
+				continue
+			}
+			raw = appendAttr(raw, a.typ, sendableHops(a.data))
+			continue
+		}
+		raw = appendAttr(raw, native.Uint16(a.whole[2:]), a.data)
+	}
+	return raw
+}
+
+func sendableHops(b []byte) []byte {
+	const flags = 2
+	clean := slices.Clone(b)
+	for h := range hopsOf(clean) {
+		h[flags] &= sendableFlags
+	}
+	return clean
+}
+
+// withWays is the route with only these of its next hops. A route by a
+// nexthop object gets them as its own.
+func (r Route) withWays(keep []NextHop) Route {
+	ways, raw := r.Ways(), r.Raw
+	r.Gw, r.Dev, r.Hops = netip.Addr{}, "", nil
+	if len(keep) == 1 {
+		r.Gw, r.Dev = keep[0].Gw, keep[0].Dev
+	} else {
+		r.Hops = keep
+	}
+	if raw == nil {
+		return r
+	}
+	r.Raw = slices.Clone(raw[:unix.SizeofRtMsg])
+	var kept [][]byte
+	for a := range attrs(raw[unix.SizeofRtMsg:]) {
+		switch a.typ {
+		case rtaNhID, unix.RTA_OIF, unix.RTA_GATEWAY, unix.RTA_VIA:
+		case unix.RTA_MULTIPATH:
+			i := 0
+			for h := range hopsOf(a.data) {
+				if slices.ContainsFunc(keep, ways[i].is) {
+					kept = append(kept, h)
+				}
+				i++
+			}
+		default:
+			r.Raw = appendAttr(r.Raw, native.Uint16(a.whole[2:]), a.data)
+		}
+	}
+	if len(kept) != len(keep) {
+		r.Raw = appendWays(r.Raw, r, nil)
+		return r
+	}
+	r.Raw = appendRawHops(r.Raw, kept)
+	return r
+}
+
+// appendRawHops writes next hops as the kernel wrote them: several as a
+// multipath attribute, a single one as attributes of the route.
+func appendRawHops(raw []byte, hops [][]byte) []byte {
+	if len(hops) == 1 {
+		h := hops[0]
+		flags := native.Uint32(raw[rtFlags:]) | uint32(h[2])
+		native.PutUint32(raw[rtFlags:], flags)
+		raw = appendU32(raw, unix.RTA_OIF, native.Uint32(h[4:]))
+		return append(raw, h[hopHeader:]...)
+	}
+	raw, start := open(raw, unix.RTA_MULTIPATH)
+	for _, h := range hops {
+		raw = append(raw, h...)
+	}
+	return closeAttr(raw, start)
+}
+
+// appendRoute encodes a route as an rtmsg with its attributes. Interface
+// indexes come from index; it is not called where r has no device.
+func appendRoute(b []byte, r Route, index func(name string) (uint32, error)) ([]byte, error) {
+	devs, err := deviceIndexes(r, index)
+	if err != nil {
+		return nil, err
+	}
+	if r.Raw != nil {
+		return appendRaw(b, r, devs), nil
+	}
+	flags := uint32(0)
+	if r.OnLink && r.single() {
+		flags = unix.RTNH_F_ONLINK
+	}
+	scope := r.Scope
+	if scope == ScopeAuto {
+		scope = r.autoScope()
+	}
+	b = append(b, uint8(family(r.Dst.Addr())), uint8(r.Dst.Bits()), 0, r.Tos, unix.RT_TABLE_UNSPEC,
+		r.Protocol, uint8(scope), uint8(r.Type))
+	b = native.AppendUint32(b, flags)
+	b = appendU32(b, unix.RTA_TABLE, r.Table)
+	if !r.Default() {
+		b = appendAddr(b, unix.RTA_DST, r.Dst.Addr())
+	}
+	if r.Metric != 0 {
+		b = appendU32(b, unix.RTA_PRIORITY, r.Metric)
+	}
+	if r.Src.IsValid() {
+		b = appendAddr(b, unix.RTA_PREFSRC, r.Src)
+	}
+	return appendWays(appendMetrics(b, r), r, devs), nil
+}
+
+func appendMetrics(b []byte, r Route) []byte {
+	if r.MTU == 0 && r.AdvMSS == 0 {
+		return b
+	}
+	b, start := open(b, unix.RTA_METRICS)
+	if r.MTU != 0 {
+		b = appendU32(b, unix.RTAX_MTU, r.MTU)
+	}
+	if r.AdvMSS != 0 {
+		b = appendU32(b, unix.RTAX_ADVMSS, r.AdvMSS)
+	}
+	return closeAttr(b, start)
+}
+
+// appendWays writes the next hops. Without indexes it writes zeroes, which
+// appendRaw fills in.
+func appendWays(b []byte, r Route, devs []uint32) []byte {
+	dev := func(i int) uint32 {
+		if i < len(devs) {
+			return devs[i]
+		}
+		return 0
+	}
+	if r.single() {
+		if r.Dev != "" {
+			b = appendU32(b, unix.RTA_OIF, dev(0))
+		}
+		return appendGateway(b, r.Dst, r.Gw)
+	}
+	b, start := open(b, unix.RTA_MULTIPATH)
+	for i, h := range r.Hops {
+		begin := len(b)
+		flags := uint8(0)
+		if r.OnLink {
+			flags = unix.RTNH_F_ONLINK
+		}
+		b = append(b, 0, 0, flags, uint8(h.weight()-1))
+		b = native.AppendUint32(b, dev(i))
+		b = appendGateway(b, r.Dst, h.Gw)
+		native.PutUint16(b[begin:], uint16(len(b)-begin))
+	}
+	return closeAttr(b, start)
+}
+
+// deviceIndexes resolves the names of a route's devices, in the order of its
+// ways.
+func deviceIndexes(r Route, index func(string) (uint32, error)) ([]uint32, error) {
+	if r.Type.Rejects() {
+		return nil, nil
+	}
+	if r.single() {
+		if r.Dev == "" {
+			return nil, nil
+		}
+		i, err := index(r.Dev)
+		return []uint32{i}, err
+	}
+	devs := make([]uint32, len(r.Hops))
+	for i, h := range r.Hops {
+		if h.Dev == "" {
+			continue
+		}
+		var err error
+		if devs[i], err = index(h.Dev); err != nil {
+			return nil, err
+		}
+	}
+	return devs, nil
+}
+
+// appendRaw writes the kernel's own message with today's interface indexes,
+// and the lifetime that is left.
+func appendRaw(b []byte, r Route, devs []uint32) []byte {
+	start := len(b)
+	b = append(b, r.Raw...)
+	next := func() (d uint32, ok bool) {
+		if len(devs) == 0 {
+			return 0, false
+		}
+		d, devs = devs[0], devs[1:]
+		return d, true
+	}
+	for a := range attrs(b[start+unix.SizeofRtMsg:]) {
+		switch a.typ {
+		case unix.RTA_OIF:
+			if d, ok := next(); ok && len(a.data) == 4 {
+				native.PutUint32(a.data, d)
+			}
+		case unix.RTA_MULTIPATH:
+			for h := range hopsOf(a.data) {
+				if d, ok := next(); ok {
+					native.PutUint32(h[4:], d)
+				}
+			}
+		}
+	}
+	if r.Expires != 0 {
+		b = appendU32(b, unix.RTA_EXPIRES, r.Expires)
+	}
+	return b
+}
+
+// validRaw reports why a recorded message cannot be one that was read from
+// the kernel for this route.
+func validRaw(r Route) error {
+	if r.Raw == nil {
+		return nil
+	}
+	// The names are those of the record: the indexes in it are long stale.
+	back, err := decodeRoute(r.Raw, func(int) (string, error) { return "", nil })
+	switch {
+	case err != nil:
+		return err
+	case back.Slot() != r.Slot() || back.Type != r.Type:
+		return fmt.Errorf("raw message is of another route than %s", r)
+	}
+	return nil
+}

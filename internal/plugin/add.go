@@ -1,0 +1,259 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
+)
+
+// add brings the attachment to what its configuration wants, all of it or
+// nothing, and prints the result.
+func add(ctx context.Context, r *request) error {
+	planner, prev, err := r.decode()
+	if err != nil {
+		return err
+	}
+	ns, err := r.netns()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	a, err := r.lockAttachment(ns)
+	if err != nil {
+		return err
+	}
+	defer a.lock.Unlock()
+	beside, err := a.recover(ctx)
+	if err != nil {
+		return err
+	}
+	have, err := ns.Snapshot(ctx, planner.Query(prev))
+	if err != nil {
+		return err
+	}
+	d, err := planner.Plan(prev, have)
+	if err != nil {
+		return err
+	}
+	left, err := a.carryOut(ctx, planner, d, have, beside)
+	if err != nil {
+		return err
+	}
+	for _, l := range d.Listed {
+		if !slices.ContainsFunc(left, l.For.Is) {
+			d.Result.Append(l.Entry)
+		}
+	}
+	return d.Result.print(os.Stdout)
+}
+
+// attachment is one in a pod that lives, whose namespace is locked.
+type attachment struct {
+	*request
+	ns    *netops.Netns
+	where record.Namespace
+	lock  *record.Lock
+}
+
+func (r *request) lockAttachment(ns *netops.Netns) (*attachment, error) {
+	identity, err := ns.Identity(r.args.IfName)
+	if err != nil {
+		return nil, err
+	}
+	name, err := ns.LockName()
+	if err != nil {
+		return nil, err
+	}
+	lock, err := r.store().Lock(name)
+	if err != nil {
+		return nil, fmt.Errorf("lock the pod's namespace: %w", err)
+	}
+	return &attachment{request: r, ns: ns, lock: lock,
+		where: record.Namespace{Path: r.args.Netns, Identity: identity, Lock: name}}, nil
+}
+
+// recover takes back what killed processes have left of this attachment, and
+// drops records of an earlier sandbox of its. What is left are the earlier
+// entries of this chain.
+func (a *attachment) recover(ctx context.Context) ([]*record.Entry, error) {
+	entries, err := a.store().Entries(a.key())
+	if err != nil {
+		return nil, err
+	}
+	var beside []*record.Entry
+	for _, e := range slices.Backward(entries) {
+		if keep, err := a.settle(ctx, e); err != nil {
+			return nil, fmt.Errorf("take back what an earlier process left: %w", err)
+		} else if keep {
+			beside = append(beside, e)
+		}
+	}
+	return beside, nil
+}
+
+// settle takes one earlier record back, unless it is to be kept.
+func (a *attachment) settle(ctx context.Context, e *record.Entry) (keep bool, err error) {
+	switch {
+	case !a.usable(e):
+		return true, nil
+	case e.Netns.Identity == a.where.Identity:
+		if e.Progress == record.Finished {
+			return true, nil
+		}
+		a.log.Warn("taking back what an earlier process left unfinished", "record", e.Path())
+		return false, a.undo(ctx, e, a.ns)
+	}
+	lock, err := a.store().TryLock(e.Netns.Lock)
+	if errors.Is(err, record.ErrLocked) {
+		return true, nil // its owner is at it
+	} else if err != nil {
+		return true, err
+	}
+	defer lock.Unlock()
+	ns, err := a.sandbox(e)
+	if err != nil {
+		return true, err
+	}
+	if ns != nil {
+		defer ns.Close()
+		if e.Progress == record.Finished {
+			return true, nil // another sandbox of this name lives
+		}
+	}
+	a.log.Warn("taking back what is left of an earlier sandbox", "record", e.Path())
+	return false, a.undo(ctx, e, ns)
+}
+
+// errSignal is why a change was given up.
+var errSignal = errors.New("interrupted by a signal, everything was taken back")
+
+// carryOut makes the plan true: first the record, then the kernel. It returns
+// the routes that a lenient plan had to leave out.
+func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, beside []*record.Entry) ([]netops.Route, error) {
+	for _, w := range d.Warnings {
+		a.log.Warn(w)
+	}
+	if d.Want.IsZero() {
+		return nil, nil
+	}
+	boot, err := record.Boot()
+	if err != nil {
+		return nil, err
+	}
+	done, held := d.Want.Pod.Needed(have.State)
+	rec := record.Record{Boot: boot, Key: a.key(), Netns: a.where, Unjudged: planner.Unjudged(),
+		Done: netops.Plan{Pod: done}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
+
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	entry, err := a.store().Create(a.lock, rec, beside)
+	if err != nil {
+		return nil, err
+	}
+	left, err := a.apply(ctx, d, done)
+	if err != nil {
+		a.dropRecord(entry, err)
+		return nil, err
+	}
+	if len(left) > 0 {
+		entry.Done.Pod = entry.Done.Pod.Without(left)
+		err = entry.Rewrite()
+	}
+	if err == nil {
+		err = entry.Finish()
+	}
+	if err != nil {
+		return nil, a.giveUp(ctx, entry, err)
+	}
+	return left, nil
+}
+
+// dropRecord removes the record of a change that was taken back. One that was
+// not stays for DEL.
+func (a *attachment) dropRecord(e *record.Entry, why error) {
+	if errors.Is(why, netops.ErrNotRestored) {
+		a.log.Error("the change could not be taken back whole; DEL will try again", "record", e.Path())
+	} else if err := e.Remove(); err != nil {
+		a.log.Warn("cannot remove the record of a change that was taken back", "error", err)
+	}
+}
+
+func (a *attachment) apply(ctx context.Context, d Decision, done netops.Change) ([]netops.Route, error) {
+	if !d.Lenient {
+		return nil, a.ns.Apply(ctx, done)
+	}
+	failed, err := a.ns.Try(ctx, done)
+	left := make([]netops.Route, len(failed))
+	for i, f := range failed {
+		left[i] = f.Route
+		a.log.Warn("route left out", "error", f)
+	}
+	return left, err
+}
+
+// giveUp takes back a change whose record cannot be kept.
+func (a *attachment) giveUp(ctx context.Context, e *record.Entry, err error) error {
+	if back := a.undo(context.WithoutCancel(ctx), e, a.ns); back != nil {
+		return fmt.Errorf("%w; %w: %w", err, netops.ErrNotRestored, back)
+	}
+	return err
+}
+
+// untilSignal ends the context at SIGTERM or SIGINT, until it is stopped.
+func untilSignal(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	stopped := make(chan struct{})
+	go func() {
+		select {
+		case <-signals:
+			cancel(errSignal)
+		case <-stopped:
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(stopped)
+		cancel(nil)
+	}
+}
+
+// plan prints what ADD would change now, as ip(8) commands, and changes
+// nothing.
+func plan(ctx context.Context, r *request) error {
+	planner, prev, err := r.decode()
+	if err != nil {
+		return err
+	}
+	ns, err := r.netns()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	have, err := ns.Snapshot(ctx, planner.Query(prev))
+	if err != nil {
+		return err
+	}
+	d, err := planner.Plan(prev, have)
+	if err != nil {
+		return err
+	}
+	for _, w := range d.Warnings {
+		r.log.Warn(w)
+	}
+	needed, _ := d.Want.Pod.Needed(have.State)
+	if needed.IsZero() {
+		return nil
+	}
+	_, err = fmt.Printf("# pod %s\n%s\n", r.args.Netns, strings.Join(needed.Commands(), "\n"))
+	return err
+}

@@ -1,0 +1,134 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
+)
+
+// check tells everything that does not hold any more of what the attachment
+// wants.
+func check(ctx context.Context, r *request) error {
+	planner, prev, err := r.decode()
+	if err != nil {
+		return err
+	}
+	if planner.Unjudged() {
+		return nil
+	}
+	ns, err := r.netns()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	a, err := r.lockAttachment(ns)
+	if err != nil {
+		return err
+	}
+	defer a.lock.Unlock()
+	records, err := a.records()
+	if err != nil {
+		return err
+	}
+	recorded := merge(records)
+	query := planner.Query(prev)
+	query.Tables = append(query.Tables, recorded.Tables()...)
+	have, err := ns.Snapshot(ctx, query)
+	if err != nil {
+		return err
+	}
+	if len(records) > 0 {
+		return drift(judged(recorded, prev).Drift(have.State))
+	}
+	expected, err := planner.Expect(prev, have)
+	if err != nil {
+		return err
+	}
+	return drift(judged(expected.Pod, prev).Drift(have.State))
+}
+
+// records are those of the attachment in this pod. One that is not finished
+// is drift by itself.
+func (a *attachment) records() ([]record.Record, error) {
+	entries, err := a.store().Entries(a.key())
+	if err != nil {
+		return nil, err
+	}
+	var records []record.Record
+	for _, e := range entries {
+		switch {
+		case e.Err != nil:
+			a.log.Warn("passing over a record", "record", e.Path(), "error", e.Err)
+		case e.Netns.Identity != a.where.Identity:
+		case e.Progress != record.Finished:
+			return nil, Errorf(CodeDrift, "an ADD or DEL of this attachment was not finished: record %s", e.Path())
+		default:
+			records = append(records, e.Record)
+		}
+	}
+	return records, nil
+}
+
+// merge is what all entries of the chain want together: a later one overrides
+// an earlier, also where it is not to be judged itself.
+func merge(records []record.Record) netops.Change {
+	var want netops.Change
+	for _, r := range records {
+		if r.Unjudged {
+			want = want.Overridden(r.Want())
+		} else {
+			want = want.Then(r.Want())
+		}
+	}
+	return want
+}
+
+// judged is the part of what is wanted that CHECK may judge. prevResult is the
+// result of the whole chain: a route that it does not list any more, or lists
+// again, is the doing of a later plugin. What a result cannot list is always
+// judged.
+func judged(want netops.Change, prev *Result) netops.Change {
+	var left netops.Change
+	for _, r := range want.Add.Routes {
+		if !listable(r) || prev.Lists(r) {
+			left.Add.Routes = append(left.Add.Routes, r)
+		}
+	}
+	for _, r := range want.Del.Routes {
+		if !listable(r) || !prev.Lists(r) {
+			left.Del.Routes = append(left.Del.Routes, r)
+		}
+	}
+	return left
+}
+
+func drift(found []netops.Drift) error {
+	if len(found) == 0 {
+		return nil
+	}
+	lines := make([]string, len(found))
+	for i, d := range found {
+		lines[i] = d.String()
+	}
+	if more := len(lines) - 1; more > 0 {
+		lines[0] = fmt.Sprintf("%s (and %d more)", lines[0], more)
+	}
+	return Errorf(CodeDrift, "%s", strings.Join(lines, "\n"))
+}
+
+// status tells whether the next ADD can work.
+func status(_ context.Context, r *request) error {
+	_, _ = r.planner()
+	if err := invalid(r.config.Problems); err != nil {
+		return err
+	}
+	if err := r.store().Writable(); err != nil {
+		return Errorf(types.ErrPluginNotAvailable, "records cannot be saved: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/strictjson"
+)
+
+// Error codes of these plugins, beside those of the CNI specification (CNI
+// 1.1, section 2, "Error").
+const (
+	CodeKernel uint = 100 // the kernel refused an operation
+	CodeOwned  uint = 101 // a route is owned by somebody else
+	CodeDrift  uint = 106 // CHECK found drift
+)
+
+// Errorf is an error with its CNI code. It may wrap another.
+func Errorf(code uint, format string, args ...any) error {
+	return &codedError{code, fmt.Errorf(format, args...)}
+}
+
+type codedError struct {
+	code uint
+	err  error
+}
+
+func (e *codedError) Error() string { return e.err.Error() }
+func (e *codedError) Unwrap() error { return e.err }
+
+// code is the CNI code of an error.
+func code(err error) uint {
+	var coded *codedError
+	var k *netops.KernelError
+	switch {
+	case errors.As(err, &coded):
+		return coded.code
+	case netops.Passing(err), errors.Is(err, netops.ErrNoLink), errors.Is(err, context.Canceled), errors.Is(err, errSignal):
+		return types.ErrTryAgainLater
+	case errors.Is(err, unix.EEXIST):
+		return CodeOwned
+	case errors.As(err, &k):
+		return CodeKernel
+	case errors.As(err, new(*fs.PathError)):
+		return types.ErrIOFailure
+	}
+	return types.ErrInternal
+}
+
+// cniError is the error object of a plugin: one line that says what failed,
+// and the rest as details.
+func cniError(plugin string, err error) *types.Error {
+	first, rest, _ := strings.Cut(err.Error(), "\n")
+	return types.NewError(code(err), plugin+": "+first, rest)
+}
+
+// invalid is the error for a configuration with problems, nil for one without.
+func invalid(p *strictjson.Problems) error {
+	if len(p.List) == 0 {
+		return nil
+	}
+	code, lines := types.ErrUnsupportedField, make([]string, len(p.List))
+	for i, problem := range p.List {
+		lines[i] = problem.String()
+		if !problem.Unsupported {
+			code = types.ErrInvalidNetworkConfig
+		}
+	}
+	if more := len(lines) - 1; more > 0 {
+		lines[0] = fmt.Sprintf("%s (and %d more)", lines[0], more)
+	}
+	return Errorf(code, "%s", strings.Join(lines, "\n"))
+}

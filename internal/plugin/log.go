@@ -1,0 +1,125 @@
+package plugin
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"gopkg.in/natefinch/lumberjack.v2"
+
+	"github.com/cni-netops/plugins/internal/strictjson"
+)
+
+// logOptions is the key log_options.
+type logOptions struct {
+	level slog.Level
+	file  *lumberjack.Logger // nil: no file
+}
+
+const (
+	unsetLevel = slog.Level(-100)
+	megabytes  = 1 << 20 // bounds of log_max_size, log_max_age and log_max_count: none needs more
+)
+
+// decodeLogOptions reads log_options.
+func decodeLogOptions(config strictjson.Object) logOptions {
+	opts := logOptions{level: unsetLevel}
+	o, ok := config.Object("log_options")
+	if !ok {
+		return opts
+	}
+	o.Fold(logKeys)
+	o.Only(logKeys...)
+	if v, ok := o.Get("log_level"); ok {
+		if name, ok := v.Text(); ok && opts.level.UnmarshalText([]byte(name)) != nil || strings.ContainsAny(name, "+-") {
+			v.Invalid("%q is not debug, info, warn or error", name)
+			opts.level = unsetLevel
+		}
+	}
+	var size, age, count uint32
+	o.Uint32("log_max_size", &size, 1, megabytes)
+	o.Uint32("log_max_age", &age, 1, megabytes)
+	o.Uint32("log_max_count", &count, 1, megabytes)
+	if v, ok := o.Get("log_file"); ok {
+		if path, ok := v.Text(); ok && !filepath.IsAbs(path) {
+			v.Invalid("%q is not an absolute path", path)
+		} else if ok {
+			opts.file = &lumberjack.Logger{Filename: path, MaxSize: int(size), MaxAge: int(age), MaxBackups: int(count)}
+		}
+	}
+	return opts
+}
+
+var logKeys = []string{"log_level", "log_file", "log_max_size", "log_max_age", "log_max_count"}
+
+// logger writes one line an event. Warnings always go to stderr; with a file
+// everything goes there, without one stderr has its level.
+type logger struct {
+	*slog.Logger
+	file *lumberjack.Logger
+}
+
+func newLogger(opts logOptions, attrs []any) *logger {
+	stderr, file := slog.LevelWarn, opts.level
+	if opts.file == nil && opts.level != unsetLevel {
+		stderr = opts.level
+	}
+	handler := slog.Handler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: stderr}))
+	if opts.file != nil {
+		if file == unsetLevel {
+			file = slog.LevelInfo
+		}
+		to := &logFile{file: opts.file, complain: slog.New(handler).With(attrs...)}
+		handler = slog.NewMultiHandler(handler, slog.NewTextHandler(to, &slog.HandlerOptions{Level: file}))
+	}
+	return &logger{Logger: slog.New(handler).With(attrs...), file: opts.file}
+}
+
+func (l *logger) close() {
+	if l.file != nil {
+		_ = l.file.Close()
+	}
+}
+
+// debugs reports whether anybody reads debug lines.
+func (l *logger) debugs() bool { return l.Enabled(context.Background(), slog.LevelDebug) }
+
+// operation is the observer of a namespace's changes.
+func (l *logger) operation(command string, took time.Duration, err error) {
+	if err != nil {
+		l.Debug(command, "took", took, "error", err)
+		return
+	}
+	l.Debug(command, "took", took)
+}
+
+// logFile is a log file that may not be writable: that is a warning, once, and
+// no failed pod.
+type logFile struct {
+	file     *lumberjack.Logger
+	complain *slog.Logger
+	failed   bool
+}
+
+func (f *logFile) Write(line []byte) (int, error) {
+	n, err := f.file.Write(line)
+	if err != nil && !f.failed {
+		f.failed = true
+		f.complain.Warn("cannot write the log file", "log_file", f.file.Filename, "error", err)
+	}
+	return n, err
+}
+
+// traceID is that of a W3C trace context, by which runtimes find the lines of
+// one request (TRACEPARENT: version, trace ID, parent ID, flags).
+func traceID() string {
+	parts := strings.Split(os.Getenv("TRACEPARENT"), "-")
+	const hexDigits = 32
+	if len(parts) < 4 || len(parts[1]) != hexDigits {
+		return ""
+	}
+	return parts[1]
+}

@@ -1,0 +1,159 @@
+// Package plugin is the frame that all plugins share: it decodes the request,
+// carries the six verbs of CNI and the plan sub-command over a planner, keeps
+// the records, and answers in CNI's terms.
+//
+// A plugin says what it is by a [Plugin] and decides by a [Planner], which is
+// pure. Everything else happens here.
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/cni-netops/plugins/internal/netops"
+)
+
+// buildVersion is stamped at link time.
+var buildVersion = "(devel)"
+
+// Plugin is what a plugin says of itself.
+type Plugin struct {
+	Name    string
+	Purpose string // one sentence, for --help
+	Keys    []Key
+	// Since is the first version of the CNI specification that is supported.
+	Since string
+	// Decode reads the plugin's own keys. Problems are noted in the
+	// configuration; what is returned then is not used.
+	Decode func(*Config) Planner
+}
+
+// Key is a key of the configuration.
+type Key struct{ Name, Help string }
+
+// Planner decides what an attachment changes. Its methods are pure.
+type Planner interface {
+	// Query is what to look at in the pod before deciding.
+	Query(prev *Result) netops.Query
+	// Plan decides what ADD does.
+	Plan(prev *Result, pod netops.Snapshot) (Decision, error)
+	// Expect is what must hold after ADD, as far as configuration and
+	// prevResult tell: for an attachment without a record.
+	Expect(prev *Result, pod netops.Snapshot) (netops.Plan, error)
+	// Unjudged says that CHECK leaves out what this plugin did.
+	Unjudged() bool
+}
+
+// Decision is what a planner has decided.
+type Decision struct {
+	Want netops.Plan
+	// Result is prevResult without what goes; Listed are the entries that it
+	// gains, each once its route is there.
+	Result *Result
+	Listed []Listing
+	// Lenient says that a route that cannot be added is left out.
+	Lenient bool
+	// Warnings tell what is left out already.
+	Warnings []string
+}
+
+// Listing is a route as the result shows it.
+type Listing struct {
+	Entry ListedRoute
+	For   netops.Route
+}
+
+// Main runs the plugin and exits.
+func Main(p Plugin) { os.Exit(p.Run(context.Background(), os.Args[1:])) }
+
+// Run runs the plugin with the process's environment and standard streams,
+// and returns the exit code.
+func (p Plugin) Run(ctx context.Context, args []string) int {
+	preview := false
+	switch {
+	case len(args) == 0:
+	case len(args) == 1 && args[0] == "plan":
+		preview = true
+	case len(args) == 1 && args[0] == "--version":
+		p.printVersion(os.Stdout)
+		return 0
+	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h"):
+		p.printHelp(os.Stdout)
+		return 0
+	default:
+		fmt.Fprintf(os.Stderr, "%s: unknown arguments %q\n", p.Name, args)
+		p.printHelp(os.Stderr)
+		return 2
+	}
+	if err := p.serve(ctx, preview); err != nil {
+		_ = err.Print()
+		return 1
+	}
+	return 0
+}
+
+// serve hands the request to the verb that it is for.
+func (p Plugin) serve(ctx context.Context, preview bool) *types.Error {
+	verb := func(run func(context.Context, *request) error) func(*skel.CmdArgs) error {
+		return func(args *skel.CmdArgs) error {
+			r := newRequest(p, os.Getenv("CNI_COMMAND"), args)
+			defer r.log.close()
+			return r.answer(run(ctx, r))
+		}
+	}
+	funcs := skel.CNIFuncs{Add: verb(add), Check: verb(check), Del: verb(del), GC: verb(gc), Status: verb(status)}
+	if preview {
+		// A preview is an ADD that stops before the first change.
+		_ = os.Setenv("CNI_COMMAND", "ADD")
+		if os.Getenv("CNI_PATH") == "" {
+			_ = os.Setenv("CNI_PATH", "/opt/cni/bin") // skel asks for it, nothing uses it
+		}
+		funcs.Add = verb(plan)
+	}
+	return skel.PluginMainFuncsWithError(funcs, p.versions(), p.about())
+}
+
+func (p Plugin) versions() version.PluginInfo { return version.VersionsStartingFrom(p.Since) }
+
+func (p Plugin) about() string { return fmt.Sprintf("CNI %s plugin %s", p.Name, buildVersion) }
+
+func (p Plugin) printVersion(w io.Writer) {
+	fmt.Fprintf(w, "%s\nCNI protocol versions supported: %s\n", p.about(), strings.Join(p.versions().SupportedVersions(), ", "))
+}
+
+func (p Plugin) printHelp(w io.Writer) {
+	p.printVersion(w)
+	fmt.Fprintf(w, "\n%s\n\nA container runtime calls it with CNI_COMMAND=ADD, DEL, CHECK, GC, STATUS or VERSION.\n"+
+		"By hand, with the usual CNI_* variables:\n\n"+
+		"  %s plan < config.json   show what ADD would do, as ip commands, and change nothing\n\nKeys of its configuration:\n\n", p.Purpose, p.Name)
+	width := 0
+	for _, k := range p.allKeys() {
+		width = max(width, len(k.Name))
+	}
+	for _, k := range p.allKeys() {
+		fmt.Fprintf(w, "  %-*s  %s\n", width, k.Name, k.Help)
+	}
+}
+
+// frameKeys are the keys that every plugin has.
+var frameKeys = []Key{
+	{"stateDir", "folder for records, below which each plugin has its own (default /run/cni)"},
+	{"log_options", "log_level (debug, info, warn, error), log_file, log_max_size (MB), log_max_age (days), log_max_count"},
+}
+
+func (p Plugin) allKeys() []Key { return append(p.Keys[:len(p.Keys):len(p.Keys)], frameKeys...) }
+
+func names(keys []Key) []string {
+	list := make([]string, len(keys))
+	for i, k := range keys {
+		list[i] = k.Name
+	}
+	return list
+}

@@ -1,0 +1,322 @@
+package plugin
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/netops"
+)
+
+// Result is a CNI result (CNI 1.1, section 5). It is edited as the JSON that
+// it came as: what is not known here goes out as it came in.
+type Result struct {
+	Interfaces []Interface
+	IPs        []IP
+	Routes     []ListedRoute
+
+	raw   map[string]json.RawMessage
+	ips   []json.RawMessage
+	byDst map[netip.Prefix][]ListedRoute // of Routes, made when it is needed
+}
+
+// Interface is an element of interfaces.
+type Interface struct {
+	Name    string `json:"name"`
+	Mac     string `json:"mac"`
+	Sandbox string `json:"sandbox"`
+}
+
+// IP is an element of ips.
+type IP struct {
+	Address netip.Prefix // with its host bits
+	Gateway netip.Addr   // zero where there is none
+	Dev     string       // of the interface that it is on, where that is told
+}
+
+// ListedRoute is an element of routes. Of the optional fields those are
+// written that are given.
+type ListedRoute struct {
+	Dst      netip.Prefix
+	Gw       netip.Addr // zero stands for a gateway of ips
+	MTU      uint32
+	AdvMSS   uint32
+	Priority *uint32
+	Table    *uint32
+	Scope    *uint8
+
+	raw json.RawMessage
+}
+
+type listedJSON struct {
+	Dst      string  `json:"dst"`
+	Gw       string  `json:"gw,omitempty"`
+	MTU      uint32  `json:"mtu,omitempty"`
+	AdvMSS   uint32  `json:"advmss,omitempty"`
+	Priority *uint32 `json:"priority,omitempty"`
+	Table    *uint32 `json:"table,omitempty"`
+	Scope    *uint8  `json:"scope,omitempty"`
+}
+
+// decodeResult reads prevResult, which is to go out in the given version.
+func decodeResult(raw json.RawMessage, version string) (*Result, error) {
+	r := &Result{}
+	err := r.decode(raw)
+	if err != nil {
+		return nil, Errorf(types.ErrDecodingFailure, "prevResult: %w", err)
+	}
+	r.raw["cniVersion"], _ = json.Marshal(version)
+	return r, nil
+}
+
+func (r *Result) decode(raw json.RawMessage) error {
+	if err := json.Unmarshal(raw, &r.raw); err != nil {
+		return err
+	}
+	var interfaces []*Interface
+	if err := r.list("interfaces", &interfaces); err != nil {
+		return err
+	}
+	for i, f := range interfaces {
+		if f == nil {
+			return fmt.Errorf("interfaces[%d] is null", i)
+		}
+		r.Interfaces = append(r.Interfaces, *f)
+	}
+	if err := r.decodeIPs(); err != nil {
+		return err
+	}
+	return r.decodeRoutes()
+}
+
+func (r *Result) list(key string, into any) error {
+	raw, ok := r.raw[key]
+	if !ok {
+		return nil
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+func (r *Result) decodeIPs() error {
+	var ips []*struct {
+		Address, Gateway string
+		Interface        *int
+	}
+	if err := r.list("ips", &ips); err != nil {
+		return err
+	}
+	for i, ip := range ips {
+		if ip == nil {
+			return fmt.Errorf("ips[%d] is null", i)
+		}
+		address, err := netip.ParsePrefix(ip.Address)
+		if err != nil {
+			return fmt.Errorf("ips[%d].address: %q is not an address with its prefix length", i, ip.Address)
+		}
+		gateway, err := gatewayOf(ip.Gateway)
+		if err != nil {
+			return fmt.Errorf("ips[%d].gateway: %w", i, err)
+		}
+		dev := ""
+		if n := ip.Interface; n != nil && *n >= 0 && *n < len(r.Interfaces) {
+			dev = r.Interfaces[*n].Name
+		}
+		r.IPs = append(r.IPs, IP{Address: address, Gateway: gateway, Dev: dev})
+	}
+	return r.list("ips", &r.ips)
+}
+
+func gatewayOf(s string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	ip, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("%q is not an IP address", s)
+	}
+	if ip = ip.Unmap(); ip.IsUnspecified() {
+		return netip.Addr{}, nil // some plugins write 0.0.0.0 for none
+	}
+	return ip, nil
+}
+
+func (r *Result) decodeRoutes() error {
+	var raws []json.RawMessage
+	var routes []*listedJSON
+	if err := r.list("routes", &raws); err != nil {
+		return err
+	}
+	if err := r.list("routes", &routes); err != nil {
+		return err
+	}
+	r.Routes = make([]ListedRoute, 0, len(routes))
+	for i, l := range routes {
+		if l == nil {
+			return fmt.Errorf("routes[%d] is null", i)
+		}
+		dst, err := netip.ParsePrefix(l.Dst)
+		if err != nil {
+			return fmt.Errorf("routes[%d].dst: %q is not a subnet", i, l.Dst)
+		}
+		gw, err := gatewayOf(l.Gw)
+		if err != nil {
+			return fmt.Errorf("routes[%d].gw: %w", i, err)
+		}
+		r.Routes = append(r.Routes, ListedRoute{Dst: dst.Masked(), Gw: gw, MTU: l.MTU, AdvMSS: l.AdvMSS,
+			Priority: l.Priority, Table: l.Table, Scope: l.Scope, raw: raws[i]})
+	}
+	return nil
+}
+
+// Gateway is the gateway that a route without one goes by: that of an address
+// of its family on dev, or of the first that has one.
+func (r *Result) Gateway(dst netip.Prefix, dev string) (netip.Addr, bool) {
+	first := netip.Addr{}
+	for _, ip := range r.IPs {
+		if !ip.Gateway.IsValid() || ip.Gateway.Is4() != dst.Addr().Is4() {
+			continue
+		}
+		if ip.Dev == dev {
+			return ip.Gateway, true
+		}
+		if !first.IsValid() {
+			first = ip.Gateway
+		}
+	}
+	return first, false
+}
+
+// Way is the gateway that an entry of routes stands for; zero is none.
+func (r *Result) Way(l ListedRoute) netip.Addr {
+	if l.Gw.IsValid() || l.Scope != nil && netops.Scope(*l.Scope) == netops.ScopeLink {
+		return l.Gw
+	}
+	gw, _ := r.Gateway(l.Dst, "")
+	return gw
+}
+
+// Lists reports whether routes has the route: an entry for each of its ways.
+// What an entry does not tell, it does not deny.
+func (r *Result) Lists(route netops.Route) bool {
+	for _, hop := range route.Ways() {
+		if !slices.ContainsFunc(r.to(route.Dst), func(l ListedRoute) bool { return r.lists(l, route, hop.Gw) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// to is the entries with a destination.
+func (r *Result) to(dst netip.Prefix) []ListedRoute {
+	if r.byDst == nil {
+		r.byDst = make(map[netip.Prefix][]ListedRoute, len(r.Routes))
+		for _, l := range r.Routes {
+			r.byDst[l.Dst] = append(r.byDst[l.Dst], l)
+		}
+	}
+	return r.byDst[dst]
+}
+
+func (r *Result) lists(l ListedRoute, route netops.Route, gw netip.Addr) bool {
+	return l.Dst == route.Dst && (r.Way(l) == gw || l.Gw == gw) &&
+		(l.Table == nil || *l.Table == route.Table) && (l.Priority == nil || *l.Priority == route.Metric)
+}
+
+// listable reports whether a result can list the route at all.
+func listable(r netops.Route) bool { return r.Type == netops.Unicast }
+
+// Without is the result without the routes that drop chooses, and without
+// gateways in ips where that is asked for: then an entry that relied on one
+// gets it written in.
+func (r *Result) Without(drop func(ListedRoute) bool, gateways bool) (*Result, error) {
+	left := *r
+	left.Routes, left.byDst = []ListedRoute{}, nil
+	left.ips, left.IPs = slices.Clone(r.ips), slices.Clone(r.IPs)
+	for _, l := range r.Routes {
+		if drop(l) {
+			continue
+		}
+		if gw := r.Way(l); gateways && gw.IsValid() && !l.Gw.IsValid() {
+			l.Gw = gw
+			if err := edit(&l.raw, func(o map[string]json.RawMessage) { o["gw"], _ = json.Marshal(gw) }); err != nil {
+				return nil, err
+			}
+		}
+		left.Routes = append(left.Routes, l)
+	}
+	for i := range left.ips {
+		if !gateways {
+			break
+		}
+		left.IPs[i].Gateway = netip.Addr{}
+		if err := edit(&left.ips[i], func(o map[string]json.RawMessage) { delete(o, "gateway") }); err != nil {
+			return nil, err
+		}
+	}
+	return &left, nil
+}
+
+func edit(raw *json.RawMessage, change func(map[string]json.RawMessage)) error {
+	var o map[string]json.RawMessage
+	if err := json.Unmarshal(*raw, &o); err != nil {
+		return err
+	}
+	change(o)
+	edited, err := json.Marshal(o)
+	*raw = edited
+	return err
+}
+
+// Append lists a route, unless it is listed.
+func (r *Result) Append(l ListedRoute) {
+	same := func(o ListedRoute) bool {
+		return o.Dst == l.Dst && r.Way(o) == r.Way(l) && equal(o.Table, l.Table) && equal(o.Priority, l.Priority)
+	}
+	if !slices.ContainsFunc(r.to(l.Dst), same) {
+		r.Routes, r.byDst[l.Dst] = append(r.Routes, l), append(r.byDst[l.Dst], l)
+	}
+}
+
+func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
+
+func (l ListedRoute) MarshalJSON() ([]byte, error) {
+	if l.raw != nil {
+		return l.raw, nil
+	}
+	out := listedJSON{Dst: l.Dst.String(), MTU: l.MTU, AdvMSS: l.AdvMSS, Priority: l.Priority, Table: l.Table, Scope: l.Scope}
+	if l.Gw.IsValid() {
+		out.Gw = l.Gw.String()
+	}
+	return json.Marshal(out)
+}
+
+// print writes the result.
+func (r *Result) print(w io.Writer) error {
+	var errRoutes, errIPs error
+	if _, was := r.raw["routes"]; was || len(r.Routes) > 0 {
+		r.raw["routes"], errRoutes = json.Marshal(r.Routes)
+	}
+	if _, was := r.raw["ips"]; was {
+		r.raw["ips"], errIPs = json.Marshal(r.ips)
+	}
+	if err := cmp.Or(errRoutes, errIPs); err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(r.raw); err != nil {
+		return err
+	}
+	_, err := w.Write(out.Bytes())
+	return err
+}

@@ -1,0 +1,249 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
+)
+
+// del takes back what the records of the attachment say, newest first. It
+// reads nothing else of the configuration than where they are: what ADD
+// refuses, DEL cleans up.
+func del(ctx context.Context, r *request) error {
+	r.warnProblems()
+	return r.undoAll(ctx, r.key(), false, func(*record.Entry) bool { return true })
+}
+
+// warnProblems tells what of the configuration is of no use, for verbs that do
+// without.
+func (r *request) warnProblems() {
+	for _, p := range r.config.List {
+		r.log.Warn(p.String())
+	}
+	r.log.Debug("start", "version", buildVersion)
+}
+
+// undoAll takes back those records of an attachment that choose names, newest
+// first, and goes on after a failure. Where it only tries, it leaves out what
+// another process has locked.
+func (r *request) undoAll(ctx context.Context, k record.Key, try bool, choose func(*record.Entry) bool) error {
+	entries, err := r.store().Entries(k)
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	locks, err := r.lockAll(entries, try)
+	if err != nil {
+		return err
+	}
+	for _, l := range locks {
+		defer l.Unlock()
+	}
+	// Whoever had a lock may have changed or removed what was listed.
+	if entries, err = r.store().Entries(k); err != nil {
+		return err
+	}
+	var failed []error
+	for _, e := range slices.Backward(entries) {
+		if !r.usable(e) {
+			continue
+		}
+		if _, ours := locks[e.Netns.Lock]; !ours || !choose(e) {
+			continue
+		}
+		failed = append(failed, r.undoEntry(ctx, e))
+	}
+	return errors.Join(failed...)
+}
+
+// lockAll takes the locks of the entries' namespaces. A namespace without a
+// lock file has nobody at work in it; its lock is nil.
+func (r *request) lockAll(entries []*record.Entry, try bool) (map[string]*record.Lock, error) {
+	locks := map[string]*record.Lock{}
+	for _, e := range entries {
+		if _, have := locks[e.Netns.Lock]; have || e.Err != nil {
+			continue
+		}
+		take := r.store().Lock
+		if try {
+			take = r.store().TryLock
+		}
+		l, err := take(e.Netns.Lock)
+		if errors.Is(err, record.ErrLocked) {
+			continue
+		} else if err != nil {
+			return locks, fmt.Errorf("lock the pod's namespace: %w", err)
+		}
+		locks[e.Netns.Lock] = l
+	}
+	return locks, nil
+}
+
+// usable reports whether a file is a record. One that is not is told, and
+// kept: a newer version's where it is, a damaged one aside.
+func (r *request) usable(e *record.Entry) bool {
+	if e.Err == nil {
+		return true
+	}
+	r.log.Warn("passing over a record", "record", e.Path(), "error", e.Err)
+	if !errors.Is(e.Err, record.ErrNewer) {
+		if err := e.SetAside(); err != nil {
+			r.log.Warn("cannot keep it aside", "error", err)
+		}
+	}
+	return false
+}
+
+// undoEntry takes one record back, in its pod if that lives.
+func (r *request) undoEntry(ctx context.Context, e *record.Entry) error {
+	ns, err := r.sandbox(e)
+	if err != nil {
+		return err
+	}
+	if ns != nil {
+		defer ns.Close()
+	}
+	return r.undo(ctx, e, ns)
+}
+
+// sandbox opens the namespace of a record: what CNI_NETNS or the record's path
+// leads to, if it is the recorded one. It is nil where the pod is gone.
+func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
+	boot, err := record.Boot()
+	if err != nil {
+		return nil, err
+	}
+	if boot != e.Boot {
+		return nil, nil // after a reboot nothing of it is left
+	}
+	paths := []string{e.Netns.Path}
+	if given := r.args.Netns; given != "" && given != e.Netns.Path {
+		paths = []string{given, e.Netns.Path}
+	}
+	for _, path := range paths {
+		ns, err := netops.Open(path)
+		if err != nil && nothingThere(err) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		identity, err := ns.Identity(e.IfName)
+		if err == nil && identity == e.Netns.Identity {
+			if r.log.debugs() {
+				ns.OnSend = r.log.operation
+			}
+			return ns, nil
+		}
+		ns.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// undo takes one record back and removes it. In a pod, only what may go away
+// by itself is a failure, which keeps the record: what is refused for good
+// would make the pod undeletable.
+func (r *request) undo(ctx context.Context, e *record.Entry, ns *netops.Netns) error {
+	if err := e.BeginUndo(); errors.Is(err, fs.ErrNotExist) {
+		return nil // somebody else has taken it back
+	} else if err != nil {
+		return err
+	}
+	if ns != nil && e.Netns.Identity != (netops.Identity{}) {
+		err := ns.Undo(ctx, e.Done.Pod)
+		if netops.Passing(err) {
+			return err
+		}
+		if err != nil {
+			r.log.Warn("not everything could be put back", "error", err)
+		}
+	}
+	return e.Remove()
+}
+
+// The keys under which a runtime lists the attachments that are still valid
+// (CNI 1.1, section 2, GC), and what early drafts called them.
+const (
+	gcKey    = "cni.dev/valid-attachments"
+	gcOldKey = "cni.dev/attachments"
+)
+
+// gc takes back the records of this network whose attachments are no longer
+// valid, and those that killed processes have left.
+func gc(ctx context.Context, r *request) error {
+	r.warnProblems()
+	valid, given, err := r.validAttachments()
+	if err != nil {
+		return err
+	}
+	keys, err := r.store().Attachments(r.network)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, k := range keys {
+		err := r.undoAll(ctx, k, true, func(e *record.Entry) bool {
+			switch {
+			case e.Progress != record.Finished:
+				return true
+			case given:
+				return !valid[validAttachment{k.ContainerID, k.IfName}]
+			}
+			return r.certainlyGone(e)
+		})
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", k, err))
+		}
+		r.store().Sweep(k)
+	}
+	return errors.Join(failed...)
+}
+
+type validAttachment struct {
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifname"`
+}
+
+// validAttachments reads the runtime's list. Absent or null it says nothing.
+func (r *request) validAttachments() (valid map[validAttachment]bool, given bool, err error) {
+	for _, key := range []string{gcKey, gcOldKey} {
+		v, ok := r.config.Get(key)
+		if !ok {
+			continue
+		}
+		var list []validAttachment
+		if err := json.Unmarshal(v.Raw, &list); err != nil {
+			return nil, false, Errorf(7, "%s: %w", key, err)
+		}
+		valid = make(map[validAttachment]bool, len(list))
+		for _, a := range list {
+			valid[a] = true
+		}
+		return valid, true, nil
+	}
+	return nil, false, nil
+}
+
+// certainlyGone reports whether the pod of a record is gone for certain. A
+// plain file at its path does not say so: another mount namespace sees the
+// file of a live one like that.
+func (r *request) certainlyGone(e *record.Entry) bool {
+	boot, err := record.Boot()
+	if err == nil && boot != e.Boot {
+		return true
+	}
+	ns, err := netops.Open(e.Netns.Path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer ns.Close()
+	identity, err := ns.Identity(e.IfName)
+	return err == nil && identity != e.Netns.Identity
+}

@@ -1,0 +1,103 @@
+// Package record keeps what an ADD did, so that DEL, CHECK and GC go by it.
+//
+// A record is written before the first change to the kernel: whatever ends the
+// process, the DEL that follows finds it. It lives in tmpfs, beside the kernel
+// state that it describes, and dies with it at reboot.
+//
+//	<root>/netns-<cookie>                              lock of a namespace, for all plugins
+//	<root>/<plugin>/<network>/<container>:<interface>/ an attachment
+//	    1.finished                                     its first entry in the chain
+//	    2.planned                                      its second, whose ADD has not ended
+//	    netns-<cookie>                                 hard link to the lock: a namespace's lock
+//	                                                   file goes with the last of them
+//
+// Neither container IDs nor interface names may hold a colon (CNI 1.1,
+// section 2).
+package record
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/cni-netops/plugins/internal/netops"
+)
+
+// Format is the number of the format written here. Every older one is read.
+const Format = 1
+
+var (
+	// ErrNewer says that a later version of the plugin wrote a record.
+	ErrNewer = errors.New("record of a newer format")
+	// ErrDamaged says that a file is no record of this attachment.
+	ErrDamaged = errors.New("damaged record")
+)
+
+// Key names an attachment of a network. One plugin may have several records
+// of it, one for each time that it stands in the chain.
+type Key struct {
+	Network     string `json:"network"`
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifName"`
+}
+
+func (k Key) String() string {
+	return fmt.Sprintf("%s of container %s in network %s", k.IfName, k.ContainerID, k.Network)
+}
+
+// Namespace is the sandbox of an attachment: where it was, which it was, and
+// the name of its lock.
+type Namespace struct {
+	Path string `json:"path"`
+	netops.Identity
+	Lock string `json:"lock"`
+}
+
+// Record is what one ADD did.
+type Record struct {
+	Format int    `json:"format"`
+	Boot   string `json:"boot"` // ID of the boot in which it was written
+	Plugin string `json:"plugin"`
+	Key
+	Netns Namespace `json:"netns"`
+	// Done is what was changed, for DEL; Held is what was wanted and there
+	// already.
+	Done netops.Plan `json:"done,omitzero"`
+	Held netops.Plan `json:"held,omitzero"`
+	// Unjudged says that CHECK leaves it out.
+	Unjudged bool `json:"unjudged,omitempty"`
+}
+
+// Want is what the attachment wants of its pod, done or found.
+func (r Record) Want() netops.Change {
+	want := r.Done.Pod
+	want.Add.Routes = append(want.Add.Routes[:len(want.Add.Routes):len(want.Add.Routes)], r.Held.Pod.Add.Routes...)
+	return want
+}
+
+// decode reads a record of this plugin and attachment.
+func decode(data []byte, plugin string, key Key) (Record, error) {
+	var head struct{ Format int }
+	if err := json.Unmarshal(data, &head); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if head.Format > Format {
+		return Record{}, fmt.Errorf("%w: %d, this version knows %d", ErrNewer, head.Format, Format)
+	}
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	switch {
+	case r.Format < 1:
+		return Record{}, fmt.Errorf("%w: no format", ErrDamaged)
+	case r.Plugin != plugin || r.Key != key:
+		return Record{}, fmt.Errorf("%w: it is %s's, for %s", ErrDamaged, r.Plugin, r.Key)
+	}
+	for _, plan := range []netops.Plan{r.Done, r.Held} {
+		if err := plan.Pod.Validate(); err != nil {
+			return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
+	return r, nil
+}

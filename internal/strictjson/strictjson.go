@@ -1,0 +1,287 @@
+// Package strictjson decodes configuration by hand: every problem is told, at
+// once and with its path, instead of the first one that a decoder meets.
+package strictjson
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Problem is one thing that is wrong with a configuration.
+type Problem struct {
+	Path string // addroutes[2].gw
+	Text string // "10.0.0.300" is not an IP address
+	// Unsupported says that the key is the problem, not its value.
+	Unsupported bool
+}
+
+func (p Problem) String() string {
+	if p.Path == "" {
+		return p.Text
+	}
+	return p.Path + ": " + p.Text
+}
+
+// Problems collects what is wrong. Its methods never fail.
+type Problems struct {
+	List     []Problem
+	Warnings []string
+}
+
+// Invalid notes a value that cannot be used.
+func (p *Problems) Invalid(path, format string, args ...any) {
+	p.List = append(p.List, Problem{Path: path, Text: fmt.Sprintf(format, args...)})
+}
+
+// Unsupported notes a key that cannot be used.
+func (p *Problems) Unsupported(path, format string, args ...any) {
+	p.List = append(p.List, Problem{Path: path, Text: fmt.Sprintf(format, args...), Unsupported: true})
+}
+
+// Value is a JSON value and where it stands.
+type Value struct {
+	Raw  json.RawMessage
+	Path string
+	p    *Problems
+}
+
+// NewValue names the root of what is decoded.
+func NewValue(raw []byte, path string, p *Problems) Value { return Value{raw, path, p} }
+
+// Problems is where the value's faults are noted.
+func (v Value) Problems() *Problems { return v.p }
+
+// Invalid notes that the value cannot be used.
+func (v Value) Invalid(format string, args ...any) { v.p.Invalid(v.Path, format, args...) }
+
+// decode notes a value of the wrong type.
+func (v Value) decode(into any, what string) bool {
+	if err := json.Unmarshal(v.Raw, into); err != nil {
+		v.Invalid("%s is not %s", short(v.Raw), what)
+		return false
+	}
+	return true
+}
+
+// short is a value as messages show it.
+func short(raw json.RawMessage) string {
+	const enough = 60
+	if len(raw) > enough {
+		return strings.ToValidUTF8(string(raw[:enough]), "") + "…"
+	}
+	return string(raw)
+}
+
+// Text is the value as a string.
+func (v Value) Text() (s string, ok bool) { ok = v.decode(&s, "a string"); return s, ok }
+
+// Bool is the value as true or false.
+func (v Value) Bool() (b, ok bool) { ok = v.decode(&b, "true or false"); return b, ok }
+
+// Uint32 is the value as a whole number from low to high.
+func (v Value) Uint32(low, high uint32) (uint32, bool) {
+	n, err := strconv.ParseUint(string(v.Raw), 10, 32)
+	if err != nil || n < uint64(low) || n > uint64(high) {
+		v.Invalid("%s is not a whole number from %d to %d", short(v.Raw), low, high)
+		return 0, false
+	}
+	return uint32(n), true
+}
+
+// List is the elements of an array.
+func (v Value) List() []Value {
+	var raws []json.RawMessage
+	if !v.decode(&raws, "a list") {
+		return nil
+	}
+	list := make([]Value, len(raws))
+	for i, raw := range raws {
+		list[i] = Value{raw, fmt.Sprintf("%s[%d]", v.Path, i), v.p}
+	}
+	return list
+}
+
+// Object is the value as an object.
+func (v Value) Object() (Object, bool) {
+	o := Object{path: v.Path, p: v.p}
+	if null(v.Raw) || !v.decode(&o.fields, "an object") {
+		if null(v.Raw) {
+			v.Invalid("null is not an object")
+		}
+		return o, false
+	}
+	return o, true
+}
+
+func null(raw json.RawMessage) bool { return string(raw) == "null" }
+
+// Object is a JSON object and where it stands.
+type Object struct {
+	fields map[string]json.RawMessage
+	path   string
+	p      *Problems
+	origin map[string]string // paths of values that come from elsewhere
+}
+
+// At is the path of a key.
+func (o Object) At(key string) string {
+	if from, ok := o.origin[key]; ok {
+		return from
+	}
+	if o.path == "" {
+		return key
+	}
+	return o.path + "." + key
+}
+
+// Get is the value of a key; null means absent.
+func (o Object) Get(key string) (Value, bool) {
+	raw, ok := o.fields[key]
+	return Value{raw, o.At(key), o.p}, ok && !null(raw)
+}
+
+// Has reports whether the key is there and not null.
+func (o Object) Has(key string) bool { _, ok := o.Get(key); return ok }
+
+// Bool sets b where the key is there.
+func (o Object) Bool(key string, b *bool) {
+	if v, ok := o.Get(key); ok {
+		if got, ok := v.Bool(); ok {
+			*b = got
+		}
+	}
+}
+
+// Text sets s where the key is there.
+func (o Object) Text(key string, s *string) {
+	if v, ok := o.Get(key); ok {
+		if got, ok := v.Text(); ok {
+			*s = got
+		}
+	}
+}
+
+// Uint32 sets n where the key is there.
+func (o Object) Uint32(key string, n *uint32, low, high uint32) {
+	if v, ok := o.Get(key); ok {
+		if got, ok := v.Uint32(low, high); ok {
+			*n = got
+		}
+	}
+}
+
+// Object is the object under a key.
+func (o Object) Object(key string) (Object, bool) {
+	v, ok := o.Get(key)
+	if !ok {
+		return Object{}, false
+	}
+	return v.Object()
+}
+
+// Only refuses every other key: the object is wholly ours.
+func (o Object) Only(known ...string) {
+	for _, key := range slices.Sorted(maps.Keys(o.fields)) {
+		if slices.Contains(known, key) {
+			continue
+		}
+		if near, ok := nearest(key, known); ok {
+			o.p.Unsupported(o.At(key), "unknown key; did you mean %q?", near)
+		} else {
+			o.p.Unsupported(o.At(key), "unknown key; there are %s", strings.Join(known, ", "))
+		}
+	}
+}
+
+// Fold takes a key that differs from one of ours in upper and lower case only
+// for it, as Go's own decoders do, with a warning.
+func (o Object) Fold(ours []string) {
+	for _, key := range slices.Sorted(maps.Keys(o.fields)) {
+		at := slices.IndexFunc(ours, func(k string) bool { return strings.EqualFold(k, key) })
+		if at < 0 || slices.Contains(ours, key) {
+			continue
+		}
+		if name := ours[at]; o.fields[name] != nil {
+			o.p.Unsupported(o.At(key), "given beside %q", name)
+		} else {
+			o.p.Warnings = append(o.p.Warnings, fmt.Sprintf("%s: taken for %q", o.At(key), name))
+			o.fields[name] = o.fields[key]
+		}
+		delete(o.fields, key)
+	}
+}
+
+// RefuseSlips refuses a key that is a slip away from one of ours, in an object
+// that others put keys into as well. Those in foreign, and all that are not
+// alike, pass.
+func (o Object) RefuseSlips(ours, foreign []string) {
+	for _, key := range slices.Sorted(maps.Keys(o.fields)) {
+		if slices.Contains(ours, key) || slices.Contains(foreign, key) {
+			continue
+		}
+		if near, ok := nearest(key, ours); ok {
+			o.p.Unsupported(o.At(key), "unknown key; did you mean %q?", near)
+		}
+	}
+}
+
+// Overridden is the object with each of these keys taken, whole, from another
+// one that has it. Each value keeps its own path.
+func (o Object) Overridden(by Object, keys []string) Object {
+	merged := Object{fields: maps.Clone(o.fields), path: o.path, p: o.p, origin: map[string]string{}}
+	for _, key := range keys {
+		if v, ok := by.Get(key); ok {
+			merged.fields[key], merged.origin[key] = v.Raw, v.Path
+		}
+	}
+	return merged
+}
+
+// nearest finds the known key that one is a slip away from: one edit, or two
+// for names of six letters and more.
+func nearest(key string, known []string) (string, bool) {
+	for _, k := range known {
+		if strings.EqualFold(k, key) {
+			return k, true
+		}
+	}
+	for _, k := range known {
+		slips := 1
+		if len(k) >= 6 {
+			slips = 2
+		}
+		if distance(strings.ToLower(key), strings.ToLower(k), slips) <= slips {
+			return k, true
+		}
+	}
+	return "", false
+}
+
+// distance is the number of insertions, deletions and replacements between
+// two words (Levenshtein); past limit it is only known to be more.
+func distance(a, b string, limit int) int {
+	if len(a)-len(b) > limit || len(b)-len(a) > limit {
+		return limit + 1
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/cniroute"
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+// addition is an entry of addroutes, completed.
+type addition struct {
+	route        netops.Route
+	entry        cniroute.Route
+	onLinkThough bool // without a gateway, where ips has one of the family
+}
+
+func routesOf(additions []addition) []netops.Route {
+	routes := make([]netops.Route, len(additions))
+	for i, a := range additions {
+		routes[i] = a.route
+	}
+	return routes
+}
+
+// additions completes the entries of addroutes. The same one twice is one; two
+// that cannot both be are refused.
+func (c config) additions(prev *plugin.Result, pod netops.Snapshot) ([]addition, error) {
+	var list []addition
+	seen := make(map[netops.Slot]netops.Route, len(c.add))
+	for i, entry := range c.add {
+		a, err := c.complete(entry, prev, pod)
+		if err != nil {
+			return nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
+		}
+		if other, ok := seen[a.route.Slot()]; !ok {
+			seen[a.route.Slot()] = a.route
+			list = append(list, a)
+		} else if other.String() != a.route.String() {
+			return nil, plugin.Errorf(types.ErrInvalidNetworkConfig,
+				"%s[%d]: %q and %q have destination, table and metric in common", addRoutes, i, other, a.route)
+		}
+	}
+	return list, nil
+}
+
+// complete fills in gateway and interface.
+func (c config) complete(e cniroute.Route, prev *plugin.Result, pod netops.Snapshot) (addition, error) {
+	r := netops.Route{Dst: e.Dst, Table: e.Table.Or(0), Metric: e.Metric.Or(0), Type: e.Type.Or(0), Gw: e.Gw, Dev: e.Dev, Src: e.Src,
+		Scope: e.Scope.Or(netops.ScopeAuto), OnLink: e.OnLink.Value, MTU: e.MTU, AdvMSS: e.AdvMSS, Protocol: netops.Protocol}.Normalize()
+	a := addition{entry: e}
+	switch {
+	case r.Type.Rejects():
+	case e.Gws != nil:
+		for _, hop := range e.Gws {
+			if hop.Dev == "" {
+				hop.Dev = c.interfaceTo(hop.Gw, pod)
+			}
+			r.Hops = append(r.Hops, hop)
+		}
+		if len(r.Hops) == 1 {
+			r.Gw, r.Dev, r.Hops = r.Hops[0].Gw, r.Hops[0].Dev, nil
+		}
+	default:
+		if !r.Gw.IsValid() && r.Scope != netops.ScopeLink {
+			r.Gw = c.gateway(e, prev)
+		}
+		if r.OnLink && !r.Gw.IsValid() {
+			return a, fmt.Errorf("onlink: there is no gateway for %s", e.Dst)
+		}
+		if r.Dev == "" {
+			r.Dev = c.interfaceTo(r.Gw, pod)
+			// By an address that several links have, the device is the way.
+			r.AnyDev = r.Gw.IsValid() && !r.Gw.IsLinkLocalUnicast()
+		}
+		first, _ := prev.Gateway(e.Dst, "")
+		a.onLinkThough = !r.Gw.IsValid() && first.IsValid()
+	}
+	a.route = r
+	return a, nil
+}
+
+// gateway is the one of the result that a route without gw goes by: that of
+// dev's address where dev is given, else of CNI_IFNAME's, else the first. After
+// flushgateway it stands in the route's own entry.
+func (c config) gateway(e cniroute.Route, prev *plugin.Result) netip.Addr {
+	dev := e.Dev
+	if dev == "" {
+		dev = c.ifName
+	}
+	gw, itsOwn := prev.Gateway(e.Dst, dev)
+	if e.Dev != "" && !itsOwn && !(e.Dev == c.ifName && unnamed(prev)) {
+		gw = netip.Addr{}
+	}
+	if !gw.IsValid() && c.flushGateway {
+		for _, l := range prev.Routes {
+			if l.Dst == e.Dst && (l.Priority == nil || e.Metric.Matches(*l.Priority)) {
+				return l.Gw
+			}
+		}
+	}
+	return gw
+}
+
+// unnamed reports whether the result does not tell which interface an address
+// is on: then it is CNI_IFNAME.
+func unnamed(prev *plugin.Result) bool {
+	return !slices.ContainsFunc(prev.IPs, func(ip plugin.IP) bool { return ip.Dev != "" })
+}
+
+// interfaceTo is the interface whose subnet holds a gateway, CNI_IFNAME before
+// others, and without any CNI_IFNAME.
+func (c config) interfaceTo(gw netip.Addr, pod netops.Snapshot) string {
+	found := c.ifName
+	for _, a := range pod.Addrs {
+		if !gw.IsValid() || a.Dev == "lo" || !a.Prefix.Contains(gw) {
+			continue
+		}
+		if a.Dev == c.ifName {
+			return a.Dev
+		}
+		if found == c.ifName {
+			found = a.Dev
+		}
+	}
+	return found
+}
+
+// listings are the entries of the result for a route: one for each gateway,
+// none where it leads nowhere.
+func (a addition) listings() []plugin.Listing {
+	if a.route.Type != netops.Unicast {
+		return nil
+	}
+	var list []plugin.Listing
+	for _, hop := range a.route.Ways() {
+		l := plugin.ListedRoute{Dst: a.route.Dst, Gw: hop.Gw, MTU: a.route.MTU, AdvMSS: a.route.AdvMSS}
+		if a.entry.Metric.Given {
+			l.Priority = &a.entry.Metric.Value
+		}
+		if a.entry.Table.Given {
+			l.Table = &a.entry.Table.Value
+		}
+		if a.entry.Scope.Given || a.onLinkThough {
+			scope := uint8(a.entry.Scope.Or(netops.ScopeLink))
+			l.Scope = &scope
+		}
+		list = append(list, plugin.Listing{Entry: l, For: a.route})
+	}
+	return list
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"github.com/cni-netops/plugins/internal/cniroute"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+// The keys of the configuration, which args.cni may override.
+const (
+	flushRoutes  = "flushroutes"
+	flushGateway = "flushgateway"
+	delRoutes    = "delroutes"
+	addRoutes    = "addroutes"
+	skipCheck    = "skipcheck"
+	ignoreErrors = "ignoreErrors"
+)
+
+// config is a valid configuration.
+type config struct {
+	ifName       string // CNI_IFNAME
+	flushRoutes  bool
+	flushGateway bool
+	del          []cniroute.Route
+	add          []cniroute.Route
+	skipCheck    bool
+	ignoreErrors bool
+}
+
+func decode(c *plugin.Config) plugin.Planner {
+	conf := config{ifName: c.IfName}
+	c.Bool(flushRoutes, &conf.flushRoutes)
+	c.Bool(flushGateway, &conf.flushGateway)
+	c.Bool(skipCheck, &conf.skipCheck)
+	c.Bool(ignoreErrors, &conf.ignoreErrors)
+	if list, ok := c.Get(delRoutes); ok {
+		conf.del = cniroute.DecodeList(list)
+	}
+	if list, ok := c.Get(addRoutes); ok {
+		conf.add = cniroute.DecodeList(list)
+	}
+	return conf
+}
+
+func (c config) Unjudged() bool { return c.skipCheck }

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/cniroute"
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+// Query asks for the attachment's interfaces, the pod's addresses, and table
+// main with those that the routes of the configuration name.
+func (c config) Query(prev *plugin.Result) netops.Query {
+	q := netops.Query{Addrs: true, Links: slices.Concat(c.interfaces(prev), []string{c.ifName}), Tables: []uint32{netops.TableMain}}
+	for _, r := range slices.Concat(c.del, c.add) {
+		q.Links = append(q.Links, devices(r)...)
+		if r.Table.Given {
+			q.Tables = append(q.Tables, r.Table.Value)
+		}
+	}
+	slices.Sort(q.Links)
+	q.Links = slices.Compact(q.Links)
+	slices.Sort(q.Tables)
+	q.Tables = slices.Compact(q.Tables)
+	return q
+}
+
+// interfaces are those of the attachment: the ones of prevResult that are in a
+// sandbox, by whatever path it is named; without any, CNI_IFNAME.
+func (c config) interfaces(prev *plugin.Result) []string {
+	var names []string
+	for _, i := range prev.Interfaces {
+		if i.Sandbox != "" && !slices.Contains(names, i.Name) {
+			names = append(names, i.Name)
+		}
+	}
+	if names == nil {
+		return []string{c.ifName}
+	}
+	return names
+}
+
+// Plan decides in the order flushroutes, flushgateway, delroutes, addroutes.
+func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision, error) {
+	d := plugin.Decision{Lenient: c.ignoreErrors}
+	devs := c.interfaces(prev)
+	if err := c.checkInterfaces(devs, pod); err != nil {
+		return d, err
+	}
+	additions, err := c.additions(prev, pod)
+	if err != nil {
+		return d, err
+	}
+	removed := c.remove(devs, pod.Routes, additions)
+	d.Want.Pod = removed.change
+	if d.Result, err = prev.Without(c.unlist(devs, prev, removed), c.flushGateway); err != nil {
+		return d, err
+	}
+	standing := bySlot(removed.left)
+	for _, a := range additions {
+		if rival, ok := standing.rival(a.route); ok {
+			err := plugin.Errorf(plugin.CodeOwned, "%s: there is %q already; remove it by delroutes, or give this one another metric",
+				a.route.AddCommand(), rival)
+			if !c.ignoreErrors {
+				return d, err
+			}
+			d.Warnings = append(d.Warnings, "route left out: "+err.Error())
+			continue
+		}
+		d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
+		d.Listed = append(d.Listed, a.listings()...)
+	}
+	return d, nil
+}
+
+// Expect is what must hold of an attachment without a record: what addroutes
+// adds, by the gateway that prevResult lists it with where flushgateway has
+// taken the result's away; and nothing that would be removed now.
+func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
+	devs := c.interfaces(prev)
+	if err := c.checkInterfaces(devs, pod); err != nil {
+		return netops.Plan{}, err
+	}
+	additions, err := c.additions(prev, pod)
+	if err != nil {
+		return netops.Plan{}, err
+	}
+	want := c.remove(devs, pod.Routes, additions).change
+	want.Add.Routes = append(want.Add.Routes, routesOf(additions)...)
+	return netops.Plan{Pod: want}, nil
+}
+
+// checkInterfaces refuses a name that no interface has, and to delete routes
+// of an interface that is not the attachment's.
+func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
+	missing := func(name, where string) error {
+		if _, ok := pod.Link(name); ok || name == "" {
+			return nil
+		}
+		return plugin.Errorf(types.ErrTryAgainLater, "%s: %w: %q", where, netops.ErrNoLink, name)
+	}
+	for _, name := range devs {
+		if err := missing(name, "interface of the attachment"); err != nil {
+			return err
+		}
+	}
+	for i, r := range c.del {
+		for _, name := range devices(r) {
+			if err := missing(name, fmt.Sprintf("%s[%d].dev", delRoutes, i)); err != nil {
+				return err
+			}
+			if !slices.Contains(devs, name) {
+				return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d].dev: %q is no interface of this attachment (%v)", delRoutes, i, name, devs)
+			}
+		}
+	}
+	for i, r := range c.add {
+		for _, name := range devices(r) {
+			if err := missing(name, fmt.Sprintf("%s[%d].dev", addRoutes, i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// devices are the interfaces that a route of the configuration names.
+func devices(r cniroute.Route) []string {
+	var names []string
+	if r.Dev != "" {
+		names = append(names, r.Dev)
+	}
+	for _, hop := range r.Gws {
+		if hop.Dev != "" {
+			names = append(names, hop.Dev)
+		}
+	}
+	return names
+}
+
+// slots are routes by what makes them rivals.
+type slots map[netops.Slot][]netops.Route
+
+func bySlot(routes []netops.Route) slots {
+	s := make(slots, len(routes))
+	for _, r := range routes {
+		s[r.Slot()] = append(s[r.Slot()], r)
+	}
+	return s
+}
+
+// rival finds what is in the way of a route: another one in its slot, where
+// none there is it already.
+func (s slots) rival(r netops.Route) (netops.Route, bool) {
+	there := s[r.Slot()]
+	if len(there) == 0 || slices.ContainsFunc(there, r.HeldBy) {
+		return netops.Route{}, false
+	}
+	return there[0], true
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/cni-netops/plugins/internal/cniroute"
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+// removal is what goes and what is left.
+type removal struct {
+	change netops.Change
+	gone   []netops.Route // whole, or the ways that go
+	left   []netops.Route // whole, or the ways that stay
+}
+
+// remove decides which routes go. One that addroutes asks for as it is stays.
+func (c config) remove(devs []string, have []netops.Route, additions []addition) removal {
+	var r removal
+	patterns := byDestination(c.del)
+	wanted := bySlot(routesOf(additions))
+	for _, route := range have {
+		if route.Type.Rejects() {
+			if patterns.match(route, netops.NextHop{}) && !wanted.held(route, netops.NextHop{}) {
+				r.change.Del.Routes = append(r.change.Del.Routes, route)
+				r.gone = append(r.gone, route)
+			} else {
+				r.left = append(r.left, route)
+			}
+			continue
+		}
+		goes := func(hop netops.NextHop) bool {
+			return route.Type == netops.Unicast && slices.Contains(devs, hop.Dev) &&
+				(c.flushes(route, hop) || patterns.match(route, hop)) && !wanted.held(route, hop)
+		}
+		gone, left := r.change.Remove(route, goes)
+		r.gone, r.left = append(r.gone, gone...), append(r.left, left...)
+	}
+	return r
+}
+
+// flushes reports whether flushroutes or flushgateway removes this way of a
+// route.
+func (c config) flushes(r netops.Route, hop netops.NextHop) bool {
+	if r.Table != netops.TableMain {
+		return false
+	}
+	return c.flushRoutes && !linkLocal(r.Dst) && (hop.Gw.IsValid() || r.Default()) ||
+		c.flushGateway && r.Default()
+}
+
+var linkLocals = []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10")}
+
+func linkLocal(dst netip.Prefix) bool {
+	for _, l := range linkLocals {
+		if l.Bits() <= dst.Bits() && l.Contains(dst.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// patterns are the entries of delroutes by destination: there may be thousands.
+type patterns map[netip.Prefix][]cniroute.Route
+
+func byDestination(list []cniroute.Route) patterns {
+	p := make(patterns, len(list))
+	for _, r := range list {
+		p[r.Dst] = append(p[r.Dst], r)
+	}
+	return p
+}
+
+// match reports whether an entry of delroutes is for this way of a route:
+// every field that is given matches.
+func (p patterns) match(r netops.Route, hop netops.NextHop) bool {
+	return slices.ContainsFunc(p[r.Dst], func(want cniroute.Route) bool {
+		return matchWay(want, r, hop) && matchAttributes(want, r)
+	})
+}
+
+func matchWay(want cniroute.Route, r netops.Route, hop netops.NextHop) bool {
+	if want.Gws != nil {
+		ways := r.Ways()
+		if len(ways) != len(want.Gws) {
+			return false
+		}
+		for _, w := range want.Gws {
+			if !slices.ContainsFunc(ways, func(h netops.NextHop) bool { return h.Gw == w.Gw && (w.Dev == "" || w.Dev == h.Dev) }) {
+				return false
+			}
+		}
+	}
+	return (!want.Gw.IsValid() || want.Gw == hop.Gw) && (want.Dev == "" || want.Dev == hop.Dev)
+}
+
+func matchAttributes(want cniroute.Route, r netops.Route) bool {
+	return r.Table == want.Table.Or(netops.TableMain) &&
+		metricMatches(want, r.Metric) &&
+		want.Type.Matches(r.Type) &&
+		(want.Scope.Matches(r.Scope) || want.Dst.Addr().Is6()) &&
+		want.OnLink.Matches(r.OnLink) &&
+		(!want.Src.IsValid() || want.Src == r.Src) &&
+		(want.MTU == 0 || want.MTU == r.MTU) &&
+		(want.AdvMSS == 0 || want.AdvMSS == r.AdvMSS)
+}
+
+func metricMatches(want cniroute.Route, metric uint32) bool {
+	return !want.Metric.Given || metricOf(want.Dst, want.Metric.Value) == metric
+}
+
+// metricOf is a metric as the kernel has it: IPv6 knows no 0.
+func metricOf(dst netip.Prefix, metric uint32) uint32 {
+	return netops.Route{Dst: dst, Metric: metric}.Normalize().Metric
+}
+
+// held reports whether addroutes asks for nothing but what this way of have
+// is.
+func (s slots) held(have netops.Route, hop netops.NextHop) bool {
+	return slices.ContainsFunc(s[have.Slot()], func(want netops.Route) bool {
+		sameGateway := func(h netops.NextHop) bool { return h.Gw == hop.Gw }
+		return want.HeldBy(have) && (have.Type.Rejects() || slices.ContainsFunc(want.Ways(), sameGateway))
+	})
+}
+
+// unlist decides which entries of prevResult's routes go: those that
+// flushroutes, flushgateway or an entry of delroutes is for, by what an entry
+// tells; and those whose route was removed and is nowhere left.
+func (c config) unlist(devs []string, prev *plugin.Result, r removal) func(plugin.ListedRoute) bool {
+	patterns := byDestination(c.del)
+	gone, left := routesTo(r.gone), routesTo(r.left)
+	return func(l plugin.ListedRoute) bool {
+		gw := prev.Way(l)
+		listed := listedAs(l, gw)
+		if c.flushes(listed, netops.NextHop{Gw: gw}) {
+			return true
+		}
+		if slices.ContainsFunc(patterns[l.Dst], func(want cniroute.Route) bool { return matchListed(want, listed, devs) }) {
+			return true
+		}
+		same := func(r netops.Route) bool { return stands(l, gw, r) }
+		return slices.ContainsFunc(gone[l.Dst], same) && !slices.ContainsFunc(left[l.Dst], same)
+	}
+}
+
+// listedAs is an entry of the result as the route that it stands for.
+func listedAs(l plugin.ListedRoute, gw netip.Addr) netops.Route {
+	r := netops.Route{Dst: l.Dst, Gw: gw, MTU: l.MTU, AdvMSS: l.AdvMSS}
+	if l.Table != nil {
+		r.Table = *l.Table
+	}
+	if l.Priority != nil {
+		r.Metric = *l.Priority
+	}
+	switch {
+	case l.Scope != nil && *l.Scope != 0:
+		r.Scope = netops.Scope(*l.Scope)
+	case l.Scope != nil || gw.IsValid():
+		r.Scope = netops.ScopeGlobal
+	default:
+		r.Scope = netops.ScopeLink
+	}
+	return r.Normalize()
+}
+
+// matchListed is match for an entry of the result, which tells neither dev nor
+// src nor onlink: where these are asked for, the kernel's routes decide.
+func matchListed(want cniroute.Route, listed netops.Route, devs []string) bool {
+	if want.Src.IsValid() || want.OnLink.Given || want.Gws != nil || want.Dev != "" && len(devs) > 1 {
+		return false
+	}
+	want.Dev = ""
+	return matchWay(want, listed, netops.NextHop{Gw: listed.Gw}) && matchAttributes(want, listed)
+}
+
+// stands reports whether a route of the kernel, or one way of it, is what an
+// entry of the result stands for.
+func stands(l plugin.ListedRoute, gw netip.Addr, r netops.Route) bool {
+	if l.Table != nil && *l.Table != r.Table || l.Table == nil && r.Table != netops.TableMain ||
+		l.Priority != nil && metricOf(l.Dst, *l.Priority) != r.Metric {
+		return false
+	}
+	return slices.ContainsFunc(r.Ways(), func(h netops.NextHop) bool { return h.Gw == gw })
+}
+
+func routesTo(routes []netops.Route) map[netip.Prefix][]netops.Route {
+	to := map[netip.Prefix][]netops.Route{}
+	for _, r := range routes {
+		to[r.Dst] = append(to[r.Dst], r)
+	}
+	return to
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Builds the plugins as static binaries into bin/. Further arguments go to
+# go build; GOARCH and VERSION are read from the environment.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export CGO_ENABLED=0 GOOS=linux
+flags="-s -w"
+if [ -n "${VERSION:-}" ]; then
+	flags+=" -X github.com/cni-netops/plugins/internal/plugin.buildVersion=$VERSION"
+fi
+
+mkdir -p "${BIN_DIR:=bin}"
+for dir in plugins/meta/* plugins/main/*; do
+	[ -d "$dir" ] || continue
+	plugin=$(basename "$dir")
+	echo "  $plugin"
+	go build -trimpath -ldflags "$flags" "$@" -o "$BIN_DIR/$plugin" "./$dir"
+done
