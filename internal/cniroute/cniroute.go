@@ -78,6 +78,7 @@ type fields struct {
 	Scope    *uint8            `json:"scope"`
 	Type     *string           `json:"type"`
 	OnLink   *bool             `json:"onlink"`
+	told     map[string]bool   // keys whose value was refused already
 }
 
 // DecodeList decodes a list of routes and notes all problems in it. Thousands
@@ -95,37 +96,37 @@ func DecodeList(list strictjson.Value) []Route {
 		}
 		return routes
 	}
-	var routes []Route
 	for i, v := range list.List() {
-		if f, ok := decodeFields(v); ok {
-			if r, ok := f.route(checker{list: list, index: i}); ok {
-				routes = append(routes, r)
-			}
+		if f := decodeFields(v); f != nil {
+			f.route(checker{list: list, index: i})
 		}
 	}
-	return routes
+	return nil // there is a problem, or there would not be a second pass
 }
 
-// decodeFields is the slow way, which names each value of a wrong type.
-func decodeFields(v strictjson.Value) (*fields, bool) {
-	before := len(v.Problems().List)
+// decodeFields is the slow way, which names each value of a wrong type and
+// leaves it out.
+func decodeFields(v strictjson.Value) *fields {
 	o, ok := v.Object()
 	if !ok {
-		return nil, false
+		return nil
 	}
 	o.Fold(Keys)
 	o.Only(Keys...)
-	var f fields
+	f := fields{told: map[string]bool{}}
 	text := func(key string, into **string) {
-		if o.Has(key) {
-			*into = new(string)
-			o.Text(key, *into)
+		if v, ok := o.Get(key); ok {
+			s, ok := v.Text()
+			if f.told[key] = !ok; ok {
+				*into = &s
+			}
 		}
 	}
 	number := func(key string, into **uint32, low, high uint32) {
-		if o.Has(key) {
-			*into = new(uint32)
-			o.Uint32(key, *into, low, high)
+		if v, ok := o.Get(key); ok {
+			if n, ok := v.Uint32(low, high); ok {
+				*into = &n
+			}
 		}
 	}
 	text("dst", &f.Dst)
@@ -152,7 +153,7 @@ func decodeFields(v strictjson.Value) (*fields, bool) {
 			f.Gws = append(f.Gws, hop.Raw)
 		}
 	}
-	return &f, len(v.Problems().List) == before
+	return &f
 }
 
 // checker notes problems of one route of a list. The path is only made when
@@ -177,10 +178,11 @@ func (f *fields) route(c checker) (Route, bool) {
 	failed := false
 	c.failed = &failed
 	r := Route{Dev: f.Dev}
-	if f.Dst == nil {
-		c.invalid("dst", "missing")
-	} else {
+	switch {
+	case f.Dst != nil:
 		r.Dst = c.prefix("dst", *f.Dst)
+	case !f.told["dst"]:
+		c.invalid("dst", "missing")
 	}
 	r.Gw, r.Src = c.addr("gw", f.Gw, r.Dst), c.addr("src", f.Src, r.Dst)
 	r.Gws = c.hops(f.Gws, r.Dst)

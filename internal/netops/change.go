@@ -10,13 +10,13 @@ import (
 // Change is what to delete and what to add, in this order. It is a value: the
 // same change printed, recorded, reversed or applied is the same.
 type Change struct {
-	Del State `json:"del,omitzero"`
-	Add State `json:"add,omitzero"`
+	Del State `json:"del"`
+	Add State `json:"add"`
 }
 
 // Plan is what an attachment changes, by namespace.
 type Plan struct {
-	Pod Change `json:"pod,omitzero"`
+	Pod Change `json:"pod"`
 }
 
 // IsZero reports whether there is nothing to do.

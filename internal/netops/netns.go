@@ -81,9 +81,9 @@ func (n *Netns) Own() (bool, error) {
 // (SO_NETNS_COOKIE, Linux 5.14), on older kernels by an interface in it.
 // Inode numbers would not do: they are given again at once.
 type Identity struct {
-	Cookie       uint64 `json:"cookie,omitempty"`
-	LinkIndex    uint32 `json:"linkIndex,omitempty"`
-	HardwareAddr string `json:"hardwareAddr,omitempty"`
+	Cookie       uint64 `json:"cookie"`
+	LinkIndex    uint32 `json:"linkIndex"`
+	HardwareAddr string `json:"hardwareAddr"`
 }
 
 // Identity is that of the namespace; ifname is looked at where the kernel
@@ -124,28 +124,26 @@ func (n *Netns) LockName() (string, error) {
 	return fmt.Sprintf("netns-inode-%d", st.Ino), nil
 }
 
-// inNamespace calls f on a thread that is in the namespace. A thread that
-// cannot come back ends with the goroutine.
+// inNamespace calls f on a thread that is in the namespace. Where the thread
+// cannot come back, it stays with the calling goroutine, which is to give up.
 func inNamespace(handle int, f func() error) error {
-	errs := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			defer func() { _ = unix.Close(own) }()
-			err = unix.Setns(handle, unix.CLONE_NEWNET)
-		}
-		if err == nil {
-			err = f()
-			if unix.Setns(own, unix.CLONE_NEWNET) == nil {
-				runtime.UnlockOSThread()
-			}
-		} else {
-			runtime.UnlockOSThread()
-		}
-		errs <- err
-	}()
-	return <-errs
+	runtime.LockOSThread()
+	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open our own network namespace: %w", err)
+	}
+	defer func() { _ = unix.Close(own) }()
+	if err := unix.Setns(handle, unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return os.NewSyscallError("setns", err)
+	}
+	err = f()
+	if back := unix.Setns(own, unix.CLONE_NEWNET); back != nil {
+		return fmt.Errorf("come back from it: %w", back)
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // index looks an interface up by name, without listing them all.

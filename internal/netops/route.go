@@ -85,9 +85,9 @@ func (t Type) Rejects() bool {
 
 // NextHop is one way of a multipath route.
 type NextHop struct {
-	Gw     netip.Addr `json:"gw,omitzero"`
-	Dev    string     `json:"dev,omitempty"`
-	Weight uint16     `json:"weight,omitempty"` // 1 to 256; zero means 1
+	Gw     netip.Addr `json:"gw"`
+	Dev    string     `json:"dev"`
+	Weight uint16     `json:"weight"` // 1 to 256; zero means 1
 }
 
 func (h NextHop) weight() uint16 { return max(h.Weight, 1) }
@@ -100,34 +100,34 @@ func (h NextHop) is(o NextHop) bool { return h.Gw == o.Gw && h.Dev == o.Dev }
 // has all fields, and carries the kernel's own message, by which it goes back
 // exactly as it was, attributes unknown here included.
 type Route struct {
-	Dst    netip.Prefix `json:"dst"`              // masked; a default route has length 0
-	Table  uint32       `json:"table"`            // never 0
-	Metric uint32       `json:"metric,omitempty"` // IPv6: never 0, which the kernel reads as 1024
+	Dst    netip.Prefix `json:"dst"`    // masked; a default route has length 0
+	Table  uint32       `json:"table"`  // never 0
+	Metric uint32       `json:"metric"` // IPv6: never 0, which the kernel reads as 1024
 	Type   Type         `json:"type"`
-	Gw     netip.Addr   `json:"gw,omitzero"`
-	Dev    string       `json:"dev,omitempty"`
+	Gw     netip.Addr   `json:"gw"`
+	Dev    string       `json:"dev"`
 	// AnyDev says that Dev is our choice: the same gateway by another device
 	// is the same route.
-	AnyDev bool `json:"anyDev,omitempty"`
+	AnyDev bool `json:"anyDev"`
 	// Hops are the ways of a multipath route, which has no Gw and Dev.
-	Hops     []NextHop  `json:"hops,omitempty"`
-	Src      netip.Addr `json:"src,omitzero"`
-	Scope    Scope      `json:"scope,omitempty"` // IPv4 only: IPv6 routes have none
-	OnLink   bool       `json:"onlink,omitempty"`
-	MTU      uint32     `json:"mtu,omitempty"`    // bytes
-	AdvMSS   uint32     `json:"advmss,omitempty"` // bytes
-	Protocol uint8      `json:"protocol,omitempty"`
-	Tos      uint8      `json:"tos,omitempty"`
-	Expires  uint32     `json:"expires,omitempty"` // seconds left; zero is for ever
+	Hops     []NextHop  `json:"hops"`
+	Src      netip.Addr `json:"src"`
+	Scope    Scope      `json:"scope"` // IPv4 only: IPv6 routes have none
+	OnLink   bool       `json:"onlink"`
+	MTU      uint32     `json:"mtu"`    // bytes
+	AdvMSS   uint32     `json:"advmss"` // bytes
+	Protocol uint8      `json:"protocol"`
+	Tos      uint8      `json:"tos"`
+	Expires  uint32     `json:"expires"` // seconds left; zero is for ever
 
 	// Raw is the kernel's message, an rtmsg and its attributes, without what
 	// cannot be sent back.
-	Raw []byte `json:"raw,omitempty"`
+	Raw []byte `json:"raw"`
 	// Peers are the routes that the kernel listed beside this one under the
 	// same destination, metric and table, in its order; the first Rank of
 	// them stood before it. It is put back among them.
-	Peers []Route `json:"peers,omitempty"`
-	Rank  int     `json:"rank,omitempty"`
+	Peers []Route `json:"peers"`
+	Rank  int     `json:"rank"`
 }
 
 // Normalize fills in what the kernel would: table main, type unicast, and

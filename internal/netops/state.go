@@ -4,7 +4,7 @@ import "net/netip"
 
 // State is a set of kernel objects.
 type State struct {
-	Routes []Route `json:"routes,omitempty"`
+	Routes []Route `json:"routes"`
 }
 
 // Link is a network interface as it was found. It is a fact: nothing here

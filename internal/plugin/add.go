@@ -152,8 +152,7 @@ func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, 
 	rec := record.Record{Boot: boot, Key: a.key(), Netns: a.where, Unjudged: planner.Unjudged(),
 		Done: netops.Plan{Pod: done}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
 
-	ctx, stop := untilSignal(ctx)
-	defer stop()
+	ctx = untilSignal(ctx)
 	entry, err := a.store().Create(a.lock, rec, beside)
 	if err != nil {
 		return nil, err
@@ -207,24 +206,18 @@ func (a *attachment) giveUp(ctx context.Context, e *record.Entry, err error) err
 	return err
 }
 
-// untilSignal ends the context at SIGTERM or SIGINT, until it is stopped.
-func untilSignal(ctx context.Context) (context.Context, func()) {
+// untilSignal ends the context at SIGTERM or SIGINT. It is called as late as
+// can be, for what it costs, and never ended: when the change is made, its
+// result is to be told.
+func untilSignal(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	stopped := make(chan struct{})
 	go func() {
-		select {
-		case <-signals:
-			cancel(errSignal)
-		case <-stopped:
-		}
+		<-signals
+		cancel(errSignal)
 	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(stopped)
-		cancel(nil)
-	}
+	return ctx
 }
 
 // plan prints what ADD would change now, as ip(8) commands, and changes

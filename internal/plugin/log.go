@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -56,36 +55,59 @@ func decodeLogOptions(config strictjson.Object) logOptions {
 var logKeys = []string{"log_level", "log_file", "log_max_size", "log_max_age", "log_max_count"}
 
 // logger writes one line an event. Warnings always go to stderr; with a file
-// everything goes there, without one stderr has its level.
+// everything goes there, without one stderr has its level. Most requests have
+// nothing to say, so it is set up when it is first needed.
 type logger struct {
-	*slog.Logger
-	file *lumberjack.Logger
+	opts  logOptions
+	attrs func() []any
+	out   *slog.Logger
 }
 
-func newLogger(opts logOptions, attrs []any) *logger {
-	stderr, file := slog.LevelWarn, opts.level
-	if opts.file == nil && opts.level != unsetLevel {
-		stderr = opts.level
+// levels are those from which on stderr and the file are written.
+func (o logOptions) levels() (stderr, file slog.Level) {
+	switch {
+	case o.level == unsetLevel:
+		return slog.LevelWarn, slog.LevelInfo
+	case o.file == nil:
+		return o.level, o.level
 	}
+	return slog.LevelWarn, o.level
+}
+
+func (l *logger) to() *slog.Logger {
+	if l.out != nil {
+		return l.out
+	}
+	stderr, file := l.opts.levels()
 	handler := slog.Handler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: stderr}))
-	if opts.file != nil {
-		if file == unsetLevel {
-			file = slog.LevelInfo
-		}
-		to := &logFile{file: opts.file, complain: slog.New(handler).With(attrs...)}
+	if l.opts.file != nil {
+		to := &logFile{file: l.opts.file, complain: slog.New(handler).With(l.attrs()...)}
 		handler = slog.NewMultiHandler(handler, slog.NewTextHandler(to, &slog.HandlerOptions{Level: file}))
 	}
-	return &logger{Logger: slog.New(handler).With(attrs...), file: opts.file}
+	l.out = slog.New(handler).With(l.attrs()...)
+	return l.out
 }
 
-func (l *logger) close() {
-	if l.file != nil {
-		_ = l.file.Close()
+func (l *logger) Error(msg string, args ...any) { l.to().Error(msg, args...) }
+func (l *logger) Warn(msg string, args ...any)  { l.to().Warn(msg, args...) }
+
+func (l *logger) Debug(msg string, args ...any) {
+	if l.debugs() {
+		l.to().Debug(msg, args...)
 	}
 }
 
 // debugs reports whether anybody reads debug lines.
-func (l *logger) debugs() bool { return l.Enabled(context.Background(), slog.LevelDebug) }
+func (l *logger) debugs() bool {
+	_, file := l.opts.levels()
+	return file <= slog.LevelDebug
+}
+
+func (l *logger) close() {
+	if l.opts.file != nil {
+		_ = l.opts.file.Close()
+	}
+}
 
 // operation is the observer of a namespace's changes.
 func (l *logger) operation(command string, took time.Duration, err error) {

@@ -56,7 +56,7 @@ func newRequest(p Plugin, verb string, args *skel.CmdArgs) *request {
 	o.Text("name", &r.network)
 	o.Text("cniVersion", &r.version)
 	r.config = Config{Object: o, Problems: problems, IfName: args.IfName, Args: parseArgs(args.Args)}
-	r.log = newLogger(decodeLogOptions(o), r.about())
+	r.log = &logger{opts: decodeLogOptions(o), attrs: r.about}
 	r.root = r.stateDir()
 	return r
 }

@@ -1,16 +1,17 @@
 package plugin
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/cni-netops/plugins/internal/jsonappend"
 	"github.com/cni-netops/plugins/internal/netops"
 )
 
@@ -71,7 +72,7 @@ func decodeResult(raw json.RawMessage, version string) (*Result, error) {
 	if err != nil {
 		return nil, Errorf(types.ErrDecodingFailure, "prevResult: %w", err)
 	}
-	r.raw["cniVersion"], _ = json.Marshal(version)
+	r.raw["cniVersion"] = jsonappend.String(nil, version)
 	return r, nil
 }
 
@@ -288,35 +289,50 @@ func (r *Result) Append(l ListedRoute) {
 
 func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
-func (l ListedRoute) MarshalJSON() ([]byte, error) {
+func (l ListedRoute) appendJSON(b []byte) []byte {
 	if l.raw != nil {
-		return l.raw, nil
+		return append(b, l.raw...)
 	}
-	out := listedJSON{Dst: l.Dst.String(), MTU: l.MTU, AdvMSS: l.AdvMSS, Priority: l.Priority, Table: l.Table, Scope: l.Scope}
-	if l.Gw.IsValid() {
-		out.Gw = l.Gw.String()
+	o := jsonappend.Open(b)
+	o.Prefix("dst", l.Dst)
+	o.Addr("gw", l.Gw)
+	o.Number("mtu", l.MTU)
+	o.Number("advmss", l.AdvMSS)
+	if l.Priority != nil {
+		o.Raw("priority", strconv.AppendUint(nil, uint64(*l.Priority), 10))
 	}
-	return json.Marshal(out)
+	if l.Table != nil {
+		o.Raw("table", strconv.AppendUint(nil, uint64(*l.Table), 10))
+	}
+	if l.Scope != nil {
+		o.Raw("scope", strconv.AppendUint(nil, uint64(*l.Scope), 10))
+	}
+	return o.Close()
 }
 
 // print writes the result.
 func (r *Result) print(w io.Writer) error {
-	var errRoutes, errIPs error
 	if _, was := r.raw["routes"]; was || len(r.Routes) > 0 {
-		r.raw["routes"], errRoutes = json.Marshal(r.Routes)
+		r.raw["routes"] = appendList(nil, r.Routes, func(b []byte, l ListedRoute) []byte { return l.appendJSON(b) })
 	}
 	if _, was := r.raw["ips"]; was {
-		r.raw["ips"], errIPs = json.Marshal(r.ips)
+		r.raw["ips"] = appendList(nil, r.ips, func(b []byte, ip json.RawMessage) []byte { return append(b, ip...) })
 	}
-	if err := cmp.Or(errRoutes, errIPs); err != nil {
-		return err
+	o := jsonappend.Open(nil)
+	for _, key := range slices.Sorted(maps.Keys(r.raw)) {
+		o.Raw(key, r.raw[key])
 	}
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(r.raw); err != nil {
-		return err
-	}
-	_, err := w.Write(out.Bytes())
+	_, err := w.Write(append(o.Close(), '\n'))
 	return err
+}
+
+func appendList[T any](b []byte, list []T, element func([]byte, T) []byte) []byte {
+	b = append(b, '[')
+	for i, x := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = element(b, x)
+	}
+	return append(b, ']')
 }

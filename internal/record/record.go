@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cni-netops/plugins/internal/jsonappend"
 	"github.com/cni-netops/plugins/internal/netops"
 )
 
@@ -62,10 +63,10 @@ type Record struct {
 	Netns Namespace `json:"netns"`
 	// Done is what was changed, for DEL; Held is what was wanted and there
 	// already.
-	Done netops.Plan `json:"done,omitzero"`
-	Held netops.Plan `json:"held,omitzero"`
+	Done netops.Plan `json:"done"`
+	Held netops.Plan `json:"held"`
 	// Unjudged says that CHECK leaves it out.
-	Unjudged bool `json:"unjudged,omitempty"`
+	Unjudged bool `json:"unjudged"`
 }
 
 // Want is what the attachment wants of its pod, done or found.
@@ -73,6 +74,35 @@ func (r Record) Want() netops.Change {
 	want := r.Done.Pod
 	want.Add.Routes = append(want.Add.Routes[:len(want.Add.Routes):len(want.Add.Routes)], r.Held.Pod.Add.Routes...)
 	return want
+}
+
+// encode is the record as JSON.
+func (r Record) encode() []byte {
+	o := jsonappend.Open(nil)
+	o.Number("format", uint32(r.Format))
+	o.Text("boot", r.Boot)
+	o.Text("plugin", r.Plugin)
+	o.Text("network", r.Network)
+	o.Text("containerID", r.ContainerID)
+	o.Text("ifName", r.IfName)
+	o.Key("netns")
+	o.B = r.Netns.appendJSON(o.B)
+	o.Key("done")
+	o.B = r.Done.AppendJSON(o.B)
+	o.Key("held")
+	o.B = r.Held.AppendJSON(o.B)
+	o.Flag("unjudged", r.Unjudged)
+	return o.Close()
+}
+
+func (n Namespace) appendJSON(b []byte) []byte {
+	o := jsonappend.Open(b)
+	o.Text("path", n.Path)
+	o.Number64("cookie", n.Cookie)
+	o.Number("linkIndex", n.LinkIndex)
+	o.Text("hardwareAddr", n.HardwareAddr)
+	o.Text("lock", n.Lock)
+	return o.Close()
 }
 
 // decode reads a record of this plugin and attachment.

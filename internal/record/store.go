@@ -2,7 +2,6 @@ package record
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -115,11 +114,9 @@ func (s Store) Entries(k Key) ([]*Entry, error) {
 // Create saves a record as planned, after the entries that the attachment has.
 func (s Store) Create(lock *Lock, r Record, beside []*Entry) (*Entry, error) {
 	r.Format, r.Plugin = Format, s.plugin
-	data, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode record: %w", err)
-	}
+	data := r.encode()
 	e := &Entry{Record: r, Progress: Planned, seq: 1}
+	var err error
 	if e.dir, err = s.dir(r.Key); err != nil {
 		return nil, err
 	}
@@ -164,11 +161,7 @@ func (e *Entry) become(p Progress) error {
 
 // Rewrite replaces what the record says was done and found.
 func (e *Entry) Rewrite() error {
-	data, err := json.Marshal(e.Record)
-	if err == nil {
-		err = write(e.dir, e.Path(), data)
-	}
-	if err != nil {
+	if err := write(e.dir, e.Path(), e.encode()); err != nil {
 		return fmt.Errorf("save record: %w", err)
 	}
 	return nil
@@ -348,8 +341,19 @@ func read(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Boot is the ID of the running boot.
+// Boot is the ID of the running boot. It is read by plain system calls, as
+// records are written.
 func Boot() (string, error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id)), err
+	const path, length = "/proc/sys/kernel/random/boot_id", 36
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	id := make([]byte, length)
+	n, err := unix.Read(fd, id)
+	if err != nil {
+		return "", &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	return string(id[:n]), nil
 }

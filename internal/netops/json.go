@@ -1,0 +1,88 @@
+package netops
+
+import "github.com/cni-netops/plugins/internal/jsonappend"
+
+// AppendJSON appends the plan as JSON, in the form that encoding/json reads
+// back. It is written by hand because every ADD pays for it: reflection over
+// these types takes longer than the kernel does.
+func (p Plan) AppendJSON(b []byte) []byte {
+	o := jsonappend.Open(b)
+	if !p.Pod.IsZero() {
+		o.Key("pod")
+		o.B = p.Pod.appendJSON(o.B)
+	}
+	return o.Close()
+}
+
+func (c Change) appendJSON(b []byte) []byte {
+	o := jsonappend.Open(b)
+	if !c.Del.IsZero() {
+		o.Key("del")
+		o.B = c.Del.appendJSON(o.B)
+	}
+	if !c.Add.IsZero() {
+		o.Key("add")
+		o.B = c.Add.appendJSON(o.B)
+	}
+	return o.Close()
+}
+
+func (s State) appendJSON(b []byte) []byte {
+	return append(appendRoutes(append(b, `{"routes":`...), s.Routes), '}')
+}
+
+func appendRoutes(b []byte, routes []Route) []byte {
+	b = append(b, '[')
+	for i := range routes {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = routes[i].appendJSON(b)
+	}
+	return append(b, ']')
+}
+
+func (r *Route) appendJSON(b []byte) []byte {
+	o := jsonappend.Open(b)
+	o.Prefix("dst", r.Dst)
+	o.Number("table", r.Table)
+	o.Number("metric", r.Metric)
+	o.Number("type", uint32(r.Type))
+	o.Addr("gw", r.Gw)
+	o.Text("dev", r.Dev)
+	o.Flag("anyDev", r.AnyDev)
+	if len(r.Hops) > 0 {
+		o.Key("hops")
+		o.B = appendHops(o.B, r.Hops)
+	}
+	o.Addr("src", r.Src)
+	o.Number("scope", uint32(r.Scope))
+	o.Flag("onlink", r.OnLink)
+	o.Number("mtu", r.MTU)
+	o.Number("advmss", r.AdvMSS)
+	o.Number("protocol", uint32(r.Protocol))
+	o.Number("tos", uint32(r.Tos))
+	o.Number("expires", r.Expires)
+	o.Bytes("raw", r.Raw)
+	if len(r.Peers) > 0 {
+		o.Key("peers")
+		o.B = appendRoutes(o.B, r.Peers)
+	}
+	o.Number("rank", uint32(r.Rank))
+	return o.Close()
+}
+
+func appendHops(b []byte, hops []NextHop) []byte {
+	b = append(b, '[')
+	for i, h := range hops {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		o := jsonappend.Open(b)
+		o.Addr("gw", h.Gw)
+		o.Text("dev", h.Dev)
+		o.Number("weight", uint32(h.Weight))
+		b = o.Close()
+	}
+	return append(b, ']')
+}
