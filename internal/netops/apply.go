@@ -277,10 +277,15 @@ func failures(ops []operation, err error) []*OpError {
 	return failed
 }
 
+// join is one error for all. Operations of one send whose answers were lost
+// share their error, which is told once.
 func join(failed []*OpError) error {
-	errs := make([]error, len(failed))
+	var errs []error
 	for i, e := range failed {
-		errs[i] = e
+		if lost := new(lostError); i > 0 && errors.As(e.Err, &lost) && e.Err == failed[i-1].Err {
+			continue
+		}
+		errs = append(errs, e)
 	}
 	return errors.Join(errs...)
 }

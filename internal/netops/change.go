@@ -61,19 +61,23 @@ func (c *Change) Remove(r Route, leave func(NextHop) bool) (gone, left []Route) 
 // them, and know their place.
 func (c Change) Needed(have State) (needed Change, held State) {
 	ix := newIndex(have.Routes)
-	used := make([]bool, len(have.Routes))
+	deleted := make([]bool, len(have.Routes))
 	for _, r := range c.Del.Routes {
-		if i := ix.claim(r, used, Route.Is); i != none {
+		if i := ix.claim(r, deleted); i != none {
 			needed.Del.Routes = append(needed.Del.Routes, ix.withPeers(i))
-		} else if r.is6() {
-			needed.Del.Routes = append(needed.Del.Routes, ix.merged(r)...)
+		} else if part, ok := ix.merged(r); ok && r.is6() {
+			needed.Del.Routes = append(needed.Del.Routes, part)
 		}
 	}
 	for _, r := range c.Add.Routes {
-		if ix.claim(r, used, Route.HeldBy) != none {
+		holds := r.HeldBy
+		if r.Raw != nil { // to be put back: another one by the same way is not it
+			holds = r.alike
+		}
+		if ix.findIndex(r, func(i int) bool { return !deleted[i] && holds(ix.routes[i]) }) != none {
 			held.Routes = append(held.Routes, r)
 		} else {
-			needed.Add.Routes = append(needed.Add.Routes, ix.inPlace(r, used))
+			needed.Add.Routes = append(needed.Add.Routes, ix.inPlace(r, deleted))
 		}
 	}
 	return needed, held
@@ -91,53 +95,38 @@ func (c Change) Without(added []Route) Change {
 	return Change{Del: c.Del, Add: State{Routes: left}}
 }
 
-// claim finds the route that r stands for, the very same before one alike,
-// and marks it used: IPv4 has routes that differ in their protocol only, and
-// each answers for one. A merged IPv6 route answers for several.
-func (ix index) claim(r Route, used []bool, match func(r, have Route) bool) int {
-	found := none
-	ix.rivals(r, func(i int) bool {
-		if used[i] || !match(r, ix.routes[i]) {
-			return true
-		}
-		if found == none {
-			found = i
-		}
-		if r.equal(ix.routes[i]) {
-			found = i
-			return false
-		}
-		return true
-	})
-	if found != none && len(ix.routes[found].Hops) <= max(1, len(r.Hops)) {
-		used[found] = true
+// claim finds the route that is to be deleted as r, the very same before one
+// alike, and marks it: IPv4 has routes that differ in their protocol only, and
+// each answers for one.
+func (ix index) claim(r Route, deleted []bool) int {
+	found := ix.findIndex(r, func(i int) bool { return !deleted[i] && r.equal(ix.routes[i]) })
+	if found == none {
+		found = ix.findIndex(r, func(i int) bool { return !deleted[i] && r.Is(ix.routes[i]) })
+	}
+	if found != none {
+		deleted[found] = true
 	}
 	return found
 }
 
-// merged is what is left of r in IPv6 routes that have other ways as well, or
-// that have lost some of r's.
-func (ix index) merged(r Route) []Route {
-	var parts []Route
+// merged is what is left of r in an IPv6 route that has other ways as well, or
+// that has lost some of r's.
+func (ix index) merged(r Route) (part Route, ok bool) {
+	asked := r.Ways()
 	ix.rivals(r, func(i int) bool {
 		have := ix.routes[i]
-		var common []NextHop
-		for _, h := range have.Ways() {
-			if slices.ContainsFunc(r.Ways(), h.is) {
-				common = append(common, h)
-			}
+		common, rest := split(have.Ways(), func(h NextHop) bool { return slices.ContainsFunc(asked, h.is) })
+		switch {
+		case len(common) == 0 || have.Type != r.Type:
+		case len(rest) == 0:
+			part, ok = ix.withPeers(i), true
+		default:
+			part, ok = have.withWays(common), true
+			part.Peers = []Route{have.identity()}
 		}
-		if len(common) > 0 && have.Type == r.Type {
-			part := ix.withPeers(i)
-			if len(common) < len(have.Ways()) {
-				part = have.withWays(common)
-				part.Peers = []Route{have.identity()}
-			}
-			parts = append(parts, part)
-		}
-		return true
+		return !ok
 	})
-	return parts
+	return part, ok
 }
 
 // withPeers is a listed route with those of its slot.

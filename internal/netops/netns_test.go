@@ -1,52 +1,626 @@
 package netops
 
 import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
 func TestMain(m *testing.M) { netopstest.Main(m) }
 
-func TestScratch(t *testing.T) {
-	pod := netopstest.Namespace(t, "pod")
-	pod.Veth("eth0", "10.1.0.5/16", "fd00::5/64")
-	pod.Veth("net1", "10.2.0.5/16")
-	pod.IP("route add default via 10.1.0.1", "route append default via 10.2.0.1 mtu 1400", "-6 route add default via fd00::1",
-		"route add 10.9.0.0/16 nexthop via 10.1.0.1 weight 2 nexthop via 10.2.0.1")
-	t.Log(pod.Dump())
-	n, err := Open(pod.Path)
+// enter opens a namespace of the test.
+func enter(t testing.TB, ns *netopstest.NS) *Netns {
+	t.Helper()
+	n, err := Open(ns.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	return n
+}
+
+func snapshot(t testing.TB, n *Netns, tables ...uint32) Snapshot {
+	t.Helper()
+	s, err := n.Snapshot(context.Background(), Query{Links: []string{"eth0", "net1", "absent"}, Addrs: true, Tables: append(tables, TableMain)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestOpenRefusesWhatIsNoNetworkNamespace(t *testing.T) {
+	dir := t.TempDir()
+	file, fifo := filepath.Join(dir, "file"), filepath.Join(dir, "fifo")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]error{
+		filepath.Join(dir, "missing"): fs.ErrNotExist,
+		file:                          ErrNotNamespace,
+		fifo:                          ErrNotNamespace,
+		dir:                           ErrNotNamespace,
+		"/proc/self/ns/mnt":           ErrNotNamespace,
+	} {
+		if _, err := Open(path); !errors.Is(err, want) {
+			t.Errorf("Open(%s) = %v, want %v", path, err, want)
+		}
+	}
+}
+
+func TestIdentityTellsNamespacesApart(t *testing.T) {
+	seen := map[Identity]bool{}
+	for range 4 {
+		// Made and removed in turn they have the same inode number.
+		pod := netopstest.Namespace(t, "again")
+		n := enter(t, pod)
+		id, err := n.Identity("eth0")
+		if err != nil || id == (Identity{}) || seen[id] {
+			t.Fatalf("identity %v, %v; seen %v", id, err, seen)
+		}
+		if own, err := n.Own(); own || err != nil {
+			t.Fatalf("another namespace is our own: %v, %v", own, err)
+		}
+		seen[id] = true
+		pod.Remove()
+	}
+	n, err := Open("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	s, err := n.Snapshot(t.Context(), Query{Links: []string{"eth0", "x"}, Addrs: true, Tables: []uint32{TableMain}})
-	if err != nil {
-		t.Fatal(err)
+	if own, err := n.Own(); !own || err != nil {
+		t.Errorf("our own namespace is not: %v, %v", own, err)
 	}
-	t.Log(s.Links, s.Addrs)
+}
+
+// On a kernel without cookies an interface tells.
+func TestIdentityByLink(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0")
+	pod.IP("link set eth0 address 02:00:00:00:00:07")
+	id, err := enter(t, pod).linkIdentity("eth0")
+	if err != nil || id.HardwareAddr != "02:00:00:00:00:07" || id.LinkIndex == 0 {
+		t.Errorf("identity %+v, %v", id, err)
+	}
+	if id, err := enter(t, pod).linkIdentity("absent"); err != nil || id != (Identity{}) {
+		t.Errorf("identity by an interface that is not there: %+v, %v", id, err)
+	}
+}
+
+func TestSnapshot(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd00::5/64")
+	pod.IP("route add default via 10.1.0.1 mtu 1400 metric 5", "-6 route add default via fd00::1",
+		"route add blackhole 10.7.0.0/16", "-6 route add unreachable fd07::/64", "route add 10.8.0.0/16 dev eth0 table 100")
+	s := snapshot(t, enter(t, pod), 100, 4711)
+
+	if _, ok := s.Link("absent"); ok {
+		t.Error("an interface that is not there was found")
+	}
+	if _, ok := s.Link("eth0"); !ok {
+		t.Error("eth0 was not found")
+	}
+	var addrs []string
+	for _, a := range s.Addrs {
+		if !a.Prefix.Addr().IsLinkLocalUnicast() {
+			addrs = append(addrs, a.Dev+" "+a.Prefix.String())
+		}
+	}
+	want := []string{"lo 127.0.0.1/8", "eth0 10.1.0.5/16", "lo ::1/128", "eth0 fd00::5/64"}
+	if diff := cmp.Diff(want, addrs); diff != "" {
+		t.Errorf("addresses (-want +got):\n%s", diff)
+	}
+	var routes []string
 	for _, r := range s.Routes {
-		t.Logf("%s", r)
+		routes = append(routes, r.String())
 	}
-	id, err := n.Identity("eth0")
-	t.Log(id, err)
+	want = []string{
+		"10.8.0.0/16 dev eth0 table 100",
+		"default via 10.1.0.1 dev eth0 metric 5 mtu 1400",
+		"10.1.0.0/16 dev eth0 proto kernel src 10.1.0.5",
+		"blackhole 10.7.0.0/16",
+		"fd00::/64 dev eth0 proto kernel metric 256",
+		"unreachable fd07::/64",
+		"fe80::/64 dev eth0 proto kernel metric 256",
+		"default via fd00::1 dev eth0",
+	}
+	if diff := cmp.Diff(want, routes); diff != "" {
+		t.Errorf("routes (-want +got):\n%s", diff)
+	}
+}
+
+// others are routes that somebody else made, of every kind that must come back
+// exactly: main's, and those of further tables.
+var others = []string{
+	"route add default via 10.1.0.1",
+	"route append default via 10.2.0.1 mtu 1400 advmss 1300 window 20000 initcwnd 12",
+	"route append default via 10.1.0.9 src 10.1.0.5 proto 99",
+	"route add default via 10.1.0.7 metric 100",
+	"route add 10.20.0.0/16 nexthop via 10.1.0.1 weight 3 nexthop via 10.2.0.1 weight 1",
+	"route add 10.21.0.0/16 via 10.99.0.1 dev eth0 onlink",
+	"route add 10.22.0.0/16 dev eth0 scope host realm 5",
+	"route add 10.23.0.0/16 via inet6 fe80::1 dev eth0",
+	"route add 10.24.0.0/16 via 10.1.0.1 tos 0x10",
+	"route add 10.25.0.0/16 via 10.1.0.1 mtu lock 1300 congctl reno",
+	"route add blackhole 10.26.0.0/16",
+	"route add prohibit 10.27.0.0/16 metric 7",
+	"route add throw 10.28.0.0/16",
+	"route add 10.29.0.0/16 dev net1 table 4000000000 metric 4294967295",
+	"nexthop add id 5 via 10.1.0.1 dev eth0", "nexthop add id 6 via 10.2.0.1 dev net1", "nexthop add id 10 group 5/6",
+	"route add 10.30.0.0/16 nhid 10",
+	"route add 10.31.0.0/16 encap ip id 7 dst 10.1.0.3 via 10.1.0.1 dev eth0",
+	"-6 route add default via fd01::1",
+	"-6 route append default via fd02::1 dev net1",
+	"-6 route add default via fd01::7 metric 100 mtu 1300 pref high",
+	"-6 route add fd20::/64 nexthop via fd01::1 weight 3 nexthop via fd02::1 weight 1",
+	"-6 route add fd21::/64 via fe80::1 dev net1 src fd02::5 hoplimit 7",
+	"-6 route add blackhole fd22::/64",
+	"-6 route add prohibit fd23::/64 metric 9",
+	"-6 route add fd24::/64 dev eth0 metric 3",
+	"-6 route append fd24::/64 dev net1 metric 3",
+	"-6 route add fd25::/64 via fd01::1 table 200",
+	"-6 nexthop add id 7 via fd01::1 dev eth0", "-6 route add fd26::/64 nhid 7",
+}
+
+func furnished(t testing.TB) *netopstest.NS {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
+	pod.Veth("net1", "10.2.0.5/16", "fd02::5/64")
+	pod.Batch(others...)
+	return pod
+}
+
+var allTables = []uint32{200, 4000000000}
+
+// removeAll takes all routes out that the kernel did not make by itself.
+func removeAll(s Snapshot) Change {
 	var c Change
 	for _, r := range s.Routes {
 		if !r.Learnt() {
-			c.Remove(r, func(h NextHop) bool { return h.Dev == "net1" || r.is6() })
+			c.Del.Routes = append(c.Del.Routes, r)
 		}
 	}
-	done, _ := c.Needed(s.State)
-	t.Log("\n" + done.String())
+	return c
+}
+
+// Each route by itself, and all at once: removed, and put back as they were.
+func TestUndoOfARemovalRestoresEveryAttributeAndTheOrder(t *testing.T) {
+	pod := furnished(t)
+	n := enter(t, pod)
 	before := pod.Dump()
+	all := removeAll(snapshot(t, n, allTables...))
+	changes := []Change{all}
+	for _, r := range all.Del.Routes {
+		changes = append(changes, Change{Del: State{Routes: []Route{r}}})
+	}
+	for _, c := range changes {
+		done, _ := c.Needed(snapshot(t, n, allTables...).State)
+		if err := n.Apply(t.Context(), done); err != nil {
+			t.Fatalf("%s\n%v", done, err)
+		}
+		if pod.Dump() == before {
+			t.Fatalf("nothing was removed by\n%s", done)
+		}
+		if err := n.Undo(t.Context(), done); err != nil {
+			t.Errorf("%s\n%v", done, err)
+		}
+		if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+			t.Fatalf("not as before (-want +got) after\n%s\n%s", done, diff)
+		}
+	}
+}
+
+// unordered is a dump with what IPv6 keeps no order of sorted: the routes of
+// one metric, and the next hops of one route.
+func unordered(dump string) []string {
+	lines := strings.Split(dump, "\n")
+	six := 0
+	for i, l := range lines {
+		if strings.HasPrefix(l, "# ip -6") {
+			six = i
+		}
+	}
+	var joined []string
+	for _, l := range lines[six:] {
+		if strings.HasPrefix(l, "\t") && len(joined) > 0 {
+			hops := append(strings.Split(joined[len(joined)-1], "\t"), strings.TrimPrefix(l, "\t"))
+			sortFrom(hops, 1)
+			joined[len(joined)-1] = strings.Join(hops, "\t")
+		} else {
+			joined = append(joined, l)
+		}
+	}
+	sortFrom(joined, 0)
+	return append(lines[:six:six], joined...)
+}
+
+func TestOneWayOfAMultipathRoute(t *testing.T) {
+	pod := furnished(t)
+	n := enter(t, pod)
+	before := pod.Dump()
+	have := snapshot(t, n, allTables...)
+	var c Change
+	for _, r := range have.Routes {
+		c.Remove(r, func(h NextHop) bool { return len(r.Hops) > 1 && h.Dev == "net1" })
+	}
+	done, _ := c.Needed(have.State)
 	if err := n.Apply(t.Context(), done); err != nil {
 		t.Fatal(err)
 	}
-	t.Log(pod.Dump())
+	for _, want := range []string{"10.20.0.0/16 via 10.1.0.1 dev eth0", "10.30.0.0/16 via 10.1.0.1 dev eth0"} {
+		if !strings.Contains(pod.IP("route"), want) {
+			t.Errorf("%s is missing in\n%s", want, pod.IP("route"))
+		}
+	}
+	for _, r := range snapshot(t, n, allTables...).Routes {
+		if len(r.Hops) > 0 {
+			t.Errorf("still over two ways: %s", r)
+		}
+	}
 	if err := n.Undo(t.Context(), done); err != nil {
 		t.Fatal(err)
 	}
-	if pod.Dump() != before {
-		t.Error(pod.Dump())
+	if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}
+
+// A change that is refused at any operation leaves the namespace as it was.
+func TestApplyIsAllOrNothing(t *testing.T) {
+	pod := furnished(t)
+	n := enter(t, pod)
+	before := pod.Dump()
+	have := snapshot(t, n, allTables...)
+	want := removeAll(have)
+	for _, line := range []string{"192.168.1.0/24 via 10.1.0.1 dev eth0", "192.168.2.0/24 dev net1", "fd99::/64 via fd01::1 dev eth0"} {
+		want.Add.Routes = append(want.Add.Routes, parse(t, line))
+	}
+	done, _ := want.Needed(have.State)
+	count := 0
+	counting := WithFault(t.Context(), func(at, _ string) error {
+		if at == "before" {
+			count++
+		}
+		return nil
+	})
+	if err := n.Apply(counting, done); err != nil {
+		t.Fatal(err)
+	}
+	operations := len(done.Commands())
+	if count < operations {
+		t.Fatalf("%d operations for %d objects", count, operations)
+	}
+	if err := n.Undo(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	for _, errno := range []unix.Errno{unix.EPERM, unix.ENOBUFS} {
+		for k := range operations {
+			i := -1
+			failing := WithFault(t.Context(), func(at, _ string) error {
+				if at == "before" {
+					i++
+				}
+				if i == k && at == "before" {
+					return &KernelError{Errno: errno}
+				}
+				return nil
+			})
+			err := n.Apply(failing, done)
+			if !errors.Is(err, errno) || errors.Is(err, ErrNotRestored) {
+				t.Fatalf("operation %d: %v", k, err)
+			}
+			if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+				t.Fatalf("operation %d refused: not as before (-want +got):\n%s", k, diff)
+			}
+		}
+	}
+}
+
+// The kernel's own refusal, in the middle of a batch: it goes on after one, so
+// that all of the batch has to be taken back.
+func TestRefusalByTheKernel(t *testing.T) {
+	pod := furnished(t)
+	n := enter(t, pod)
+	before := pod.Dump()
+	c := Change{Add: State{Routes: []Route{
+		parse(t, "192.168.1.0/24 via 10.1.0.1 dev eth0"),
+		parse(t, "192.168.2.0/24 via 172.16.0.1 dev eth0"),
+		parse(t, "192.168.3.0/24 via 10.1.0.1 dev eth0"),
+	}}}
+	err := n.Apply(t.Context(), c)
+	const want = "ip route add 192.168.2.0/24 via 172.16.0.1 dev eth0: network is unreachable (Nexthop has invalid gateway)"
+	if err == nil || err.Error() != want {
+		t.Errorf("error %q, want %q", err, want)
+	}
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+	failed, err := n.Try(t.Context(), c)
+	if err != nil || len(failed) != 1 || !failed[0].Route.Is(c.Add.Routes[1]) {
+		t.Errorf("Try left out %v, %v", failed, err)
+	}
+	if got := pod.IP("route show proto 77"); strings.Count(got, "\n") != 2 {
+		t.Errorf("routes after Try:\n%s", got)
+	}
+}
+
+func TestAddIsExclusive(t *testing.T) {
+	pod := furnished(t)
+	n := enter(t, pod)
+	before := pod.Dump()
+	for _, line := range []string{"10.21.0.0/16 via 10.1.0.1 dev eth0", "fd21::/64 via fd01::1 dev eth0", "fd01::/64 dev net1 metric 256"} {
+		err := n.Apply(t.Context(), Change{Add: State{Routes: []Route{parse(t, line)}}})
+		if !errors.Is(err, unix.EEXIST) {
+			t.Errorf("%s: %v, want EEXIST", line, err)
+		}
+	}
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}
+
+func TestUndoToleratesWhatIsGone(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	pod.Veth("net1", "10.2.0.5/16")
+	pod.IP("route add 10.20.0.0/16 via 10.1.0.1", "route add 10.21.0.0/16 via 10.2.0.1")
+	n := enter(t, pod)
+	have := snapshot(t, n)
+	c := removeAll(have)
+	c.Add.Routes = []Route{parse(t, "192.168.1.0/24 via 10.1.0.1 dev eth0"), parse(t, "192.168.2.0/24 via 10.2.0.1 dev net1")}
+	done, _ := c.Needed(have.State)
+	if err := n.Apply(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	pod.IP("route del 192.168.1.0/24", "link del net1")
+	for range 3 {
+		if err := n.Undo(t.Context(), done); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := strings.TrimSpace(pod.IP("route show proto boot")), "10.20.0.0/16 via 10.1.0.1 dev eth0"; got != want {
+			t.Fatalf("routes\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+// What others have put in the place of a removed route is theirs.
+func TestUndoLeavesWhatTookThePlace(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	pod.IP("route add default via 10.1.0.1")
+	n := enter(t, pod)
+	have := snapshot(t, n)
+	done, _ := removeAll(have).Needed(have.State)
+	if err := n.Apply(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	pod.IP("route add default via 10.1.0.2")
+	err := n.Undo(t.Context(), done)
+	if !errors.Is(err, unix.EEXIST) || Passing(err) {
+		t.Errorf("Undo = %v, want EEXIST", err)
+	}
+	if got := pod.IP("route show default"); !strings.Contains(got, "10.1.0.2") || strings.Contains(got, "10.1.0.1 ") {
+		t.Errorf("default route\n%s", got)
+	}
+}
+
+// An interface that comes back under its name has another index.
+func TestUndoFindsInterfacesByName(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	pod.IP("route add 10.20.0.0/16 via 10.1.0.1")
+	n := enter(t, pod)
+	have := snapshot(t, n)
+	done, _ := removeAll(have).Needed(have.State)
+	if err := n.Apply(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	pod.IP("link del eth0")
+	pod.Veth("eth0", "10.1.0.5/16")
+	if err := n.Undo(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	if got := pod.IP("route show 10.20.0.0/16"); !strings.Contains(got, "via 10.1.0.1 dev eth0") {
+		t.Errorf("route\n%s", got)
+	}
+}
+
+func TestRoutesLearntFromRouterAdvertisements(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0")
+	pod.IP("-6 route add default via fe80::1 dev eth0 proto ra expires 1800 metric 1024")
+	n := enter(t, pod)
+	have := snapshot(t, n)
+	var c Change
+	for _, r := range have.Routes {
+		if r.Default() {
+			c.Del.Routes = append(c.Del.Routes, r)
+		}
+	}
+	done, _ := c.Needed(have.State)
+	if err := n.Apply(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Undo(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	if got := pod.IP("-6 route show default"); !strings.Contains(got, "proto ra metric 1024 expires 1") {
+		t.Errorf("route\n%s", got)
+	}
+	if drift := c.Drift(snapshot(t, n).State); len(drift) != 0 {
+		t.Errorf("a route that the kernel learnt anew is drift: %v", drift)
+	}
+}
+
+func TestIPv6Disabled(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	pod.Sysctl("net/ipv6/conf/all/disable_ipv6", "1")
+	n := enter(t, pod)
+	c := Change{Add: State{Routes: []Route{parse(t, "192.168.1.0/24 via 10.1.0.1 dev eth0")}}}
+	snapshot(t, n)
+	if err := n.Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Undo(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	err := n.Apply(t.Context(), Change{Add: State{Routes: []Route{parse(t, "fd99::/64 via fd01::1 dev eth0")}}})
+	var refused *KernelError
+	if !errors.As(err, &refused) {
+		t.Errorf("an IPv6 route without IPv6: %v", err)
+	}
+}
+
+// More messages than a receive buffer has room for the answers of.
+func TestLargeChange(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
+	before := pod.Dump()
+	n := enter(t, pod)
+	if err := unix.SetsockoptInt(n.conn.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 208<<10/2); err != nil {
+		t.Fatal(err)
+	}
+	c := Change{Add: State{Routes: many(t, 1000)}}
+	if err := n.Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if drift := c.Drift(snapshot(t, n).State); len(drift) != 0 {
+		t.Fatalf("%d routes are not there", len(drift))
+	}
+	// All are there already: every single message is refused.
+	if err := n.Apply(t.Context(), c); !errors.Is(err, unix.EEXIST) || errors.Is(err, ErrNotRestored) {
+		t.Fatalf("again: %v", err)
+	}
+	if drift := c.Drift(snapshot(t, n).State); len(drift) != 0 {
+		t.Fatalf("the refused change took %d routes with it", len(drift))
+	}
+	if err := n.Undo(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}
+
+// Answers that do not fit into the receive buffer are lost; what was sent may
+// have happened and is taken back.
+func TestLostAnswers(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	before := pod.Dump()
+	n := enter(t, pod)
+	buffer := func(bytes int) {
+		if err := unix.SetsockoptInt(n.conn.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buffer(1)
+	n.OnSend = func(string, time.Duration, error) { buffer(1 << 20) }
+	bad := many(t, 120)
+	for i := range bad {
+		if i%2 == 1 {
+			bad[i] = parse(t, strings.Replace(bad[i].String(), "10.1.0.1", "172.16.0.1", 1))
+		}
+	}
+	err := n.Apply(t.Context(), Change{Add: State{Routes: bad}})
+	if !errors.Is(err, unix.ENOBUFS) || errors.Is(err, ErrNotRestored) || !Passing(err) {
+		t.Errorf("error %v, want ENOBUFS", err)
+	}
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}
+
+// A context that ends in the middle takes everything back.
+func TestApplyGivesUp(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	before := pod.Dump()
+	n := enter(t, pod)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("the test says so")
+	count := 0
+	ctx = WithFault(ctx, func(at, _ string) error {
+		if count++; count == 5 {
+			cancel(cause)
+		}
+		return nil
+	})
+	if err := n.Apply(ctx, Change{Add: State{Routes: many(t, 10)}}); !errors.Is(err, cause) {
+		t.Errorf("error %v, want %v", err, cause)
+	}
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}
+
+// IPv6 dumps of several batches miss routes while others change the table;
+// every snapshot has all of those that stay.
+func TestSnapshotUnderChurn(t *testing.T) {
+	const stable = 2000
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "fd01::5/64")
+	lines := make([]string, stable)
+	for i := range lines {
+		lines[i] = "-6 route add " + netip6(0xfd20, i).String() + " via fd01::1"
+	}
+	pod.Batch(lines...)
+	n := enter(t, pod)
+	stop := churn(t, pod)
+	defer stop()
+	whole, interrupted := 0, 0
+	for range 40 {
+		s, err := n.Snapshot(t.Context(), Query{Tables: []uint32{TableMain}})
+		if errors.Is(err, ErrInterrupted) {
+			interrupted++
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, r := range s.Routes {
+			if r.Dst.Addr().As16()[1] == 0x20 {
+				got++
+			}
+		}
+		if got != stable {
+			t.Fatalf("a snapshot with %d of %d routes", got, stable)
+		}
+		whole++
+	}
+	t.Logf("%d snapshots whole, %d given up", whole, interrupted)
+}
+
+// churn adds and deletes routes of its own until it is stopped.
+func churn(t *testing.T, pod *netopstest.NS) (stop func()) {
+	t.Helper()
+	script := `while :; do
+		ip -n "$0" -6 route flush table main root fd30::/16 2>/dev/null
+		i=0; while [ $i -lt 200 ]; do echo "route add fd30:0:$i::/64 via fd01::1"; i=$((i+1)); done | ip -n "$0" -batch -
+	done`
+	cmd := exec.Command("sh", "-c", script, pod.Name)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
 	}
 }

@@ -243,13 +243,15 @@ func containsAll(have, want []NextHop) bool {
 	return true
 }
 
-// equal reports whether both say the same, the kernel's message included. How
-// long a route has left does not count.
-func (r Route) equal(o Route) bool {
-	return r.Is(o) && r.AnyDev == o.AnyDev && r.Src == o.Src && r.Scope == o.Scope && r.OnLink == o.OnLink &&
-		r.MTU == o.MTU && r.AdvMSS == o.AdvMSS && r.Protocol == o.Protocol &&
-		bytes.Equal(r.Raw, o.Raw)
+// alike reports whether both have the same fields. How long a route has left
+// does not count.
+func (r Route) alike(o Route) bool {
+	return r.Is(o) && r.Src == o.Src && r.Scope == o.Scope && r.OnLink == o.OnLink &&
+		r.MTU == o.MTU && r.AdvMSS == o.AdvMSS && r.Protocol == o.Protocol
 }
+
+// equal reports whether they also are one message of the kernel.
+func (r Route) equal(o Route) bool { return r.alike(o) && bytes.Equal(r.Raw, o.Raw) }
 
 // protocolNames are those of /etc/iproute2/rt_protos that the kernel itself
 // uses and ip(8) always knows.

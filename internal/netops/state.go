@@ -75,9 +75,13 @@ func (ix index) rivals(r Route, visit func(i int) bool) {
 
 // find returns the first route of r's slot that match accepts, or none.
 func (ix index) find(r Route, match func(have Route) bool) int {
+	return ix.findIndex(r, func(i int) bool { return match(ix.routes[i]) })
+}
+
+func (ix index) findIndex(r Route, match func(i int) bool) int {
 	found := none
 	ix.rivals(r, func(i int) bool {
-		if match(ix.routes[i]) {
+		if match(i) {
 			found = i
 		}
 		return found == none

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -99,6 +100,8 @@ func Namespace(tb testing.TB, name string) *NS {
 	n := &NS{tb: tb, Name: name, Path: filepath.Join("/run/netns", name)}
 	Host(tb).IP("netns add " + name)
 	tb.Cleanup(n.Remove)
+	// Without duplicate address detection nothing changes by itself later.
+	n.Sysctl("net/ipv6/conf/default/accept_dad", "0")
 	n.IP("link set lo up")
 	return n
 }
@@ -132,11 +135,12 @@ func (n *NS) IP(lines ...string) string {
 	return out.String()
 }
 
-// Batch runs many lines of ip(8) commands by ip -batch.
+// Batch runs many lines of ip(8) commands by ip -batch, which takes the family
+// from the addresses.
 func (n *NS) Batch(lines ...string) {
 	n.tb.Helper()
 	cmd := exec.Command("ip", "-n", n.Name, "-batch", "-")
-	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	cmd.Stdin = strings.NewReader(strings.ReplaceAll(strings.Join(lines, "\n"), "-6 ", "") + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		n.tb.Fatalf("ip -batch: %v: %s", err, out)
 	}
@@ -155,26 +159,29 @@ func (n *NS) Sysctl(key, value string) {
 // what was before with what is after.
 func (n *NS) Dump() string {
 	n.tb.Helper()
-	return "# ip route show table all\n" + n.IP("-d route show table all") +
+	return "# ip route show table all\n" + n.IP("-4 -d route show table all") +
 		"# ip -6 route show table all\n" + n.IP("-6 -d route show table all") +
 		"# ip rule\n" + n.IP("rule show") + n.IP("-6 rule show")
 }
 
 // Veth links the namespace to the test's own by a pair of interfaces, the
-// inner one called dev, with these addresses (IPv6 without duplicate address
-// detection).
+// inner one called dev, with these addresses, and waits for its link-local
+// one.
 func (n *NS) Veth(dev string, addrs ...string) {
 	n.tb.Helper()
 	peer := "v-" + n.Name + "-" + dev
 	peer = peer[:min(len(peer), 15)]
-	Host(n.tb).IP("link add " + peer + " type veth peer name " + dev + " netns " + n.Name)
+	Host(n.tb).IP("link add "+peer+" type veth peer name "+dev+" netns "+n.Name, "link set "+peer+" up")
 	n.tb.Cleanup(func() { _, _ = ip("link", "del", peer) })
-	Host(n.tb).IP("link set " + peer + " up")
 	for _, a := range addrs {
-		if strings.Contains(a, ":") {
-			a += " nodad"
-		}
 		n.IP("addr add " + a + " dev " + dev)
 	}
 	n.IP("link set " + dev + " up")
+	for range 200 {
+		if strings.Contains(n.IP("-6 route show table local dev "+dev), "fe80::") {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	n.tb.Fatalf("%s has no link-local address", dev)
 }

@@ -1,0 +1,310 @@
+package netops
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func TestRoutesPrintAsIPCommands(t *testing.T) {
+	gw, gw6 := parse(t, "default via 10.1.0.1"), parse(t, "default via fe80::1")
+	for want, r := range map[string]Route{
+		"ip route add default via 10.1.0.1":                                            gw,
+		"ip -6 route add default via fe80::1":                                          gw6,
+		"ip route add 10.9.0.0/16 via 10.1.0.9 dev cni0":                               parse(t, "10.9.0.0/16 via 10.1.0.9 dev cni0"),
+		"ip route add 10.9.0.7 dev cni0":                                               parse(t, "10.9.0.7 dev cni0"),
+		"ip route add blackhole 10.9.0.0/16 metric 5":                                  parse(t, "blackhole 10.9.0.0/16 metric 5"),
+		"ip -6 route add fd00::/64 dev net1 table 100 metric 5":                        parse(t, "fd00::/64 dev net1 table 100 metric 5"),
+		"ip route add 10.9.0.0/16 dev net1 proto 99 src 10.1.0.5 mtu 1400 advmss 1300": parse(t, "10.9.0.0/16 dev net1 proto 99 src 10.1.0.5 mtu 1400 advmss 1300"),
+		"ip route add default via 10.1.0.1 proto static onlink":                        func() Route { r := gw; r.OnLink, r.Protocol = true, 4; return r }(),
+		"ip route add default via 10.1.0.1 scope site":                                 func() Route { r := gw; r.Scope = ScopeSite; return r }(),
+		"ip -6 route add default via fe80::1 proto ra expires 30":                      func() Route { r := gw6; r.Protocol, r.Expires = 9, 30; return r }(),
+		"ip route add default via inet6 fe80::1 dev net1":                              func() Route { r := gw; r.Gw, r.Dev = gw6.Gw, "net1"; return r }(),
+		"ip route add 10.9.0.0/16 nexthop via 10.1.0.1 dev eth0 weight 1 nexthop dev net1 weight 3": func() Route {
+			r := parse(t, "10.9.0.0/16")
+			r.Hops = []NextHop{{Gw: gw.Gw, Dev: "eth0"}, {Dev: "net1", Weight: 3}}
+			return r
+		}(),
+	} {
+		if got := r.AddCommand(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// A change prints in the order in which it is applied: gateways after the
+// routes that make them reachable.
+func TestChangePrintsInOrder(t *testing.T) {
+	c := Change{
+		Del: parseAll(t, "default via 10.1.0.1 dev eth0"),
+		Add: parseAll(t, "default via 10.9.0.1 dev eth0", "10.9.0.1 dev eth0", "blackhole 10.3.0.0/16"),
+	}
+	want := strings.TrimSpace(`
+ip route del default via 10.1.0.1 dev eth0
+ip route add 10.9.0.1 dev eth0
+ip route add blackhole 10.3.0.0/16
+ip route add default via 10.9.0.1 dev eth0`)
+	if diff := cmp.Diff(want, c.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestHeldBy(t *testing.T) {
+	anyDev := func(line string) Route { r := parse(t, line); r.AnyDev = true; return r }
+	for _, tt := range []struct {
+		name string
+		want Route
+		have string
+		held bool
+	}{
+		{"the same", parse(t, "10.9.0.0/16 via 10.1.0.1 dev eth0"), "10.9.0.0/16 via 10.1.0.1 dev eth0", true},
+		{"whoever made it", parse(t, "10.9.0.0/16 via 10.1.0.1 dev eth0"), "10.9.0.0/16 via 10.1.0.1 dev eth0 proto 3", true},
+		{"whatever else it carries", parse(t, "10.9.0.0/16 via 10.1.0.1 dev eth0"), "10.9.0.0/16 via 10.1.0.1 dev eth0 mtu 1400 src 10.1.0.5", true},
+		{"mtu as asked", parse(t, "10.9.0.0/16 via 10.1.0.1 dev eth0 mtu 1400"), "10.9.0.0/16 via 10.1.0.1 dev eth0 mtu 1400", true},
+		{"another mtu", parse(t, "10.9.0.0/16 via 10.1.0.1 dev eth0 mtu 1400"), "10.9.0.0/16 via 10.1.0.1 dev eth0", false},
+		{"another advmss", parse(t, "10.9.0.0/16 dev eth0 advmss 1400"), "10.9.0.0/16 dev eth0 advmss 1300", false},
+		{"another src", parse(t, "10.9.0.0/16 dev eth0 src 10.1.0.5"), "10.9.0.0/16 dev eth0 src 10.1.0.6", false},
+		{"another gateway", parse(t, "10.9.0.0/16 via 10.1.0.1 dev eth0"), "10.9.0.0/16 via 10.1.0.2 dev eth0", false},
+		{"another device", parse(t, "10.9.0.0/16 dev eth0"), "10.9.0.0/16 dev net1", false},
+		{"a device that was not asked for", anyDev("10.9.0.0/16 via 10.1.0.1 dev eth0"), "10.9.0.0/16 via 10.1.0.1 dev net1", true},
+		{"another metric", parse(t, "10.9.0.0/16 dev eth0"), "10.9.0.0/16 dev eth0 metric 5", false},
+		{"IPv6's own metric", parse(t, "fd00::/64 dev eth0"), "fd00::/64 dev eth0 metric 1024", true},
+		{"another table", parse(t, "10.9.0.0/16 dev eth0"), "10.9.0.0/16 dev eth0 table 100", false},
+		{"another type", parse(t, "blackhole 10.9.0.0/16"), "prohibit 10.9.0.0/16", false},
+	} {
+		if got := tt.want.HeldBy(parse(t, tt.have)); got != tt.held {
+			t.Errorf("%s: %q held by %q: %v", tt.name, tt.want, tt.have, got)
+		}
+	}
+}
+
+// IPv6 merges routes of one metric into one; IPv4 does not.
+func TestHeldByAMergedRoute(t *testing.T) {
+	for _, tt := range []struct {
+		want, other string
+		held        bool
+	}{
+		{"default via fd00::1 dev eth0", "fd00::2", true},
+		{"default via 10.1.0.1 dev eth0", "10.1.0.2", false},
+	} {
+		want := parse(t, tt.want)
+		merged := want
+		merged.Gw, merged.Dev = parse(t, "default").Gw, ""
+		merged.Hops = []NextHop{{Gw: parse(t, "default via "+tt.other).Gw, Dev: "net1"}, {Gw: want.Gw, Dev: "eth0"}}
+		if got := want.HeldBy(merged); got != tt.held {
+			t.Errorf("%q held by %q: %v", want, merged, got)
+		}
+	}
+}
+
+func TestNeeded(t *testing.T) {
+	have := parseAll(t, "default via 10.1.0.1 dev eth0", "default via 10.2.0.1 dev net1", "10.9.0.0/16 dev eth0 proto 3")
+	c := Change{
+		Del: parseAll(t, "default via 10.2.0.1 dev net1", "10.8.0.0/16 dev eth0"),
+		Add: parseAll(t, "10.9.0.0/16 dev eth0", "10.7.0.0/16 dev eth0"),
+	}
+	needed, held := c.Needed(have)
+	if diff := cmp.Diff("ip route del default via 10.2.0.1 dev net1\nip route add 10.7.0.0/16 dev eth0", needed.String()); diff != "" {
+		t.Errorf("needed (-want +got):\n%s", diff)
+	}
+	if d := needed.Del.Routes[0]; d.Rank != 1 || len(d.Peers) != 1 || !d.Peers[0].Is(have.Routes[0]) {
+		t.Errorf("place among peers: %d of %v", d.Rank, d.Peers)
+	}
+	if len(held.Routes) != 1 || !held.Routes[0].Is(have.Routes[2]) {
+		t.Errorf("held %v", held)
+	}
+}
+
+func TestInsertions(t *testing.T) {
+	first, second, third := "default via 10.1.0.1 dev eth0", "default via 10.2.0.1 dev net1", "default via 10.3.0.1 dev net2"
+	all := parseAll(t, first, second, third)
+	for _, tt := range []struct {
+		name    string
+		removed []string
+		want    string
+	}{
+		{"first", []string{first}, "prepend 0"},
+		{"last", []string{third}, "append 2"},
+		{"in between", []string{second}, "append 1, del 2, append 2"},
+		{"the first two", []string{first, second}, "prepend 0, append 1, del 2, append 2"},
+		{"all", []string{first, second, third}, "append 0, append 1, append 2"},
+	} {
+		done, _ := Change{Del: parseAll(t, tt.removed...)}.Needed(all)
+		left := Change{Del: done.Del}.Drift(all) // what of all is to go
+		now := State{}
+		for _, r := range all.Routes {
+			gone := false
+			for _, d := range left {
+				gone = gone || d.Route.Is(r)
+			}
+			if !gone {
+				now.Routes = append(now.Routes, r)
+			}
+		}
+		var got []string
+		for _, op := range insertions(done.Del.Routes, now.Routes) {
+			for i, r := range all.Routes {
+				if r.Is(op.route) {
+					got = append(got, strings.Fields(op.String())[2]+" "+string(rune('0'+i)))
+				}
+			}
+		}
+		if s := strings.Join(got, ", "); s != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, s, tt.want)
+		}
+	}
+}
+
+func TestDrift(t *testing.T) {
+	have := parseAll(t, "10.1.0.0/16 dev eth0 proto 2", "10.9.0.0/16 dev net1", "10.8.0.0/16 via 10.1.0.1 dev eth0 mtu 1300", "10.5.0.0/16 dev eth0")
+	c := Change{
+		Del: parseAll(t, "10.1.0.0/16 dev eth0", "10.5.0.0/16 dev eth0", "10.4.0.0/16 dev eth0"),
+		Add: parseAll(t, "10.9.0.0/16 dev net1", "10.8.0.0/16 via 10.1.0.1 dev eth0 mtu 1400", "10.7.0.0/16 dev eth0"),
+	}
+	var got []string
+	for _, d := range c.Drift(have) {
+		got = append(got, d.String())
+	}
+	want := []string{
+		"ip route del 10.5.0.0/16 dev eth0: it is there",
+		"ip route add 10.8.0.0/16 via 10.1.0.1 dev eth0 mtu 1400: there is 10.8.0.0/16 via 10.1.0.1 dev eth0 mtu 1300",
+		"ip route add 10.7.0.0/16 dev eth0: it is not there",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestThen(t *testing.T) {
+	first := Change{Del: parseAll(t, "default via 10.1.0.1 dev eth0"), Add: parseAll(t, "10.9.0.0/16 dev eth0", "10.8.0.0/16 dev eth0")}
+	second := Change{Del: parseAll(t, "10.9.0.0/16 dev eth0"), Add: parseAll(t, "default via 10.1.0.1 dev eth0")}
+	want := "ip route del 10.9.0.0/16 dev eth0\nip route add 10.8.0.0/16 dev eth0\nip route add default via 10.1.0.1 dev eth0"
+	if diff := cmp.Diff(want, first.Then(second).String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff("ip route add 10.8.0.0/16 dev eth0", first.Overridden(second).String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// FuzzChange holds the laws of Change over random routes, few enough of them
+// to meet each other often.
+func FuzzChange(f *testing.F) {
+	for seed := range uint64(50) {
+		f.Add(seed, uint8(seed), uint8(seed*7))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, changes, haves uint8) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		c := Change{Del: randomState(t, random, int(changes%8)), Add: randomState(t, random, int(changes/8%8))}
+		have := randomState(t, random, int(haves%16))
+		same := func(what string, want, got any) {
+			t.Helper()
+			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s: of %s in %v (-want +got):\n%s", what, c, have, diff)
+			}
+		}
+		same("Reverse twice", c, c.Reverse().Reverse())
+
+		needed, held := c.Needed(have)
+		again, heldAgain := needed.Needed(have)
+		same("Needed of Needed", needed, again)
+		same("Held of Needed", State{}, heldAgain)
+		if len(needed.Add.Routes)+len(held.Routes) != len(c.Add.Routes) {
+			t.Errorf("of %d additions %d are needed and %d held", len(c.Add.Routes), len(needed.Add.Routes), len(held.Routes))
+		}
+		var back Plan
+		if err := json.Unmarshal(Plan{Pod: needed}.AppendJSON(nil), &back); err != nil {
+			t.Fatal(err)
+		}
+		same("JSON round trip", needed, back.Pod)
+		if err := back.Pod.Validate(); err != nil {
+			t.Errorf("a change of ours is not valid: %v", err)
+		}
+		reflected, err := json.Marshal(Plan{Pod: needed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(reflected, &back); err != nil {
+			t.Fatal(err)
+		}
+		same("encoding/json", needed, back.Pod)
+		same("Then nothing", c, c.Then(Change{}))
+		if n, all := len(c.Drift(have)), len(c.Drift(State{})); n > len(c.Del.Routes)+len(c.Add.Routes) || all != len(c.Add.Routes) {
+			t.Errorf("drift: %d, in an empty namespace %d", n, all)
+		}
+	})
+}
+
+func randomState(t *testing.T, random *rand.Rand, n int) State {
+	pick := func(list ...string) string { return list[random.IntN(len(list))] }
+	var s State
+	for range n {
+		line := pick("default via 10.1.0.1", "10.9.0.0/16 via 10.1.0.1", "10.9.0.0/16", "default via fe80::1", "fd09::/64") +
+			pick(" dev eth0", " dev net1") + pick("", " metric 5") + pick("", " table 100") + pick("", " mtu 1400") + pick("", " proto 3")
+		r := parse(t, line)
+		switch random.IntN(4) {
+		case 0:
+			r.Hops = []NextHop{{Gw: r.Gw, Dev: "eth0"}, {Gw: r.Gw, Dev: "net1", Weight: uint16(random.IntN(3))}}
+			r.Gw, r.Dev = parse(t, "10.9.0.0/16").Gw, ""
+		case 1:
+			index := func(name string) (uint32, error) { return map[string]uint32{"eth0": 2, "net1": 3}[name], nil }
+			raw, err := appendRoute(nil, r, index)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Raw = raw
+		}
+		if !slices.ContainsFunc(s.Routes, func(o Route) bool { return excludes(o, r) }) {
+			s.Routes = append(s.Routes, r)
+		}
+	}
+	return s
+}
+
+// excludes reports whether no kernel lists both: IPv4 has no two that are
+// alike, IPv6 no two that share a way.
+func excludes(a, b Route) bool {
+	if a.Slot() != b.Slot() {
+		return false
+	}
+	shared, _ := split(a.Ways(), func(h NextHop) bool { return slices.ContainsFunc(b.Ways(), h.is) })
+	return a.alike(b) || a.is6() && len(shared) > 0
+}
+
+// FuzzDecodeRoute feeds the decoder what a kernel never sends: no panic, and
+// what it takes can be encoded again.
+func FuzzDecodeRoute(f *testing.F) {
+	index := func(string) (uint32, error) { return 2, nil }
+	for _, line := range []string{"default via 10.1.0.1 dev eth0 mtu 1400", "fd00::/64 dev eth0 metric 7", "blackhole 10.0.0.0/8"} {
+		raw, err := appendRoute(nil, parse(f, line), index)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		name := func(int) (string, error) { return "eth0", nil }
+		r, err := decodeRoute(body, name)
+		if err != nil {
+			return
+		}
+		again, err := appendRoute(nil, r, index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decodeRoute(again, name); err != nil {
+			t.Errorf("%s cannot be read back: %v", r, err)
+		}
+		if ways := r.Ways(); len(ways) > 1 {
+			if _, err := appendRoute(nil, r.withWays(ways[:1]), index); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
