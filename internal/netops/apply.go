@@ -33,7 +33,7 @@ func (n *Netns) apply(ctx context.Context, c Change, lenient bool) (left []*OpEr
 			left, failed = split(failed, func(e *OpError) bool { return refused(e.Err) && !errors.Is(e.Err, errNotTried) })
 		}
 	}
-	if len(failed) == 0 {
+	if len(failed) == 0 && ctx.Err() == nil {
 		return left, nil
 	}
 	_, told := split(failed, func(e *OpError) bool { return errors.Is(e.Err, errNotTried) })
@@ -217,10 +217,10 @@ func (n *Netns) batch(ctx context.Context, ops []operation) []error {
 	limit := maxBatch
 	if fault != nil {
 		limit = 1
-		if err := fault("before", ops[0].String()); err != nil {
+		if err := fault(ctx, "before", ops[0].String()); err != nil {
 			return []error{err}
 		}
-		defer fault("after", ops[0].String())
+		defer func() { _ = fault(ctx, "after", ops[0].String()) }()
 	}
 	sent, last := 0, 0
 	for sent < min(limit, len(ops)) && len(n.conn.send) < maxBatchBytes {

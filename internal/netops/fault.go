@@ -6,7 +6,7 @@ import "context"
 // "after" it was answered. The error that it returns before stands for the
 // kernel's refusal: the operation is not sent. Tests use it to make every
 // operation fail, or the process end, at every point.
-type Fault func(at, command string) error
+type Fault func(ctx context.Context, at, command string) error
 
 type faultKey struct{}
 

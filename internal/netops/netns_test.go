@@ -18,7 +18,7 @@ import (
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
-func TestMain(m *testing.M) { netopstest.Main(m) }
+func TestMain(m *testing.M) { os.Exit(netopstest.Main(m).Run()) }
 
 // enter opens a namespace of the test.
 func enter(t testing.TB, ns *netopstest.NS) *Netns {
@@ -292,7 +292,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	}
 	done, _ := want.Needed(have.State)
 	count := 0
-	counting := WithFault(t.Context(), func(at, _ string) error {
+	counting := WithFault(t.Context(), func(_ context.Context, at, _ string) error {
 		if at == "before" {
 			count++
 		}
@@ -311,7 +311,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EPERM, unix.ENOBUFS} {
 		for k := range operations {
 			i := -1
-			failing := WithFault(t.Context(), func(at, _ string) error {
+			failing := WithFault(t.Context(), func(_ context.Context, at, _ string) error {
 				if at == "before" {
 					i++
 				}
@@ -556,7 +556,7 @@ func TestApplyGivesUp(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the test says so")
 	count := 0
-	ctx = WithFault(ctx, func(at, _ string) error {
+	ctx = WithFault(ctx, func(_ context.Context, at, _ string) error {
 		if count++; count == 5 {
 			cancel(cause)
 		}

@@ -1,7 +1,7 @@
 // Package netopstest gives tests network namespaces of their own.
 //
-// A test binary whose TestMain calls [Main] runs in fresh user, mount and
-// network namespaces: it needs no root, and cannot touch the machine's own
+// A test binary whose TestMain goes through [Main] runs in fresh user, mount
+// and network namespaces: it needs no root, and cannot touch the machine's own
 // network. Inside, [Namespace] makes further ones by the ip(8) command.
 package netopstest
 
@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,18 +22,27 @@ import (
 
 const entered = "NETOPSTEST_ENTERED"
 
-// Main runs the tests of m in namespaces of their own and exits. What needs
-// the machine as it is (a build, say) is done by prepare, before: it may set
-// environment variables for the tests.
-func Main(m *testing.M, prepare ...func() error) {
+// M is testing.M, or what wraps it.
+type M interface{ Run() int }
+
+// Main wraps the tests of m so that they run in namespaces of their own. What
+// needs the machine as it is (a build, say) is done by prepare, before.
+func Main(m M, prepare ...func() error) M { return &isolated{m, prepare} }
+
+type isolated struct {
+	M
+	prepare []func() error
+}
+
+func (m *isolated) Run() int {
 	if os.Getenv(entered) == "" {
-		os.Exit(enter(prepare))
+		return enter(m.prepare)
 	}
 	if err := furnish(); err != nil {
 		fmt.Fprintln(os.Stderr, "netopstest:", err)
-		os.Exit(1)
+		return 1
 	}
-	os.Exit(m.Run())
+	return m.M.Run()
 }
 
 // enter starts the test binary again in namespaces of its own and returns its
@@ -164,13 +174,15 @@ func (n *NS) Dump() string {
 		"# ip rule\n" + n.IP("rule show") + n.IP("-6 rule show")
 }
 
+var peers atomic.Int64
+
 // Veth links the namespace to the test's own by a pair of interfaces, the
 // inner one called dev, with these addresses, and waits for its link-local
 // one.
 func (n *NS) Veth(dev string, addrs ...string) {
 	n.tb.Helper()
-	peer := "v-" + n.Name + "-" + dev
-	peer = peer[:min(len(peer), 15)]
+	// A namespace's interfaces vanish some time after its name.
+	peer := fmt.Sprintf("veth%d", peers.Add(1))
 	Host(n.tb).IP("link add "+peer+" type veth peer name "+dev+" netns "+n.Name, "link set "+peer+" up")
 	n.tb.Cleanup(func() { _, _ = ip("link", "del", peer) })
 	for _, a := range addrs {

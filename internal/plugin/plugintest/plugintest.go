@@ -1,0 +1,223 @@
+// Package plugintest runs a plugin as runtimes do: as a process, in the
+// namespaces of package netopstest. The process is the test binary itself,
+// under the plugin's name, so that faults can be put into it.
+package plugintest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+// Main runs the tests in namespaces of their own, with the plugin as a command
+// on PATH. It does not return.
+func Main(m *testing.M, p plugin.Plugin, prepare ...func() error) {
+	testscript.Main(netopstest.Main(m, prepare...), map[string]func(){
+		p.Name: func() { os.Exit(p.Run(withFault(context.Background()), os.Args[1:])) },
+	})
+}
+
+// Fault is what happens at one of the operations of a plugin's process.
+type Fault struct {
+	At   string         // "before" or "after"
+	N    int            // of which operation, from 0
+	Kill syscall.Signal // sent to the process itself; or
+	Deny unix.Errno     // the kernel's refusal
+}
+
+const faultVariable = "PLUGINTEST_FAULT"
+
+func (f Fault) String() string {
+	return fmt.Sprintf("%s %d %d %d", f.At, f.N, f.Kill, f.Deny)
+}
+
+// withFault puts the fault of the environment into the engine.
+func withFault(ctx context.Context) context.Context {
+	var f Fault
+	if _, err := fmt.Sscan(os.Getenv(faultVariable), &f.At, &f.N, (*int)(&f.Kill), (*uintptr)(&f.Deny)); err != nil {
+		return ctx
+	}
+	count := map[string]int{}
+	return netops.WithFault(ctx, func(ctx context.Context, at, _ string) error {
+		n := count[at]
+		count[at]++
+		if at != f.At || n != f.N {
+			return nil
+		}
+		if f.Kill != 0 {
+			_ = syscall.Kill(os.Getpid(), f.Kill)
+			if f.Kill != syscall.SIGKILL {
+				<-ctx.Done() // the signal has arrived
+			}
+		}
+		if f.Deny != 0 {
+			return &netops.KernelError{Errno: f.Deny}
+		}
+		return nil
+	})
+}
+
+// Call is a request of a runtime.
+type Call struct {
+	TB     testing.TB
+	Plugin string
+	Conf   string            // network configuration, JSON
+	Env    map[string]string // CNI_* and others; an empty value unsets
+	Fault  *Fault
+}
+
+var containers atomic.Int64
+
+// New is a call for a new container in a pod, as net1 of network "net".
+func New(tb testing.TB, name string, pod *netopstest.NS, conf string) Call {
+	return Call{TB: tb, Plugin: name, Conf: conf, Env: map[string]string{
+		"CNI_CONTAINERID": fmt.Sprintf("container-%d", containers.Add(1)),
+		"CNI_NETNS":       pod.Path,
+		"CNI_IFNAME":      "net1",
+		"CNI_PATH":        "/opt/cni/bin",
+	}}
+}
+
+// With is the call with other variables.
+func (c Call) With(env map[string]string) Call {
+	c.Env = maps.Clone(c.Env)
+	maps.Copy(c.Env, env)
+	return c
+}
+
+// Edit is the call with a changed configuration.
+func (c Call) Edit(change func(conf map[string]any)) Call {
+	c.TB.Helper()
+	conf := map[string]any{}
+	if err := json.Unmarshal([]byte(c.Conf), &conf); err != nil {
+		c.TB.Fatalf("%v in %s", err, c.Conf)
+	}
+	change(conf)
+	out, err := json.Marshal(conf)
+	if err != nil {
+		c.TB.Fatal(err)
+	}
+	c.Conf = string(out)
+	return c
+}
+
+// After is the call with the result of an ADD as prevResult, as libcni calls
+// CHECK and DEL.
+func (c Call) After(added Answer) Call {
+	c.TB.Helper()
+	return c.Edit(func(conf map[string]any) { conf["prevResult"] = json.RawMessage(added.Stdout) })
+}
+
+// Failing is the call with a fault in it.
+func (c Call) Failing(f Fault) Call {
+	c.Fault = &f
+	return c
+}
+
+// Answer is what a plugin said.
+type Answer struct {
+	Stdout, Stderr string
+	Exit           int // -1: killed
+	Error          struct {
+		Code         uint
+		Msg, Details string
+	}
+}
+
+// Do calls the plugin, without a verb for a sub-command.
+func (c Call) Do(verb string, args ...string) Answer {
+	c.TB.Helper()
+	cmd := exec.Command(c.Plugin, args...)
+	cmd.Env = c.environ(verb)
+	cmd.Stdin = strings.NewReader(c.Conf)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		c.TB.Fatal(err)
+	}
+	a := Answer{Stdout: stdout.String(), Stderr: stderr.String(), Exit: cmd.ProcessState.ExitCode()}
+	if strings.Contains(a.Stderr, "goroutine ") {
+		c.TB.Fatalf("%s panics: %s", verb, a.Stderr)
+	}
+	if a.Exit > 0 {
+		if err := json.Unmarshal(stdout.Bytes(), &a.Error); err != nil {
+			c.TB.Fatalf("%s: %v in %q", verb, err, a.Stdout)
+		}
+	}
+	return a
+}
+
+func (c Call) environ(verb string) []string {
+	env := []string{"PATH=" + os.Getenv("PATH")}
+	if verb != "" {
+		env = append(env, "CNI_COMMAND="+verb)
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.Env)) {
+		if c.Env[key] != "" {
+			env = append(env, key+"="+c.Env[key])
+		}
+	}
+	if c.Fault != nil {
+		env = append(env, faultVariable+"="+c.Fault.String())
+	}
+	return env
+}
+
+// OK calls the plugin and fails the test unless it succeeds.
+func (c Call) OK(verb string, args ...string) Answer {
+	c.TB.Helper()
+	a := c.Do(verb, args...)
+	if a.Exit != 0 {
+		c.TB.Fatalf("%s %v: exit %d: %s%s\nwith %s", verb, args, a.Exit, a.Stdout, a.Stderr, c.Conf)
+	}
+	return a
+}
+
+// Refused calls the plugin and fails the test unless it answers with an error
+// of that code whose message and details contain all of these texts.
+func (c Call) Refused(verb string, code uint, texts ...string) Answer {
+	c.TB.Helper()
+	a := c.Do(verb)
+	if a.Exit <= 0 || a.Error.Code != code {
+		c.TB.Fatalf("%s: exit %d, code %d, want %d: %s%s\nwith %s", verb, a.Exit, a.Error.Code, code, a.Stdout, a.Stderr, c.Conf)
+	}
+	if strings.Contains(a.Error.Msg, "\n") {
+		c.TB.Errorf("%s: message of several lines: %q", verb, a.Error.Msg)
+	}
+	for _, text := range texts {
+		if !strings.Contains(a.Error.Msg+"\n"+a.Error.Details, text) {
+			c.TB.Errorf("%s: %q does not say %q", verb, a.Error.Msg+"\n"+a.Error.Details, text)
+		}
+	}
+	return a
+}
+
+// Left lists the files below a records' root, folders left out.
+func Left(tb testing.TB, root string) []string {
+	tb.Helper()
+	out, err := exec.Command("find", root, "-not", "-type", "d").Output()
+	if err != nil {
+		if _, missing := os.Stat(root); os.IsNotExist(missing) {
+			return nil
+		}
+		tb.Fatal(err)
+	}
+	var files []string // nil where there is none
+	return append(files, strings.Fields(string(out))...)
+}
