@@ -3,12 +3,11 @@
 package cniroute
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/strictjson"
@@ -65,103 +64,85 @@ var Keys = []string{"dst", "gw", "gws", "mtu", "advmss", "priority", "metric", "
 
 // fields is a route before its values are looked at.
 type fields struct {
-	Dst      *string           `json:"dst"`
-	Gw       *string           `json:"gw"`
-	Gws      []json.RawMessage `json:"gws"`
-	Dev      string            `json:"dev"`
-	Src      *string           `json:"src"`
-	MTU      *uint32           `json:"mtu"`
-	AdvMSS   *uint32           `json:"advmss"`
-	Priority *uint32           `json:"priority"`
-	Metric   *uint32           `json:"metric"`
-	Table    *uint32           `json:"table"`
-	Scope    *uint8            `json:"scope"`
-	Type     *string           `json:"type"`
-	OnLink   *bool             `json:"onlink"`
-	told     map[string]bool   // keys whose value was refused already
+	Dst, Gw, Dev, Src, Type              Optional[string]
+	MTU, AdvMSS, Priority, Metric, Table Optional[uint32]
+	Scope                                Optional[uint32]
+	OnLink                               Optional[bool]
+	Gws                                  []strictjson.Value // nil where it is not given
+	// refused: the value of dst was of the wrong type, which is told.
+	refused bool
 }
 
 // DecodeList decodes a list of routes and notes all problems in it. Thousands
-// are decoded in one typed pass; only if that fails, each by itself.
+// are read in one quick pass; only if that fails, each by itself.
 func DecodeList(list strictjson.Value) []Route {
-	var typed []*fields
-	d := json.NewDecoder(bytes.NewReader(list.Raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&typed); err == nil && !slices.Contains(typed, nil) {
-		routes := make([]Route, 0, len(typed))
-		for i, f := range typed {
-			if r, ok := f.route(checker{list: list, index: i}); ok {
-				routes = append(routes, r)
-			}
-		}
-		return routes
+	plain, ok := scanList(list.Raw)
+	if !ok {
+		plain = decodeFields(list)
 	}
-	for i, v := range list.List() {
-		if f := decodeFields(v); f != nil {
-			f.route(checker{list: list, index: i})
+	routes := make([]Route, 0, len(plain))
+	for i := range plain {
+		if r, ok := plain[i].route(checker{list: list, index: i}); ok {
+			routes = append(routes, r)
 		}
 	}
-	return nil // there is a problem, or there would not be a second pass
+	return routes
 }
 
 // decodeFields is the slow way, which names each value of a wrong type and
 // leaves it out.
-func decodeFields(v strictjson.Value) *fields {
-	o, ok := v.Object()
-	if !ok {
-		return nil
-	}
-	o.Fold(Keys)
-	o.Only(Keys...)
-	f := fields{told: map[string]bool{}}
-	text := func(key string, into **string) {
-		if v, ok := o.Get(key); ok {
-			s, ok := v.Text()
-			if f.told[key] = !ok; ok {
-				*into = &s
-			}
+func decodeFields(list strictjson.Value) []fields {
+	var all []fields
+	for _, v := range list.List() {
+		o, ok := v.Object()
+		if !ok {
+			all = append(all, fields{refused: true})
+			continue
 		}
+		o.Fold(Keys)
+		o.Only(Keys...)
+		all = append(all, objectFields(o))
 	}
-	number := func(key string, into **uint32, low, high uint32) {
-		if v, ok := o.Get(key); ok {
-			if n, ok := v.Uint32(low, high); ok {
-				*into = &n
-			}
-		}
+	return all
+}
+
+func objectFields(o strictjson.Object) (f fields) {
+	f.Dst, f.Gw, f.Dev, f.Src, f.Type = text(o, "dst"), text(o, "gw"), text(o, "dev"), text(o, "src"), text(o, "type")
+	f.refused = o.Has("dst") && !f.Dst.Given
+	f.MTU = number(o, "mtu", minMTU, maxMTU)
+	f.AdvMSS = number(o, "advmss", 1, maxAdvMSS)
+	f.Priority = number(o, "priority", 0, math.MaxUint32)
+	f.Metric = number(o, "metric", 0, math.MaxUint32)
+	f.Table = number(o, "table", 1, math.MaxUint32)
+	f.Scope = number(o, "scope", 0, math.MaxUint8)
+	if v, ok := o.Get("onlink"); ok {
+		f.OnLink.Value, f.OnLink.Given = v.Bool()
 	}
-	text("dst", &f.Dst)
-	text("gw", &f.Gw)
-	text("src", &f.Src)
-	text("type", &f.Type)
-	o.Text("dev", &f.Dev)
-	number("mtu", &f.MTU, minMTU, maxMTU)
-	number("advmss", &f.AdvMSS, 1, maxAdvMSS)
-	number("priority", &f.Priority, 0, math.MaxUint32)
-	number("metric", &f.Metric, 0, math.MaxUint32)
-	number("table", &f.Table, 1, math.MaxUint32)
-	var scope *uint32
-	if number("scope", &scope, 0, math.MaxUint8); scope != nil {
-		narrow := uint8(*scope)
-		f.Scope = &narrow
+	if v, ok := o.Get("gws"); ok {
+		f.Gws = v.List()
 	}
-	if o.Has("onlink") {
-		f.OnLink = new(bool)
-		o.Bool("onlink", f.OnLink)
+	return f
+}
+
+func text(o strictjson.Object, key string) (f Optional[string]) {
+	if v, ok := o.Get(key); ok {
+		f.Value, f.Given = v.Text()
 	}
-	if gws, ok := o.Get("gws"); ok {
-		for _, hop := range gws.List() {
-			f.Gws = append(f.Gws, hop.Raw)
-		}
+	return f
+}
+
+func number(o strictjson.Object, key string, low, high uint32) (f Optional[uint32]) {
+	if v, ok := o.Get(key); ok {
+		f.Value, f.Given = v.Uint32(low, high)
 	}
-	return &f
+	return f
 }
 
 // checker notes problems of one route of a list. The path is only made when
 // there is one.
 type checker struct {
-	list   strictjson.Value
-	index  int
-	failed *bool
+	list  strictjson.Value
+	index int
 }
 
 func (c checker) value(key string) strictjson.Value {
@@ -169,55 +150,47 @@ func (c checker) value(key string) strictjson.Value {
 }
 
 func (c checker) invalid(key, format string, args ...any) {
-	*c.failed = true
 	c.value(key).Invalid(format, args...)
 }
 
 // route checks the values of the fields, and that they go together.
 func (f *fields) route(c checker) (Route, bool) {
-	failed := false
-	c.failed = &failed
-	r := Route{Dev: f.Dev}
+	before := len(c.list.Problems().List)
+	r := Route{Dev: c.dev("dev", f.Dev), OnLink: f.OnLink}
 	switch {
-	case f.Dst != nil:
-		r.Dst = c.prefix("dst", *f.Dst)
-	case !f.told["dst"]:
+	case f.Dst.Given:
+		r.Dst = c.prefix("dst", f.Dst.Value)
+	case !f.refused:
 		c.invalid("dst", "missing")
 	}
 	r.Gw, r.Src = c.addr("gw", f.Gw, r.Dst), c.addr("src", f.Src, r.Dst)
 	r.Gws = c.hops(f.Gws, r.Dst)
-	r.MTU = c.number("mtu", f.MTU, minMTU, maxMTU)
-	r.AdvMSS = c.number("advmss", f.AdvMSS, 1, maxAdvMSS)
+	r.MTU = c.number("mtu", f.MTU, minMTU, maxMTU).Value
+	r.AdvMSS = c.number("advmss", f.AdvMSS, 1, maxAdvMSS).Value
 	r.Metric = c.metric(f)
-	if f.Table != nil {
-		r.Table = Some(c.number("table", f.Table, 1, math.MaxUint32))
+	r.Table = c.number("table", f.Table, 1, math.MaxUint32)
+	if scope := c.number("scope", f.Scope, 0, math.MaxUint8); scope.Given {
+		r.Scope = Some(scopeOf(uint8(scope.Value)))
 	}
-	if f.Scope != nil {
-		r.Scope = Some(scopeOf(*f.Scope))
-	}
-	if f.OnLink != nil {
-		r.OnLink = Some(*f.OnLink)
-	}
-	if f.Type != nil {
-		r.Type = Some(c.kind(*f.Type))
+	if f.Type.Given {
+		r.Type = Some(c.kind(f.Type.Value))
 	}
 	c.together(r, f)
-	return r, !failed
+	return r, !f.refused && len(c.list.Problems().List) == before
 }
 
 // together notes what does not go with what.
 func (c checker) together(r Route, f *fields) {
-	if f.Gws != nil {
-		switch {
-		case len(f.Gws) == 0:
-			c.invalid("gws", "an empty list")
-		case f.Gw != nil:
-			c.invalid("gws", "given beside \"gw\"")
-		case r.Dev != "":
-			c.invalid("gws", "given beside \"dev\", which belongs to each gateway here")
-		}
+	if f.Gws != nil && len(f.Gws) == 0 {
+		c.invalid("gws", "an empty list")
 	}
-	if r.Type.Given && r.Type.Value.Rejects() && (f.Gw != nil || f.Gws != nil || r.Dev != "" || r.OnLink.Value) {
+	if f.Gws != nil && f.Gw.Given {
+		c.invalid("gws", "given beside \"gw\"")
+	}
+	if f.Gws != nil && f.Dev.Value != "" {
+		c.invalid("gws", "given beside \"dev\", which belongs to each gateway here")
+	}
+	if r.Type.Given && r.Type.Value.Rejects() && (f.Gw.Given || f.Gws != nil || r.Dev != "" || r.OnLink.Value) {
 		c.invalid("type", "a route of type %s goes without gw, gws, dev and onlink", r.Type.Value)
 	}
 }
@@ -230,25 +203,20 @@ func scopeOf(s uint8) netops.Scope {
 }
 
 func (c checker) metric(f *fields) Optional[uint32] {
-	switch {
-	case f.Metric == nil && f.Priority == nil:
-		return Optional[uint32]{}
-	case f.Metric == nil:
-		return Some(*f.Priority)
-	case f.Priority != nil && *f.Priority != *f.Metric:
-		c.invalid("metric", "%d, but priority, which is the same, is %d", *f.Metric, *f.Priority)
+	if f.Metric.Given && f.Priority.Given && f.Metric != f.Priority {
+		c.invalid("metric", "%d, but priority, which is the same, is %d", f.Metric.Value, f.Priority.Value)
 	}
-	return Some(*f.Metric)
+	if f.Metric.Given {
+		return f.Metric
+	}
+	return f.Priority
 }
 
-func (c checker) number(key string, n *uint32, low, high uint32) uint32 {
-	if n == nil {
-		return 0
+func (c checker) number(key string, n Optional[uint32], low, high uint32) Optional[uint32] {
+	if n.Given && (n.Value < low || n.Value > high) {
+		c.invalid(key, "%d is not a whole number from %d to %d", n.Value, low, high)
 	}
-	if *n < low || *n > high {
-		c.invalid(key, "%d is not a whole number from %d to %d", *n, low, high)
-	}
-	return *n
+	return n
 }
 
 func (c checker) kind(name string) netops.Type {
@@ -274,16 +242,16 @@ func (c checker) prefix(key, s string) netip.Prefix {
 }
 
 // addr reads an address of the destination's family.
-func (c checker) addr(key string, s *string, dst netip.Prefix) netip.Addr {
-	if s == nil {
+func (c checker) addr(key string, s Optional[string], dst netip.Prefix) netip.Addr {
+	if !s.Given {
 		return netip.Addr{}
 	}
-	ip, err := netip.ParseAddr(*s)
+	ip, err := netip.ParseAddr(s.Value)
 	switch {
 	case err != nil || !plain(ip):
-		c.invalid(key, "%q is not an IP address", *s)
+		c.invalid(key, "%q is not an IP address", s.Value)
 	case ip.IsUnspecified():
-		c.invalid(key, "%q is no address of a host", *s)
+		c.invalid(key, "%q is no address of a host", s.Value)
 	case dst.IsValid() && ip.Is4() != dst.Addr().Is4():
 		c.invalid(key, "%s is of another address family than dst %s", ip, dst)
 	default:
@@ -295,13 +263,21 @@ func (c checker) addr(key string, s *string, dst netip.Prefix) netip.Addr {
 // plain reports whether an address is one that the kernel takes as written.
 func plain(ip netip.Addr) bool { return ip.Zone() == "" && !ip.Is4In6() }
 
+// dev reads the name of an interface; an empty one is none. No other ever
+// names one (dev_valid_name in net/core/dev.c).
+func (c checker) dev(key string, s Optional[string]) string {
+	const longest = 15 // IFNAMSIZ, less the NUL
+	if name := s.Value; len(name) > longest || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\v\f\r\x00") {
+		c.invalid(key, "%q is not the name of an interface", name)
+	}
+	return s.Value
+}
+
 // hops reads gws: addresses, or objects of gw, dev and weight.
-func (c checker) hops(raws []json.RawMessage, dst netip.Prefix) []netops.NextHop {
+func (c checker) hops(values []strictjson.Value, dst netip.Prefix) []netops.NextHop {
 	var hops []netops.NextHop
-	for i, raw := range raws {
-		v := c.value(fmt.Sprintf("gws[%d]", i))
-		v.Raw = raw
-		hop, ok := c.hop(v, i, dst)
+	for i, v := range values {
+		hop, ok := c.hop(v, fmt.Sprintf("gws[%d]", i), dst)
 		if ok && slices.ContainsFunc(hops, func(h netops.NextHop) bool { return h.Gw == hop.Gw && h.Dev == hop.Dev }) {
 			c.invalid(fmt.Sprintf("gws[%d]", i), "%s is there twice", hop.Gw)
 		}
@@ -310,26 +286,27 @@ func (c checker) hops(raws []json.RawMessage, dst netip.Prefix) []netops.NextHop
 	return hops
 }
 
-func (c checker) hop(v strictjson.Value, i int, dst netip.Prefix) (hop netops.NextHop, ok bool) {
-	key := fmt.Sprintf("gws[%d]", i)
-	before := len(v.Problems().List)
-	defer func() { *c.failed = *c.failed || len(v.Problems().List) > before }()
+func (c checker) hop(v strictjson.Value, key string, dst netip.Prefix) (hop netops.NextHop, ok bool) {
 	if len(v.Raw) > 0 && v.Raw[0] == '"' {
 		s, _ := v.Text()
-		hop.Gw = c.addr(key, &s, dst)
+		hop.Gw = c.addr(key, Some(s), dst)
 		return hop, hop.Gw.IsValid()
 	}
 	o, ok := v.Object()
 	if !ok {
 		return hop, false
 	}
-	o.Only("gw", "dev", "weight")
-	var gw string
+	keys := []string{"gw", "dev", "weight"}
+	o.Fold(keys)
+	o.Only(keys...)
 	var weight uint32
-	o.Text("gw", &gw)
-	o.Text("dev", &hop.Dev)
+	hop.Dev = c.dev(key+".dev", text(o, "dev"))
 	o.Uint32("weight", &weight, 1, maxWeight)
 	hop.Weight = uint16(weight)
-	hop.Gw = c.addr(key+".gw", &gw, dst)
+	if gw := text(o, "gw"); gw.Given {
+		hop.Gw = c.addr(key+".gw", gw, dst)
+	} else if !o.Has("gw") {
+		c.invalid(key+".gw", "missing")
+	}
 	return hop, hop.Gw.IsValid()
 }

@@ -66,7 +66,9 @@ func (o *Object) Text(name, s string) {
 
 // Addr is a member with an address.
 func (o *Object) Addr(name string, ip netip.Addr) {
-	if ip.IsValid() {
+	if ip.Zone() != "" { // may hold any letter
+		o.Text(name, ip.String())
+	} else if ip.IsValid() {
 		o.Key(name)
 		o.B = append(ip.AppendTo(append(o.B, '"')), '"')
 	}

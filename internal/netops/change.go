@@ -36,23 +36,23 @@ func (c Change) Reverse() Change { return Change{Del: c.Add, Add: c.Del} }
 //
 // IPv6 forgets one way of a multipath route when asked; an IPv4 route is one
 // object, which has to give way to the one that is left.
-func (c *Change) Remove(r Route, leave func(NextHop) bool) (gone, left []Route) {
+func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route) {
 	leaving, staying := split(r.Ways(), leave)
 	switch {
 	case len(leaving) == 0:
-		return nil, []Route{r}
+		return nil, []*Route{r}
 	case len(staying) == 0:
-		c.Del.Routes = append(c.Del.Routes, r)
-		return []Route{r}, nil
+		c.Del.Routes = append(c.Del.Routes, *r)
+		return []*Route{r}, nil
 	}
 	part, rest := r.withWays(leaving), r.withWays(staying)
 	if r.is6() {
 		c.Del.Routes = append(c.Del.Routes, part)
 	} else {
-		c.Del.Routes = append(c.Del.Routes, r)
+		c.Del.Routes = append(c.Del.Routes, *r)
 		c.Add.Routes = append(c.Add.Routes, rest)
 	}
-	return []Route{part}, []Route{rest}
+	return []*Route{&part}, []*Route{&rest}
 }
 
 // Needed parts the change by what holds already in have. What is to be deleted
@@ -62,20 +62,26 @@ func (c *Change) Remove(r Route, leave func(NextHop) bool) (gone, left []Route) 
 func (c Change) Needed(have State) (needed Change, held State) {
 	ix := newIndex(have.Routes)
 	deleted := make([]bool, len(have.Routes))
-	for _, r := range c.Del.Routes {
-		if i := ix.claim(r, deleted); i != none {
-			needed.Del.Routes = append(needed.Del.Routes, ix.withPeers(i))
-		} else if part, ok := ix.merged(r); ok && r.is6() {
-			needed.Del.Routes = append(needed.Del.Routes, part)
+	needed.Del.Routes = slices.Grow(needed.Del.Routes, len(c.Del.Routes))
+	for i := range c.Del.Routes {
+		r := &c.Del.Routes[i]
+		if at := ix.claim(r, deleted); at != none {
+			needed.Del.Routes = append(needed.Del.Routes, ix.withPeers(at))
+		} else if r.is6() {
+			if part, ok := ix.merged(r); ok {
+				needed.Del.Routes = append(needed.Del.Routes, part)
+			}
 		}
 	}
-	for _, r := range c.Add.Routes {
+	needed.Add.Routes = slices.Grow(needed.Add.Routes, len(c.Add.Routes))
+	for i := range c.Add.Routes {
+		r := &c.Add.Routes[i]
 		holds := r.HeldBy
 		if r.Raw != nil { // to be put back: another one by the same way is not it
 			holds = r.alike
 		}
-		if ix.findIndex(r, func(i int) bool { return !deleted[i] && holds(ix.routes[i]) }) != none {
-			held.Routes = append(held.Routes, r)
+		if ix.findIndex(r, func(i int) bool { return !deleted[i] && holds(&ix.routes[i]) }) != none {
+			held.Routes = append(held.Routes, *r)
 		} else {
 			needed.Add.Routes = append(needed.Add.Routes, ix.inPlace(r, deleted))
 		}
@@ -87,9 +93,9 @@ func (c Change) Needed(have State) (needed Change, held State) {
 func (c Change) Without(added []Route) Change {
 	ix := newIndex(added)
 	var left []Route
-	for _, r := range c.Add.Routes {
-		if ix.find(r, r.Is) == none {
-			left = append(left, r)
+	for i := range c.Add.Routes {
+		if r := &c.Add.Routes[i]; ix.find(r, r.Is) == none {
+			left = append(left, *r)
 		}
 	}
 	return Change{Del: c.Del, Add: State{Routes: left}}
@@ -98,10 +104,10 @@ func (c Change) Without(added []Route) Change {
 // claim finds the route that is to be deleted as r, the very same before one
 // alike, and marks it: IPv4 has routes that differ in their protocol only, and
 // each answers for one.
-func (ix index) claim(r Route, deleted []bool) int {
-	found := ix.findIndex(r, func(i int) bool { return !deleted[i] && r.equal(ix.routes[i]) })
+func (ix index) claim(r *Route, deleted []bool) int {
+	found := ix.findIndex(r, func(i int) bool { return !deleted[i] && r.equal(&ix.routes[i]) })
 	if found == none {
-		found = ix.findIndex(r, func(i int) bool { return !deleted[i] && r.Is(ix.routes[i]) })
+		found = ix.findIndex(r, func(i int) bool { return !deleted[i] && r.Is(&ix.routes[i]) })
 	}
 	if found != none {
 		deleted[found] = true
@@ -111,59 +117,59 @@ func (ix index) claim(r Route, deleted []bool) int {
 
 // merged is what is left of r in an IPv6 route that has other ways as well, or
 // that has lost some of r's.
-func (ix index) merged(r Route) (part Route, ok bool) {
+func (ix index) merged(r *Route) (part Route, ok bool) {
 	asked := r.Ways()
-	ix.rivals(r, func(i int) bool {
-		have := ix.routes[i]
+	for i := range ix.slots.All(r.Slot()) {
+		have := &ix.routes[i]
 		common, rest := split(have.Ways(), func(h NextHop) bool { return slices.ContainsFunc(asked, h.is) })
 		switch {
 		case len(common) == 0 || have.Type != r.Type:
+			continue
 		case len(rest) == 0:
-			part, ok = ix.withPeers(i), true
-		default:
-			part, ok = have.withWays(common), true
-			part.Peers = []Route{have.identity()}
+			return ix.withPeers(i), true
 		}
-		return !ok
-	})
-	return part, ok
+		part = have.withWays(common)
+		part.Peers = []Route{have.identity()}
+		return part, true
+	}
+	return Route{}, false
 }
 
 // withPeers is a listed route with those of its slot.
 func (ix index) withPeers(at int) Route {
 	r := ix.routes[at]
 	r.Peers, r.Rank = nil, 0
-	ix.rivals(r, func(i int) bool {
+	for i := range ix.slots.All(r.Slot()) {
 		if i == at {
 			r.Rank = len(r.Peers)
 		} else {
 			r.Peers = append(r.Peers, ix.routes[i].identity())
 		}
-		return true
-	})
+	}
 	return r
 }
 
 // inPlace gives what is left of a deleted IPv4 multipath route the place of
 // the whole among the others of its slot. Every other route is added
 // exclusively.
-func (ix index) inPlace(r Route, deleted []bool) Route {
-	whole := none
-	ix.rivals(r, func(i int) bool {
-		if h := ix.routes[i]; deleted[i] && len(h.Hops) > len(r.Ways()) && containsAll(h.Hops, r.Ways()) {
-			whole = i
-		}
-		return whole == none
-	})
-	if whole != none && !r.is6() {
-		w := ix.withPeers(whole)
-		r.Peers, r.Rank = w.Peers, w.Rank
+func (ix index) inPlace(r *Route, deleted []bool) Route {
+	placed := *r
+	if r.is6() {
+		return placed
 	}
-	return r
+	whole := ix.findIndex(r, func(i int) bool {
+		h := &ix.routes[i]
+		return deleted[i] && len(h.Hops) > len(r.Ways()) && containsAll(h.Hops, r.Ways())
+	})
+	if whole != none {
+		w := ix.withPeers(whole)
+		placed.Peers, placed.Rank = w.Peers, w.Rank
+	}
+	return placed
 }
 
 // identity is what a route is known by among its peers.
-func (r Route) identity() Route {
+func (r *Route) identity() Route {
 	return Route{Dst: r.Dst, Table: r.Table, Metric: r.Metric, Tos: r.Tos, Type: r.Type,
 		Gw: r.Gw, Dev: r.Dev, Hops: r.Hops, Protocol: r.Protocol}
 }
@@ -173,14 +179,16 @@ func (r Route) identity() Route {
 func (c Change) Overridden(later Change) Change {
 	deleted, added := newIndex(later.Del.Routes), newIndex(later.Add.Routes)
 	var left Change
-	for _, r := range c.Add.Routes {
-		if deleted.find(r, func(d Route) bool { return r.Is(d) || r.HeldBy(d) }) == none {
-			left.Add.Routes = append(left.Add.Routes, r)
+	for i := range c.Add.Routes {
+		r := &c.Add.Routes[i]
+		if deleted.find(r, func(d *Route) bool { return r.Is(d) || r.HeldBy(d) }) == none {
+			left.Add.Routes = append(left.Add.Routes, *r)
 		}
 	}
-	for _, r := range c.Del.Routes {
-		if added.find(r, func(a Route) bool { return a.Is(r) || a.HeldBy(r) }) == none {
-			left.Del.Routes = append(left.Del.Routes, r)
+	for i := range c.Del.Routes {
+		r := &c.Del.Routes[i]
+		if added.find(r, func(a *Route) bool { return a.Is(r) || a.HeldBy(r) }) == none {
+			left.Del.Routes = append(left.Del.Routes, *r)
 		}
 	}
 	return left
@@ -199,10 +207,10 @@ func (c Change) Tables() []uint32 {
 	var found []uint32
 	seen := map[uint32]bool{}
 	for _, routes := range [][]Route{c.Del.Routes, c.Add.Routes} {
-		for _, r := range routes {
-			if !seen[r.Table] {
-				seen[r.Table] = true
-				found = append(found, r.Table)
+		for i := range routes {
+			if table := routes[i].Table; !seen[table] {
+				seen[table] = true
+				found = append(found, table)
 			}
 		}
 	}
@@ -231,18 +239,20 @@ func (d Drift) String() string {
 func (c Change) Drift(have State) []Drift {
 	ix := newIndex(have.Routes)
 	var drift []Drift
-	for _, r := range c.Del.Routes {
-		if i := ix.find(r, func(h Route) bool { return r.Is(h) && !h.Learnt() }); i != none {
-			drift = append(drift, Drift{Route: ix.routes[i], Present: true})
+	for i := range c.Del.Routes {
+		r := &c.Del.Routes[i]
+		if at := ix.find(r, func(h *Route) bool { return r.Is(h) && !h.Learnt() }); at != none {
+			drift = append(drift, Drift{Route: ix.routes[at], Present: true})
 		}
 	}
-	for _, r := range c.Add.Routes {
+	for i := range c.Add.Routes {
+		r := &c.Add.Routes[i]
 		if ix.find(r, r.HeldBy) != none {
 			continue
 		}
-		d := Drift{Route: r}
-		if i := ix.find(r, func(Route) bool { return true }); i != none {
-			d.Instead = &ix.routes[i]
+		d := Drift{Route: *r}
+		if at := ix.find(r, func(*Route) bool { return true }); at != none {
+			d.Instead = &ix.routes[at]
 		}
 		drift = append(drift, d)
 	}
@@ -253,8 +263,8 @@ func (c Change) Drift(have State) []Drift {
 // which it is applied. Our own protocol is not shown.
 func (c Change) Commands() []string {
 	lines := make([]string, 0, len(c.Del.Routes)+len(c.Add.Routes))
-	for _, r := range c.Del.Routes {
-		lines = append(lines, r.command("del"))
+	for i := range c.Del.Routes {
+		lines = append(lines, c.Del.Routes[i].command("del"))
 	}
 	for _, r := range byDependency(c.Add.Routes) {
 		lines = append(lines, r.command("add"))
@@ -266,21 +276,21 @@ func (c Change) String() string { return strings.Join(c.Commands(), "\n") }
 
 // byDependency orders routes so that each gateway is reachable when its route
 // is added: interface routes, then on-link ones, then those by a gateway.
-func byDependency(routes []Route) []Route {
-	class := func(r Route) int {
+func byDependency(routes []Route) []*Route {
+	class := func(r *Route) int {
 		switch {
-		case !slices.ContainsFunc(r.Ways(), func(h NextHop) bool { return h.Gw.IsValid() }):
+		case r.single() && !r.Gw.IsValid():
 			return 0
 		case r.OnLink:
 			return 1
 		}
 		return 2
 	}
-	if slices.IsSortedFunc(routes, func(a, b Route) int { return cmp.Compare(class(a), class(b)) }) {
-		return routes
+	sorted := make([]*Route, len(routes))
+	for i := range routes {
+		sorted[i] = &routes[i]
 	}
-	sorted := slices.Clone(routes)
-	slices.SortStableFunc(sorted, func(a, b Route) int { return cmp.Compare(class(a), class(b)) })
+	slices.SortStableFunc(sorted, func(a, b *Route) int { return cmp.Compare(class(a), class(b)) })
 	return sorted
 }
 
@@ -288,12 +298,12 @@ func byDependency(routes []Route) []Route {
 // ours.
 func (c Change) Validate() error {
 	for _, routes := range [][]Route{c.Del.Routes, c.Add.Routes} {
-		for _, r := range routes {
-			if err := r.validate(); err != nil {
+		for i := range routes {
+			if err := routes[i].validate(); err != nil {
 				return err
 			}
-			for _, p := range r.Peers {
-				if err := p.validate(); err != nil {
+			for j := range routes[i].Peers {
+				if err := routes[i].Peers[j].validate(); err != nil {
 					return err
 				}
 			}
@@ -302,7 +312,7 @@ func (c Change) Validate() error {
 	return nil
 }
 
-func (r Route) validate() error {
+func (r *Route) validate() error {
 	switch {
 	case !r.Dst.IsValid() || r.Dst != r.Dst.Masked():
 		return fmt.Errorf("route to %s: no destination", r.Dst)

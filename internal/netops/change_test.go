@@ -78,7 +78,8 @@ func TestHeldBy(t *testing.T) {
 		{"another table", parse(t, "10.9.0.0/16 dev eth0"), "10.9.0.0/16 dev eth0 table 100", false},
 		{"another type", parse(t, "blackhole 10.9.0.0/16"), "prohibit 10.9.0.0/16", false},
 	} {
-		if got := tt.want.HeldBy(parse(t, tt.have)); got != tt.held {
+		have := parse(t, tt.have)
+		if got := tt.want.HeldBy(&have); got != tt.held {
 			t.Errorf("%s: %q held by %q: %v", tt.name, tt.want, tt.have, got)
 		}
 	}
@@ -97,7 +98,7 @@ func TestHeldByAMergedRoute(t *testing.T) {
 		merged := want
 		merged.Gw, merged.Dev = parse(t, "default").Gw, ""
 		merged.Hops = []NextHop{{Gw: parse(t, "default via "+tt.other).Gw, Dev: "net1"}, {Gw: want.Gw, Dev: "eth0"}}
-		if got := want.HeldBy(merged); got != tt.held {
+		if got := want.HeldBy(&merged); got != tt.held {
 			t.Errorf("%q held by %q: %v", want, merged, got)
 		}
 	}
@@ -113,10 +114,10 @@ func TestNeeded(t *testing.T) {
 	if diff := cmp.Diff("ip route del default via 10.2.0.1 dev net1\nip route add 10.7.0.0/16 dev eth0", needed.String()); diff != "" {
 		t.Errorf("needed (-want +got):\n%s", diff)
 	}
-	if d := needed.Del.Routes[0]; d.Rank != 1 || len(d.Peers) != 1 || !d.Peers[0].Is(have.Routes[0]) {
+	if d := needed.Del.Routes[0]; d.Rank != 1 || len(d.Peers) != 1 || !d.Peers[0].Is(&have.Routes[0]) {
 		t.Errorf("place among peers: %d of %v", d.Rank, d.Peers)
 	}
-	if len(held.Routes) != 1 || !held.Routes[0].Is(have.Routes[2]) {
+	if len(held.Routes) != 1 || !held.Routes[0].Is(&have.Routes[2]) {
 		t.Errorf("held %v", held)
 	}
 }
@@ -141,14 +142,14 @@ func TestInsertions(t *testing.T) {
 		for _, r := range all.Routes {
 			gone := false
 			for _, d := range left {
-				gone = gone || d.Route.Is(r)
+				gone = gone || d.Route.Is(&r)
 			}
 			if !gone {
 				now.Routes = append(now.Routes, r)
 			}
 		}
 		var got []string
-		for _, op := range insertions(done.Del.Routes, now.Routes) {
+		for _, op := range insertions(pointers(done.Del.Routes), now.Routes) {
 			for i, r := range all.Routes {
 				if r.Is(op.route) {
 					got = append(got, strings.Fields(op.String())[2]+" "+string(rune('0'+i)))
@@ -254,13 +255,13 @@ func randomState(t *testing.T, random *rand.Rand, n int) State {
 			r.Gw, r.Dev = parse(t, "10.9.0.0/16").Gw, ""
 		case 1:
 			index := func(name string) (uint32, error) { return map[string]uint32{"eth0": 2, "net1": 3}[name], nil }
-			raw, err := appendRoute(nil, r, index)
+			raw, err := appendRoute(nil, &r, index)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r.Raw = raw
 		}
-		if !slices.ContainsFunc(s.Routes, func(o Route) bool { return excludes(o, r) }) {
+		if !slices.ContainsFunc(s.Routes, func(o Route) bool { return excludes(&o, &r) }) {
 			s.Routes = append(s.Routes, r)
 		}
 	}
@@ -269,7 +270,7 @@ func randomState(t *testing.T, random *rand.Rand, n int) State {
 
 // excludes reports whether no kernel lists both: IPv4 has no two that are
 // alike, IPv6 no two that share a way.
-func excludes(a, b Route) bool {
+func excludes(a, b *Route) bool {
 	if a.Slot() != b.Slot() {
 		return false
 	}
@@ -282,7 +283,8 @@ func excludes(a, b Route) bool {
 func FuzzDecodeRoute(f *testing.F) {
 	index := func(string) (uint32, error) { return 2, nil }
 	for _, line := range []string{"default via 10.1.0.1 dev eth0 mtu 1400", "fd00::/64 dev eth0 metric 7", "blackhole 10.0.0.0/8"} {
-		raw, err := appendRoute(nil, parse(f, line), index)
+		r := parse(f, line)
+		raw, err := appendRoute(nil, &r, index)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -294,7 +296,7 @@ func FuzzDecodeRoute(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := appendRoute(nil, r, index)
+		again, err := appendRoute(nil, &r, index)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,7 +304,8 @@ func FuzzDecodeRoute(f *testing.F) {
 			t.Errorf("%s cannot be read back: %v", r, err)
 		}
 		if ways := r.Ways(); len(ways) > 1 {
-			if _, err := appendRoute(nil, r.withWays(ways[:1]), index); err != nil {
+			part := r.withWays(ways[:1])
+			if _, err := appendRoute(nil, &part, index); err != nil {
 				t.Error(err)
 			}
 		}

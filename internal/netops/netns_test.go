@@ -256,7 +256,7 @@ func TestOneWayOfAMultipathRoute(t *testing.T) {
 	have := snapshot(t, n, allTables...)
 	var c Change
 	for _, r := range have.Routes {
-		c.Remove(r, func(h NextHop) bool { return len(r.Hops) > 1 && h.Dev == "net1" })
+		c.Remove(&r, func(h NextHop) bool { return len(r.Hops) > 1 && h.Dev == "net1" })
 	}
 	done, _ := c.Needed(have.State)
 	if err := n.Apply(t.Context(), done); err != nil {
@@ -351,7 +351,7 @@ func TestRefusalByTheKernel(t *testing.T) {
 		t.Errorf("not as before (-want +got):\n%s", diff)
 	}
 	failed, err := n.Try(t.Context(), c)
-	if err != nil || len(failed) != 1 || !failed[0].Route.Is(c.Add.Routes[1]) {
+	if err != nil || len(failed) != 1 || !failed[0].Route.Is(&c.Add.Routes[1]) {
 		t.Errorf("Try left out %v, %v", failed, err)
 	}
 	if got := pod.IP("route show proto 77"); strings.Count(got, "\n") != 2 {
@@ -556,7 +556,7 @@ func TestApplyGivesUp(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the test says so")
 	count := 0
-	ctx = WithFault(ctx, func(_ context.Context, at, _ string) error {
+	ctx = WithFault(ctx, func(_ context.Context, _, _ string) error {
 		if count++; count == 5 {
 			cancel(cause)
 		}

@@ -143,11 +143,11 @@ func (r Route) Normalize() Route {
 }
 
 // Default reports whether the route is for every destination of its family.
-func (r Route) Default() bool { return r.Dst.Bits() == 0 }
+func (r *Route) Default() bool { return r.Dst.Bits() == 0 }
 
 // Learnt reports whether the kernel made the route by itself: from an
 // address, a router advertisement or a redirect.
-func (r Route) Learnt() bool {
+func (r *Route) Learnt() bool {
 	switch r.Protocol {
 	case unix.RTPROT_KERNEL, unix.RTPROT_RA, unix.RTPROT_REDIRECT:
 		return true
@@ -157,7 +157,7 @@ func (r Route) Learnt() bool {
 
 // Ways are the next hops of the route, one also where it is no multipath
 // route, none where it rejects.
-func (r Route) Ways() []NextHop {
+func (r *Route) Ways() []NextHop {
 	switch {
 	case len(r.Hops) > 0:
 		return r.Hops
@@ -167,7 +167,13 @@ func (r Route) Ways() []NextHop {
 	return []NextHop{{Gw: r.Gw, Dev: r.Dev}}
 }
 
-func (r Route) is6() bool { return r.Dst.Addr().Is6() }
+// Only is the way of a route that has no other; false for one with several,
+// or none.
+func (r *Route) Only() (NextHop, bool) {
+	return NextHop{Gw: r.Gw, Dev: r.Dev}, r.single() && !r.Type.Rejects()
+}
+
+func (r *Route) is6() bool { return r.Dst.Addr().Is6() }
 
 // Slot is what the kernel lets only one route have that is added exclusively.
 type Slot struct {
@@ -177,18 +183,18 @@ type Slot struct {
 }
 
 // Slot is the route's.
-func (r Route) Slot() Slot { return Slot{r.Dst, r.Table, r.Metric, r.Tos} }
+func (r *Route) Slot() Slot { return Slot{r.Dst, r.Table, r.Metric, r.Tos} }
 
 // Is reports whether o is this route: it has its slot, its type and its ways.
 // Which other attributes it carries does not matter.
-func (r Route) Is(o Route) bool {
+func (r *Route) Is(o *Route) bool {
 	return r.Slot() == o.Slot() && r.Type == o.Type && r.sameWays(o)
 }
 
 // HeldBy reports whether have is this route and every further field that this
 // one asks for is as asked. IPv6 merges routes of one metric, so there the
 // ways asked for may be some of those that have has.
-func (r Route) HeldBy(have Route) bool {
+func (r *Route) HeldBy(have *Route) bool {
 	return r.Slot() == have.Slot() && r.Type == have.Type && r.waysIn(have) &&
 		(!r.Src.IsValid() || r.Src == have.Src) &&
 		(r.Scope == ScopeAuto || r.is6() || r.Scope == have.Scope) &&
@@ -199,9 +205,9 @@ func (r Route) HeldBy(have Route) bool {
 
 // single reports whether the route has one way or none, the usual case, in
 // which no list need be made to compare it.
-func (r Route) single() bool { return len(r.Hops) == 0 }
+func (r *Route) single() bool { return len(r.Hops) == 0 }
 
-func (r Route) sameWays(o Route) bool {
+func (r *Route) sameWays(o *Route) bool {
 	switch {
 	case r.Type.Rejects():
 		return true
@@ -213,7 +219,7 @@ func (r Route) sameWays(o Route) bool {
 }
 
 // waysIn reports whether have leads where r asks.
-func (r Route) waysIn(have Route) bool {
+func (r *Route) waysIn(have *Route) bool {
 	switch {
 	case r.Type.Rejects():
 		return true
@@ -245,13 +251,13 @@ func containsAll(have, want []NextHop) bool {
 
 // alike reports whether both have the same fields. How long a route has left
 // does not count.
-func (r Route) alike(o Route) bool {
+func (r *Route) alike(o *Route) bool {
 	return r.Is(o) && r.Src == o.Src && r.Scope == o.Scope && r.OnLink == o.OnLink &&
 		r.MTU == o.MTU && r.AdvMSS == o.AdvMSS && r.Protocol == o.Protocol
 }
 
 // equal reports whether they also are one message of the kernel.
-func (r Route) equal(o Route) bool { return r.alike(o) && bytes.Equal(r.Raw, o.Raw) }
+func (r *Route) equal(o *Route) bool { return r.alike(o) && bytes.Equal(r.Raw, o.Raw) }
 
 // protocolNames are those of /etc/iproute2/rt_protos that the kernel itself
 // uses and ip(8) always knows.
@@ -283,7 +289,7 @@ func (r Route) String() string {
 	return b.String()
 }
 
-func (r Route) writeAttributes(b *strings.Builder) {
+func (r *Route) writeAttributes(b *strings.Builder) {
 	number := func(key string, n uint32, unless uint32) {
 		if n != unless {
 			fmt.Fprintf(b, " %s %d", key, n)
@@ -318,7 +324,7 @@ func (r Route) writeAttributes(b *strings.Builder) {
 }
 
 // autoScope is the scope that ip(8) gives a route that is made without one.
-func (r Route) autoScope() Scope {
+func (r *Route) autoScope() Scope {
 	if !r.is6() && r.Type == Unicast && r.single() && !r.Gw.IsValid() {
 		return ScopeLink
 	}
@@ -349,7 +355,7 @@ func writeWay(b *strings.Builder, dst netip.Prefix, gw netip.Addr, dev string) {
 }
 
 // command is the ip(8) command that adds or deletes the route.
-func (r Route) command(verb string) string {
+func (r *Route) command(verb string) string {
 	if r.is6() {
 		return "ip -6 route " + verb + " " + r.String()
 	}
@@ -357,4 +363,4 @@ func (r Route) command(verb string) string {
 }
 
 // AddCommand is the ip(8) command that adds the route.
-func (r Route) AddCommand() string { return r.command("add") }
+func (r *Route) AddCommand() string { return r.command("add") }

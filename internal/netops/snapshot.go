@@ -15,6 +15,21 @@ type Query struct {
 	Links  []string // by name; those that do not exist are left out
 	Addrs  bool     // of all interfaces
 	Tables []uint32 // routing tables, of both families
+	// To, where it is not nil, leaves out routes to other destinations: of a
+	// table of thousands few may matter.
+	To map[netip.Prefix]bool
+}
+
+// Cover makes the query look at everything that a change touches, too.
+func (q *Query) Cover(c Change) {
+	q.Tables = append(q.Tables, c.Tables()...)
+	for _, routes := range [][]Route{c.Del.Routes, c.Add.Routes} {
+		for i := range routes {
+			if q.To != nil {
+				q.To[routes[i].Dst] = true
+			}
+		}
+	}
 }
 
 // maxDumps bounds how often a dump is repeated until it is whole.
@@ -42,11 +57,14 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	tables := slices.Clone(q.Tables)
 	slices.Sort(tables)
 	for _, table := range slices.Compact(tables) {
-		routes, err := n.table(ctx, table)
-		if err != nil {
-			return Snapshot{}, err
+		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+			routes, err := n.routes(ctx, routeQuery{family, table, q.To})
+			if err != nil {
+				return Snapshot{}, err
+			}
+			s.Routes = slices.Grow(s.Routes, len(routes))
+			s.Routes = append(s.Routes, routes...)
 		}
-		s.Routes = append(s.Routes, routes...)
 	}
 	return s, nil
 }
@@ -104,32 +122,30 @@ func decodeAddr(body []byte, name func(int) (string, error)) (Addr, error) {
 	return Addr{Dev: dev, Prefix: netip.PrefixFrom(local, int(body[prefixLen]))}, err
 }
 
-// table lists a routing table, of both families. The kernel never marks a
-// dump of routes as interrupted, and one of IPv6 that needs several batches
-// can miss routes while others change the table: it counts once two in a row
-// agree.
-func (n *Netns) table(ctx context.Context, table uint32) ([]Route, error) {
-	routes, err := n.family(ctx, unix.AF_INET, table)
-	if err != nil {
-		return nil, err
-	}
-	routes6, err := n.family(ctx, unix.AF_INET6, table)
-	return slices.Concat(routes, routes6), err
+// routeQuery is what one dump of routes asks for.
+type routeQuery struct {
+	family uint8
+	table  uint32
+	to     map[netip.Prefix]bool
 }
 
-func (n *Netns) family(ctx context.Context, family uint8, table uint32) (routes []Route, err error) {
+// routes lists a table. The kernel never marks a dump of routes as
+// interrupted, and one of IPv6 that needs several batches can miss routes
+// while others change the table: it counts once two in a row agree.
+func (n *Netns) routes(ctx context.Context, q routeQuery) (routes []Route, err error) {
 	var before []Route
 	err = n.repeat(ctx, "routes", func() error {
 		var batches int
 		before = routes
-		if routes, batches, err = n.dumpRoutes(family, table); err != nil {
+		if routes, batches, err = n.dumpRoutes(q); err != nil {
 			return err
 		}
 		const data, end = 1, 1 // batches of a dump that cannot have missed anything
-		if family == unix.AF_INET || batches <= data+end {
+		if q.family == unix.AF_INET || batches <= data+end {
 			return nil
 		}
-		if routes = unrepeated(routes); slices.EqualFunc(before, routes, Route.equal) {
+		routes = unrepeated(routes)
+		if before != nil && slices.EqualFunc(before, routes, func(a, b Route) bool { return a.equal(&b) }) {
 			return nil
 		}
 		return ErrInterrupted
@@ -137,24 +153,34 @@ func (n *Netns) family(ctx context.Context, family uint8, table uint32) (routes 
 	return routes, err
 }
 
-func (n *Netns) dumpRoutes(family uint8, table uint32) (routes []Route, batches int, err error) {
+const roomSize = 8 << 10
+
+func (n *Netns) dumpRoutes(q routeQuery) (routes []Route, batches int, err error) {
 	c := n.conn
 	start := c.message(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
-	c.send[start+unix.SizeofNlMsghdr+rtFamily] = family
-	c.send = appendU32(c.send, unix.RTA_TABLE, table)
+	c.send[start+unix.SizeofNlMsghdr+rtFamily] = q.family
+	c.send = appendU32(c.send, unix.RTA_TABLE, q.table)
 	c.finish(start)
+	routes = []Route{}
+	var room []byte // one allocation for the messages of many routes
 	batches, err = c.ask(func(r reply) error {
-		// A kernel without IPv6 answers with its IPv4 routes, and one without
-		// strict checking with those of all tables.
-		if len(r.body) < unix.SizeofRtMsg || r.body[rtFamily] != family {
+		if !q.wants(r.body) {
 			return nil
 		}
-		route, err := decodeRoute(r.body, n.name)
-		if err == nil && route.Table == table {
-			routes = append(routes, route)
+		if cap(room)-len(room) < len(r.body) {
+			room = make([]byte, 0, max(roomSize, len(r.body)))
 		}
-		return err
+		route, err := decodeRouteInto(room[len(room):len(room):len(room)+len(r.body)], r.body, n.name)
+		room = room[:len(room)+len(route.Raw)]
+		if err != nil || route.Table != q.table {
+			return err
+		}
+		if len(routes) == cap(routes) {
+			routes = slices.Grow(routes, max(64, len(routes))) // append would copy more often
+		}
+		routes = append(routes, route)
+		return nil
 	})
 	// A table is made with its first route. Without IPv6 there are none.
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
@@ -163,14 +189,24 @@ func (n *Netns) dumpRoutes(family uint8, table uint32) (routes []Route, batches 
 	return routes, batches, err
 }
 
+// wants reports whether a message is an answer to the query. A kernel without
+// IPv6 answers with its IPv4 routes, and one without strict checking with those
+// of all tables.
+func (q routeQuery) wants(body []byte) bool {
+	if len(body) < unix.SizeofRtMsg || body[rtFamily] != q.family {
+		return false
+	}
+	return q.to == nil || q.to[destination(body)]
+}
+
 // unrepeated drops routes that are listed again: a dump that goes on after a
 // change may begin with its last ones once more.
 func unrepeated(routes []Route) []Route {
 	ix := newIndex(routes)
 	kept := routes[:0:0]
-	for i, r := range routes {
-		if ix.find(r, r.equal) == i {
-			kept = append(kept, r)
+	for i := range routes {
+		if ix.find(&routes[i], routes[i].equal) == i {
+			kept = append(kept, routes[i])
 		}
 	}
 	return kept

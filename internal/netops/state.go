@@ -1,6 +1,10 @@
 package netops
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/cni-netops/plugins/internal/listindex"
+)
 
 // State is a set of kernel objects.
 type State struct {
@@ -37,54 +41,26 @@ func (s Snapshot) Link(name string) (Link, bool) {
 	return Link{}, false
 }
 
-// index finds routes by slot, in the order in which they were listed. Chains
-// through next instead of one list a slot keep thousands of routes cheap.
+// index finds routes by slot, in the order in which they were listed.
 type index struct {
 	routes []Route
-	first  map[Slot]int32
-	next   []int32
+	slots  listindex.Index[Slot]
 }
 
 const none = -1
 
 func newIndex(routes []Route) index {
-	ix := index{routes: routes, first: make(map[Slot]int32, len(routes)), next: make([]int32, len(routes))}
-	for i := len(routes) - 1; i >= 0; i-- {
-		s := routes[i].Slot()
-		if later, ok := ix.first[s]; ok {
-			ix.next[i] = later
-		} else {
-			ix.next[i] = none
-		}
-		ix.first[s] = int32(i)
-	}
-	return ix
-}
-
-// rivals calls visit with each route that has r's slot, until it returns
-// false.
-func (ix index) rivals(r Route, visit func(i int) bool) {
-	i, ok := ix.first[r.Slot()]
-	for ok && i != none {
-		if !visit(int(i)) {
-			return
-		}
-		i = ix.next[i]
-	}
+	return index{routes, listindex.New(len(routes), func(i int) Slot { return routes[i].Slot() })}
 }
 
 // find returns the first route of r's slot that match accepts, or none.
-func (ix index) find(r Route, match func(have Route) bool) int {
-	return ix.findIndex(r, func(i int) bool { return match(ix.routes[i]) })
+func (ix index) find(r *Route, match func(have *Route) bool) int {
+	return ix.findIndex(r, func(i int) bool { return match(&ix.routes[i]) })
 }
 
-func (ix index) findIndex(r Route, match func(i int) bool) int {
-	found := none
-	ix.rivals(r, func(i int) bool {
-		if match(i) {
-			found = i
-		}
-		return found == none
-	})
-	return found
+func (ix index) findIndex(r *Route, match func(i int) bool) int {
+	if i, ok := ix.slots.Find(r.Slot(), match); ok {
+		return i
+	}
+	return none
 }

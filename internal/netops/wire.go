@@ -43,6 +43,18 @@ func attrs(b []byte) iter.Seq2[attr, error] {
 	}
 }
 
+// wellFormed visits attributes up to the first that is malformed: for messages
+// that were read before.
+func wellFormed(b []byte) iter.Seq[attr] {
+	return func(yield func(attr) bool) {
+		for a, err := range attrs(b) {
+			if err != nil || !yield(a) {
+				return
+			}
+		}
+	}
+}
+
 type attr struct {
 	typ   uint16
 	data  []byte
@@ -143,7 +155,14 @@ const sendableFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
 const hopHeader = unix.SizeofRtNexthop
 
 // decodeRoute reads an RTM_NEWROUTE message, without its header.
+// It keeps nothing of body.
 func decodeRoute(body []byte, name func(index int) (string, error)) (Route, error) {
+	return decodeRouteInto(nil, body, name)
+}
+
+// decodeRouteInto is decodeRoute with room for the message that the route
+// carries.
+func decodeRouteInto(room []byte, body []byte, name func(index int) (string, error)) (Route, error) {
 	if len(body) < unix.SizeofRtMsg {
 		return Route{}, errMalformed
 	}
@@ -151,35 +170,47 @@ func decodeRoute(body []byte, name func(index int) (string, error)) (Route, erro
 		Table: uint32(body[rtTable]), Tos: body[rtTos], Type: Type(body[rtType]), Protocol: body[rtProtocol],
 		OnLink: native.Uint32(body[rtFlags:])&unix.RTNH_F_ONLINK != 0,
 	}
-	dst := netip.IPv4Unspecified()
-	switch body[rtFamily] {
-	case unix.AF_INET:
+	if body[rtFamily] == unix.AF_INET {
 		r.Scope = wireScope(body[rtScope])
-	case unix.AF_INET6:
-		dst = netip.IPv6Unspecified()
-	default:
-		return Route{}, errMalformed
 	}
 	for a, err := range attrs(body[unix.SizeofRtMsg:]) {
 		if err != nil {
 			return Route{}, err
 		}
-		if a.typ == unix.RTA_DST {
-			dst = a.addr()
-		}
 		if err := r.decodeAttr(a, name); err != nil {
 			return Route{}, err
 		}
 	}
-	if int(body[rtDstLen]) > dst.BitLen() || dst.Is6() != (body[rtFamily] == unix.AF_INET6) {
+	if r.Dst = destination(body); !r.Dst.IsValid() {
 		return Route{}, errMalformed
 	}
-	r.Dst = netip.PrefixFrom(dst, int(body[rtDstLen]))
 	if r.Type.Rejects() {
 		r.Dev = "" // IPv6 says lo
 	}
-	r.Raw = sendable(body)
+	r.Raw = sendable(room, body)
 	return r, nil
+}
+
+// destination reads the destination of a route message; it is not valid where
+// the message is not.
+func destination(body []byte) netip.Prefix {
+	dst := netip.IPv4Unspecified()
+	if body[rtFamily] == unix.AF_INET6 {
+		dst = netip.IPv6Unspecified()
+	}
+	for a, err := range attrs(body[unix.SizeofRtMsg:]) {
+		if err != nil {
+			return netip.Prefix{}
+		}
+		if a.typ == unix.RTA_DST {
+			if len(a.data) != dst.BitLen()/8 {
+				return netip.Prefix{}
+			}
+			dst = a.addr()
+			break
+		}
+	}
+	return netip.PrefixFrom(dst, int(body[rtDstLen]))
 }
 
 func wireScope(s uint8) Scope {
@@ -270,6 +301,17 @@ func hopsOf(b []byte) iter.Seq2[[]byte, error] {
 	}
 }
 
+// rawHopsOf visits next hops up to the first that is malformed.
+func rawHopsOf(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for h, err := range hopsOf(b) {
+			if err != nil || !yield(h) {
+				return
+			}
+		}
+	}
+}
+
 // expiry reads the seconds that a route has left from struct rta_cacheinfo,
 // which counts hundredths (USER_HZ).
 func expiry(b []byte) uint32 {
@@ -288,16 +330,15 @@ func expiry(b []byte) uint32 {
 // back: flags of condition, cache statistics, IPv6's default preference, the
 // device of an IPv6 route to nowhere, and next hops that a nexthop object
 // stands for.
-func sendable(body []byte) []byte {
+func sendable(raw, body []byte) []byte {
 	is6 := body[rtFamily] == unix.AF_INET6
 	object := false
-	for a := range attrs(body[unix.SizeofRtMsg:]) {
+	for a := range wellFormed(body[unix.SizeofRtMsg:]) {
 		object = object || a.typ == rtaNhID
 	}
-	raw := make([]byte, 0, len(body))
 	raw = append(raw, body[:unix.SizeofRtMsg]...)
 	native.PutUint32(raw[rtFlags:], native.Uint32(raw[rtFlags:])&sendableFlags)
-	for a := range attrs(body[unix.SizeofRtMsg:]) {
+	for a := range wellFormed(body[unix.SizeofRtMsg:]) {
 		switch a.typ {
 		case unix.RTA_CACHEINFO:
 			continue
@@ -328,7 +369,7 @@ func sendable(body []byte) []byte {
 func sendableHops(b []byte) []byte {
 	const flags = 2
 	clean := slices.Clone(b)
-	for h := range hopsOf(clean) {
+	for h := range rawHopsOf(clean) {
 		h[flags] &= sendableFlags
 	}
 	return clean
@@ -336,40 +377,49 @@ func sendableHops(b []byte) []byte {
 
 // withWays is the route with only these of its next hops. A route by a
 // nexthop object gets them as its own.
-func (r Route) withWays(keep []NextHop) Route {
-	ways, raw := r.Ways(), r.Raw
-	r.Gw, r.Dev, r.Hops = netip.Addr{}, "", nil
+func (r *Route) withWays(keep []NextHop) Route {
+	part := *r
+	part.Gw, part.Dev, part.Hops = netip.Addr{}, "", nil
 	if len(keep) == 1 {
-		r.Gw, r.Dev = keep[0].Gw, keep[0].Dev
+		part.Gw, part.Dev = keep[0].Gw, keep[0].Dev
 	} else {
-		r.Hops = keep
+		part.Hops = keep
 	}
-	if raw == nil {
-		return r
+	if r.Raw == nil {
+		return part
 	}
-	r.Raw = slices.Clone(raw[:unix.SizeofRtMsg])
+	part.Raw = slices.Clone(r.Raw[:unix.SizeofRtMsg])
 	var kept [][]byte
-	for a := range attrs(raw[unix.SizeofRtMsg:]) {
+	for a := range wellFormed(r.Raw[unix.SizeofRtMsg:]) {
 		switch a.typ {
 		case rtaNhID, unix.RTA_OIF, unix.RTA_GATEWAY, unix.RTA_VIA:
 		case unix.RTA_MULTIPATH:
-			i := 0
-			for h := range hopsOf(a.data) {
-				if slices.ContainsFunc(keep, ways[i].is) {
-					kept = append(kept, h)
-				}
-				i++
-			}
+			kept = rawHops(a.data, r.Ways(), keep)
 		default:
-			r.Raw = appendAttr(r.Raw, native.Uint16(a.whole[2:]), a.data)
+			part.Raw = appendAttr(part.Raw, native.Uint16(a.whole[2:]), a.data)
 		}
 	}
-	if len(kept) != len(keep) {
-		r.Raw = appendWays(r.Raw, r, nil)
-		return r
+	if len(kept) == len(keep) {
+		part.Raw = appendRawHops(part.Raw, kept)
+	} else {
+		part.Raw = appendWays(part.Raw, &part, nil)
 	}
-	r.Raw = appendRawHops(r.Raw, kept)
-	return r
+	return part
+}
+
+// rawHops are those of a multipath attribute's next hops, which are ways, that
+// keep names.
+func rawHops(b []byte, ways, keep []NextHop) (kept [][]byte) {
+	for h := range rawHopsOf(b) {
+		if len(ways) == 0 {
+			return nil
+		}
+		if slices.ContainsFunc(keep, ways[0].is) {
+			kept = append(kept, h)
+		}
+		ways = ways[1:]
+	}
+	return kept
 }
 
 // appendRawHops writes next hops as the kernel wrote them: several as a
@@ -391,7 +441,7 @@ func appendRawHops(raw []byte, hops [][]byte) []byte {
 
 // appendRoute encodes a route as an rtmsg with its attributes. Interface
 // indexes come from index; it is not called where r has no device.
-func appendRoute(b []byte, r Route, index func(name string) (uint32, error)) ([]byte, error) {
+func appendRoute(b []byte, r *Route, index func(name string) (uint32, error)) ([]byte, error) {
 	devs, err := deviceIndexes(r, index)
 	if err != nil {
 		return nil, err
@@ -423,7 +473,7 @@ func appendRoute(b []byte, r Route, index func(name string) (uint32, error)) ([]
 	return appendWays(appendMetrics(b, r), r, devs), nil
 }
 
-func appendMetrics(b []byte, r Route) []byte {
+func appendMetrics(b []byte, r *Route) []byte {
 	if r.MTU == 0 && r.AdvMSS == 0 {
 		return b
 	}
@@ -439,7 +489,7 @@ func appendMetrics(b []byte, r Route) []byte {
 
 // appendWays writes the next hops. Without indexes it writes zeroes, which
 // appendRaw fills in.
-func appendWays(b []byte, r Route, devs []uint32) []byte {
+func appendWays(b []byte, r *Route, devs []uint32) []byte {
 	dev := func(i int) uint32 {
 		if i < len(devs) {
 			return devs[i]
@@ -469,7 +519,7 @@ func appendWays(b []byte, r Route, devs []uint32) []byte {
 
 // deviceIndexes resolves the names of a route's devices, in the order of its
 // ways.
-func deviceIndexes(r Route, index func(string) (uint32, error)) ([]uint32, error) {
+func deviceIndexes(r *Route, index func(string) (uint32, error)) ([]uint32, error) {
 	if r.Type.Rejects() {
 		return nil, nil
 	}
@@ -495,7 +545,7 @@ func deviceIndexes(r Route, index func(string) (uint32, error)) ([]uint32, error
 
 // appendRaw writes the kernel's own message with today's interface indexes,
 // and the lifetime that is left.
-func appendRaw(b []byte, r Route, devs []uint32) []byte {
+func appendRaw(b []byte, r *Route, devs []uint32) []byte {
 	start := len(b)
 	b = append(b, r.Raw...)
 	next := func() (d uint32, ok bool) {
@@ -505,14 +555,14 @@ func appendRaw(b []byte, r Route, devs []uint32) []byte {
 		d, devs = devs[0], devs[1:]
 		return d, true
 	}
-	for a := range attrs(b[start+unix.SizeofRtMsg:]) {
+	for a := range wellFormed(b[start+unix.SizeofRtMsg:]) {
 		switch a.typ {
 		case unix.RTA_OIF:
 			if d, ok := next(); ok && len(a.data) == 4 {
 				native.PutUint32(a.data, d)
 			}
 		case unix.RTA_MULTIPATH:
-			for h := range hopsOf(a.data) {
+			for h := range rawHopsOf(a.data) {
 				if d, ok := next(); ok {
 					native.PutUint32(h[4:], d)
 				}
@@ -527,7 +577,7 @@ func appendRaw(b []byte, r Route, devs []uint32) []byte {
 
 // validRaw reports why a recorded message cannot be one that was read from
 // the kernel for this route.
-func validRaw(r Route) error {
+func validRaw(r *Route) error {
 	if r.Raw == nil {
 		return nil
 	}

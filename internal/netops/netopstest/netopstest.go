@@ -6,21 +6,17 @@
 package netopstest
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/cni-netops/plugins/internal/isolate"
 )
-
-const entered = "NETOPSTEST_ENTERED"
 
 // M is testing.M, or what wraps it.
 type M interface{ Run() int }
@@ -35,58 +31,29 @@ type isolated struct {
 }
 
 func (m *isolated) Run() int {
-	if os.Getenv(entered) == "" {
-		return enter(m.prepare)
-	}
-	if err := furnish(); err != nil {
+	exit, err := m.run()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "netopstest:", err)
-		return 1
 	}
-	return m.M.Run()
+	return exit
 }
 
-// enter starts the test binary again in namespaces of its own and returns its
-// exit code.
-func enter(prepare []func() error) int {
-	for _, f := range prepare {
+func (m *isolated) run() (exit int, err error) {
+	if isolate.Inside() {
+		if err := isolate.Furnish(); err != nil {
+			return 1, err
+		}
+		if _, err := ip("link", "set", "lo", "up"); err != nil {
+			return 1, err
+		}
+		return m.M.Run(), nil
+	}
+	for _, f := range m.prepare {
 		if err := f(); err != nil {
-			fmt.Fprintln(os.Stderr, "netopstest:", err)
-			return 1
+			return 1, err
 		}
 	}
-	again := exec.Command("/proc/self/exe", os.Args[1:]...)
-	again.Args[0] = os.Args[0]
-	again.Env = append(os.Environ(), entered+"=1")
-	again.Stdin, again.Stdout, again.Stderr = os.Stdin, os.Stdout, os.Stderr
-	again.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
-	}
-	err := again.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		return max(exit.ExitCode(), 1)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "netopstest: these tests need user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces):", err)
-		return 1
-	}
-	return 0
-}
-
-// furnish gives the namespaces a /run of their own, which ip-netns(8) needs,
-// and brings lo up.
-func furnish() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
-	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=0755"); err != nil {
-		return fmt.Errorf("mount /run: %w", err)
-	}
-	_, err := ip("link", "set", "lo", "up")
-	return err
+	return isolate.Again(os.Args[1:])
 }
 
 func ip(args ...string) (string, error) {

@@ -14,42 +14,37 @@ import (
 
 // addition is an entry of addroutes, completed.
 type addition struct {
-	route        netops.Route
-	entry        cniroute.Route
-	onLinkThough bool // without a gateway, where ips has one of the family
-}
-
-func routesOf(additions []addition) []netops.Route {
-	routes := make([]netops.Route, len(additions))
-	for i, a := range additions {
-		routes[i] = a.route
-	}
-	return routes
+	route netops.Route
+	entry *cniroute.Route
+	// onLinkThough: it goes by no gateway, although the result has one of its
+	// family.
+	onLinkThough bool
 }
 
 // additions completes the entries of addroutes. The same one twice is one; two
 // that cannot both be are refused.
-func (c config) additions(prev *plugin.Result, pod netops.Snapshot) ([]addition, error) {
-	var list []addition
-	seen := make(map[netops.Slot]netops.Route, len(c.add))
-	for i, entry := range c.add {
-		a, err := c.complete(entry, prev, pod)
+func (c config) additions(prev *plugin.Result, pod netops.Snapshot) ([]addition, wanted, error) {
+	list, seen := make([]addition, 0, len(c.add)), make(wanted, len(c.add))
+	for i := range c.add {
+		a, err := c.complete(&c.add[i], prev, pod)
 		if err != nil {
-			return nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
+			return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
 		}
-		if other, ok := seen[a.route.Slot()]; !ok {
-			seen[a.route.Slot()] = a.route
+		other, there := seen[a.route.Slot()]
+		switch {
+		case !there:
 			list = append(list, a)
-		} else if other.String() != a.route.String() {
-			return nil, plugin.Errorf(types.ErrInvalidNetworkConfig,
-				"%s[%d]: %q and %q have destination, table and metric in common", addRoutes, i, other, a.route)
+			seen[a.route.Slot()] = &list[len(list)-1].route
+		case other.String() != a.route.String():
+			return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig,
+				"%s[%d]: %q and %q have destination, table and metric in common", addRoutes, i, other, &a.route)
 		}
 	}
-	return list, nil
+	return list, seen, nil
 }
 
 // complete fills in gateway and interface.
-func (c config) complete(e cniroute.Route, prev *plugin.Result, pod netops.Snapshot) (addition, error) {
+func (c config) complete(e *cniroute.Route, prev *plugin.Result, pod netops.Snapshot) (addition, error) {
 	r := netops.Route{Dst: e.Dst, Table: e.Table.Or(0), Metric: e.Metric.Or(0), Type: e.Type.Or(0), Gw: e.Gw, Dev: e.Dev, Src: e.Src,
 		Scope: e.Scope.Or(netops.ScopeAuto), OnLink: e.OnLink.Value, MTU: e.MTU, AdvMSS: e.AdvMSS, Protocol: netops.Protocol}.Normalize()
 	a := addition{entry: e}
@@ -87,13 +82,13 @@ func (c config) complete(e cniroute.Route, prev *plugin.Result, pod netops.Snaps
 // gateway is the one of the result that a route without gw goes by: that of
 // dev's address where dev is given, else of CNI_IFNAME's, else the first. After
 // flushgateway it stands in the route's own entry.
-func (c config) gateway(e cniroute.Route, prev *plugin.Result) netip.Addr {
+func (c config) gateway(e *cniroute.Route, prev *plugin.Result) netip.Addr {
 	dev := e.Dev
 	if dev == "" {
 		dev = c.ifName
 	}
 	gw, itsOwn := prev.Gateway(e.Dst, dev)
-	if e.Dev != "" && !itsOwn && !(e.Dev == c.ifName && unnamed(prev)) {
+	if e.Dev != "" && !itsOwn && (e.Dev != c.ifName || !unnamed(prev)) {
 		gw = netip.Addr{}
 	}
 	if !gw.IsValid() && c.flushGateway {
@@ -130,26 +125,29 @@ func (c config) interfaceTo(gw netip.Addr, pod netops.Snapshot) string {
 	return found
 }
 
-// listings are the entries of the result for a route: one for each gateway,
-// none where it leads nowhere.
-func (a addition) listings() []plugin.Listing {
+// appendListings adds the entries of the result for a route: one for each
+// gateway, none where it leads nowhere.
+func (a *addition) appendListings(list []plugin.Listing) []plugin.Listing {
 	if a.route.Type != netops.Unicast {
-		return nil
+		return list
 	}
-	var list []plugin.Listing
-	for _, hop := range a.route.Ways() {
-		l := plugin.ListedRoute{Dst: a.route.Dst, Gw: hop.Gw, MTU: a.route.MTU, AdvMSS: a.route.AdvMSS}
-		if a.entry.Metric.Given {
-			l.Priority = &a.entry.Metric.Value
-		}
-		if a.entry.Table.Given {
-			l.Table = &a.entry.Table.Value
-		}
-		if a.entry.Scope.Given || a.onLinkThough {
-			scope := uint8(a.entry.Scope.Or(netops.ScopeLink))
-			l.Scope = &scope
-		}
-		list = append(list, plugin.Listing{Entry: l, For: a.route})
+	l := plugin.ListedRoute{Dst: a.route.Dst, Gw: a.route.Gw, MTU: a.route.MTU, AdvMSS: a.route.AdvMSS}
+	if a.entry.Metric.Given {
+		l.Priority = &a.entry.Metric.Value
+	}
+	if a.entry.Table.Given {
+		l.Table = &a.entry.Table.Value
+	}
+	if a.entry.Scope.Given || a.onLinkThough {
+		scope := uint8(a.entry.Scope.Or(netops.ScopeLink))
+		l.Scope = &scope
+	}
+	if a.route.Hops == nil {
+		return append(list, plugin.Listing{Entry: l, For: &a.route})
+	}
+	for _, hop := range a.route.Hops {
+		l.Gw = hop.Gw
+		list = append(list, plugin.Listing{Entry: l, For: &a.route})
 	}
 	return list
 }

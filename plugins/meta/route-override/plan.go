@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -12,21 +13,34 @@ import (
 )
 
 // Query asks for the attachment's interfaces, the pod's addresses, and table
-// main with those that the routes of the configuration name.
+// main with those that the routes of the configuration name. Unless everything
+// is to be flushed, only routes to the destinations named matter.
 func (c config) Query(prev *plugin.Result) netops.Query {
-	q := netops.Query{Addrs: true, Links: slices.Concat(c.interfaces(prev), []string{c.ifName}), Tables: []uint32{netops.TableMain}}
-	for _, r := range slices.Concat(c.del, c.add) {
-		q.Links = append(q.Links, devices(r)...)
-		if r.Table.Given {
-			q.Tables = append(q.Tables, r.Table.Value)
+	q := netops.Query{Addrs: true, Links: append(c.interfaces(prev), c.ifName), Tables: []uint32{netops.TableMain}}
+	if !c.flushRoutes {
+		q.To = make(map[netip.Prefix]bool, len(c.del)+len(c.add)+len(defaults))
+		for _, dst := range defaults {
+			q.To[dst] = true
+		}
+	}
+	for _, list := range [][]cniroute.Route{c.del, c.add} {
+		for i := range list {
+			r := &list[i]
+			q.Links = append(q.Links, devices(r)...)
+			if r.Table.Given && !slices.Contains(q.Tables, r.Table.Value) {
+				q.Tables = append(q.Tables, r.Table.Value)
+			}
+			if q.To != nil {
+				q.To[r.Dst] = true
+			}
 		}
 	}
 	slices.Sort(q.Links)
 	q.Links = slices.Compact(q.Links)
-	slices.Sort(q.Tables)
-	q.Tables = slices.Compact(q.Tables)
 	return q
 }
+
+var defaults = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 
 // interfaces are those of the attachment: the ones of prevResult that are in a
 // sandbox, by whatever path it is named; without any, CNI_IFNAME.
@@ -50,18 +64,21 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return d, err
 	}
-	additions, err := c.additions(prev, pod)
+	additions, wanted, err := c.additions(prev, pod)
 	if err != nil {
 		return d, err
 	}
-	removed := c.remove(devs, pod.Routes, additions)
+	removed := c.remove(devs, pod.Routes, wanted)
 	d.Want.Pod = removed.change
 	if d.Result, err = prev.Without(c.unlist(devs, prev, removed), c.flushGateway); err != nil {
 		return d, err
 	}
-	standing := bySlot(removed.left)
-	for _, a := range additions {
-		if rival, ok := standing.rival(a.route); ok {
+	rivals := wanted.rivals(removed.left)
+	d.Want.Pod.Add.Routes = slices.Grow(d.Want.Pod.Add.Routes, len(additions))
+	d.Listed = make([]plugin.Listing, 0, len(additions))
+	for i := range additions {
+		a := &additions[i]
+		if rival, ok := inTheWay(&a.route, rivals); ok {
 			err := plugin.Errorf(plugin.CodeOwned, "%s: there is %q already; remove it by delroutes, or give this one another metric",
 				a.route.AddCommand(), rival)
 			if !c.ignoreErrors {
@@ -71,7 +88,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 			continue
 		}
 		d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
-		d.Listed = append(d.Listed, a.listings()...)
+		d.Listed = a.appendListings(d.Listed)
 	}
 	return d, nil
 }
@@ -84,12 +101,14 @@ func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, e
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return netops.Plan{}, err
 	}
-	additions, err := c.additions(prev, pod)
+	additions, wanted, err := c.additions(prev, pod)
 	if err != nil {
 		return netops.Plan{}, err
 	}
-	want := c.remove(devs, pod.Routes, additions).change
-	want.Add.Routes = append(want.Add.Routes, routesOf(additions)...)
+	want := c.remove(devs, pod.Routes, wanted).change
+	for i := range additions {
+		want.Add.Routes = append(want.Add.Routes, additions[i].route)
+	}
 	return netops.Plan{Pod: want}, nil
 }
 
@@ -107,8 +126,8 @@ func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 			return err
 		}
 	}
-	for i, r := range c.del {
-		for _, name := range devices(r) {
+	for i := range c.del {
+		for _, name := range devices(&c.del[i]) {
 			if err := missing(name, fmt.Sprintf("%s[%d].dev", delRoutes, i)); err != nil {
 				return err
 			}
@@ -117,8 +136,8 @@ func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 			}
 		}
 	}
-	for i, r := range c.add {
-		for _, name := range devices(r) {
+	for i := range c.add {
+		for _, name := range devices(&c.add[i]) {
 			if err := missing(name, fmt.Sprintf("%s[%d].dev", addRoutes, i)); err != nil {
 				return err
 			}
@@ -128,7 +147,7 @@ func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 }
 
 // devices are the interfaces that a route of the configuration names.
-func devices(r cniroute.Route) []string {
+func devices(r *cniroute.Route) []string {
 	var names []string
 	if r.Dev != "" {
 		names = append(names, r.Dev)
@@ -141,23 +160,23 @@ func devices(r cniroute.Route) []string {
 	return names
 }
 
-// slots are routes by what makes them rivals.
-type slots map[netops.Slot][]netops.Route
-
-func bySlot(routes []netops.Route) slots {
-	s := make(slots, len(routes))
-	for _, r := range routes {
-		s[r.Slot()] = append(s[r.Slot()], r)
+// rivals are the routes that have the slot of one that is wanted.
+func (w wanted) rivals(left []*netops.Route) map[netops.Slot][]*netops.Route {
+	rivals := map[netops.Slot][]*netops.Route{}
+	for _, r := range left {
+		if _, ok := w[r.Slot()]; ok {
+			rivals[r.Slot()] = append(rivals[r.Slot()], r)
+		}
 	}
-	return s
+	return rivals
 }
 
-// rival finds what is in the way of a route: another one in its slot, where
-// none there is it already.
-func (s slots) rival(r netops.Route) (netops.Route, bool) {
-	there := s[r.Slot()]
+// inTheWay finds the route that keeps one from being added: another one in its
+// slot, where none there is it already.
+func inTheWay(r *netops.Route, rivals map[netops.Slot][]*netops.Route) (*netops.Route, bool) {
+	there := rivals[r.Slot()]
 	if len(there) == 0 || slices.ContainsFunc(there, r.HeldBy) {
-		return netops.Route{}, false
+		return nil, false
 	}
 	return there[0], true
 }

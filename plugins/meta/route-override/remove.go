@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/cni-netops/plugins/internal/cniroute"
+	"github.com/cni-netops/plugins/internal/listindex"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
 )
@@ -12,28 +13,27 @@ import (
 // removal is what goes and what is left.
 type removal struct {
 	change netops.Change
-	gone   []netops.Route // whole, or the ways that go
-	left   []netops.Route // whole, or the ways that stay
+	gone   []*netops.Route // whole, or the ways that go
+	left   []*netops.Route // whole, or the ways that stay
 }
 
 // remove decides which routes go. One that addroutes asks for as it is stays.
-func (c config) remove(devs []string, have []netops.Route, additions []addition) removal {
+func (c config) remove(devs []string, have []netops.Route, wanted wanted) removal {
 	var r removal
+	r.left = make([]*netops.Route, 0, len(have))
+	r.change.Del.Routes = make([]netops.Route, 0, min(len(have), max(len(c.del), defaultRoutes)))
 	patterns := byDestination(c.del)
-	wanted := bySlot(routesOf(additions))
-	for _, route := range have {
-		if route.Type.Rejects() {
-			if patterns.match(route, netops.NextHop{}) && !wanted.held(route, netops.NextHop{}) {
-				r.change.Del.Routes = append(r.change.Del.Routes, route)
+	for i := range have {
+		route := &have[i]
+		goes := func(hop netops.NextHop) bool { return c.goes(route, hop, devs, patterns) && !wanted.held(route, hop) }
+		if only, ok := route.Only(); ok || route.Type.Rejects() {
+			if goes(only) {
+				r.change.Del.Routes = append(r.change.Del.Routes, *route)
 				r.gone = append(r.gone, route)
 			} else {
 				r.left = append(r.left, route)
 			}
 			continue
-		}
-		goes := func(hop netops.NextHop) bool {
-			return route.Type == netops.Unicast && slices.Contains(devs, hop.Dev) &&
-				(c.flushes(route, hop) || patterns.match(route, hop)) && !wanted.held(route, hop)
 		}
 		gone, left := r.change.Remove(route, goes)
 		r.gone, r.left = append(r.gone, gone...), append(r.left, left...)
@@ -41,9 +41,21 @@ func (c config) remove(devs []string, have []netops.Route, additions []addition)
 	return r
 }
 
+// goes reports whether a key removes this way of a route. One to nowhere is on
+// no interface: only delroutes can mean it.
+func (c config) goes(r *netops.Route, hop netops.NextHop, devs []string, patterns patterns) bool {
+	if r.Type.Rejects() {
+		return patterns.match(r, hop)
+	}
+	return r.Type == netops.Unicast && slices.Contains(devs, hop.Dev) && (c.flushes(r, hop) || patterns.match(r, hop))
+}
+
+// defaultRoutes are about as many as an attachment has without delroutes.
+const defaultRoutes = 8
+
 // flushes reports whether flushroutes or flushgateway removes this way of a
 // route.
-func (c config) flushes(r netops.Route, hop netops.NextHop) bool {
+func (c config) flushes(r *netops.Route, hop netops.NextHop) bool {
 	if r.Table != netops.TableMain {
 		return false
 	}
@@ -63,25 +75,25 @@ func linkLocal(dst netip.Prefix) bool {
 }
 
 // patterns are the entries of delroutes by destination: there may be thousands.
-type patterns map[netip.Prefix][]cniroute.Route
+type patterns struct {
+	list  []cniroute.Route
+	byDst listindex.Index[netip.Prefix]
+}
 
 func byDestination(list []cniroute.Route) patterns {
-	p := make(patterns, len(list))
-	for _, r := range list {
-		p[r.Dst] = append(p[r.Dst], r)
-	}
-	return p
+	return patterns{list, listindex.New(len(list), func(i int) netip.Prefix { return list[i].Dst })}
 }
 
 // match reports whether an entry of delroutes is for this way of a route:
 // every field that is given matches.
-func (p patterns) match(r netops.Route, hop netops.NextHop) bool {
-	return slices.ContainsFunc(p[r.Dst], func(want cniroute.Route) bool {
-		return matchWay(want, r, hop) && matchAttributes(want, r)
+func (p patterns) match(r *netops.Route, hop netops.NextHop) bool {
+	_, found := p.byDst.Find(r.Dst, func(i int) bool {
+		return matchWay(&p.list[i], r, hop) && matchAttributes(&p.list[i], r)
 	})
+	return found
 }
 
-func matchWay(want cniroute.Route, r netops.Route, hop netops.NextHop) bool {
+func matchWay(want *cniroute.Route, r *netops.Route, hop netops.NextHop) bool {
 	if want.Gws != nil {
 		ways := r.Ways()
 		if len(ways) != len(want.Gws) {
@@ -96,7 +108,7 @@ func matchWay(want cniroute.Route, r netops.Route, hop netops.NextHop) bool {
 	return (!want.Gw.IsValid() || want.Gw == hop.Gw) && (want.Dev == "" || want.Dev == hop.Dev)
 }
 
-func matchAttributes(want cniroute.Route, r netops.Route) bool {
+func matchAttributes(want *cniroute.Route, r *netops.Route) bool {
 	return r.Table == want.Table.Or(netops.TableMain) &&
 		metricMatches(want, r.Metric) &&
 		want.Type.Matches(r.Type) &&
@@ -107,7 +119,7 @@ func matchAttributes(want cniroute.Route, r netops.Route) bool {
 		(want.AdvMSS == 0 || want.AdvMSS == r.AdvMSS)
 }
 
-func metricMatches(want cniroute.Route, metric uint32) bool {
+func metricMatches(want *cniroute.Route, metric uint32) bool {
 	return !want.Metric.Given || metricOf(want.Dst, want.Metric.Value) == metric
 }
 
@@ -116,31 +128,36 @@ func metricOf(dst netip.Prefix, metric uint32) uint32 {
 	return netops.Route{Dst: dst, Metric: metric}.Normalize().Metric
 }
 
+// wanted are the routes that addroutes adds, by what they have for themselves.
+type wanted map[netops.Slot]*netops.Route
+
 // held reports whether addroutes asks for nothing but what this way of have
 // is.
-func (s slots) held(have netops.Route, hop netops.NextHop) bool {
-	return slices.ContainsFunc(s[have.Slot()], func(want netops.Route) bool {
-		sameGateway := func(h netops.NextHop) bool { return h.Gw == hop.Gw }
-		return want.HeldBy(have) && (have.Type.Rejects() || slices.ContainsFunc(want.Ways(), sameGateway))
-	})
+func (w wanted) held(have *netops.Route, hop netops.NextHop) bool {
+	want, ok := w[have.Slot()]
+	return ok && want.HeldBy(have) && (have.Type.Rejects() ||
+		slices.ContainsFunc(want.Ways(), func(h netops.NextHop) bool { return h.Gw == hop.Gw }))
 }
 
 // unlist decides which entries of prevResult's routes go: those that
 // flushroutes, flushgateway or an entry of delroutes is for, by what an entry
 // tells; and those whose route was removed and is nowhere left.
 func (c config) unlist(devs []string, prev *plugin.Result, r removal) func(plugin.ListedRoute) bool {
+	if len(prev.Routes) == 0 {
+		return func(plugin.ListedRoute) bool { return false }
+	}
 	patterns := byDestination(c.del)
 	gone, left := routesTo(r.gone), routesTo(r.left)
 	return func(l plugin.ListedRoute) bool {
 		gw := prev.Way(l)
 		listed := listedAs(l, gw)
-		if c.flushes(listed, netops.NextHop{Gw: gw}) {
+		if c.flushes(&listed, netops.NextHop{Gw: gw}) {
 			return true
 		}
-		if slices.ContainsFunc(patterns[l.Dst], func(want cniroute.Route) bool { return matchListed(want, listed, devs) }) {
+		if _, found := patterns.byDst.Find(l.Dst, func(i int) bool { return matchListed(patterns.list[i], &listed, devs) }); found {
 			return true
 		}
-		same := func(r netops.Route) bool { return stands(l, gw, r) }
+		same := func(r *netops.Route) bool { return stands(l, gw, r) }
 		return slices.ContainsFunc(gone[l.Dst], same) && !slices.ContainsFunc(left[l.Dst], same)
 	}
 }
@@ -167,17 +184,17 @@ func listedAs(l plugin.ListedRoute, gw netip.Addr) netops.Route {
 
 // matchListed is match for an entry of the result, which tells neither dev nor
 // src nor onlink: where these are asked for, the kernel's routes decide.
-func matchListed(want cniroute.Route, listed netops.Route, devs []string) bool {
+func matchListed(want cniroute.Route, listed *netops.Route, devs []string) bool {
 	if want.Src.IsValid() || want.OnLink.Given || want.Gws != nil || want.Dev != "" && len(devs) > 1 {
 		return false
 	}
 	want.Dev = ""
-	return matchWay(want, listed, netops.NextHop{Gw: listed.Gw}) && matchAttributes(want, listed)
+	return matchWay(&want, listed, netops.NextHop{Gw: listed.Gw}) && matchAttributes(&want, listed)
 }
 
 // stands reports whether a route of the kernel, or one way of it, is what an
 // entry of the result stands for.
-func stands(l plugin.ListedRoute, gw netip.Addr, r netops.Route) bool {
+func stands(l plugin.ListedRoute, gw netip.Addr, r *netops.Route) bool {
 	if l.Table != nil && *l.Table != r.Table || l.Table == nil && r.Table != netops.TableMain ||
 		l.Priority != nil && metricOf(l.Dst, *l.Priority) != r.Metric {
 		return false
@@ -185,8 +202,8 @@ func stands(l plugin.ListedRoute, gw netip.Addr, r netops.Route) bool {
 	return slices.ContainsFunc(r.Ways(), func(h netops.NextHop) bool { return h.Gw == gw })
 }
 
-func routesTo(routes []netops.Route) map[netip.Prefix][]netops.Route {
-	to := map[netip.Prefix][]netops.Route{}
+func routesTo(routes []*netops.Route) map[netip.Prefix][]*netops.Route {
+	to := map[netip.Prefix][]*netops.Route{}
 	for _, r := range routes {
 		to[r.Dst] = append(to[r.Dst], r)
 	}
