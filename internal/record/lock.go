@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,15 +19,19 @@ type Lock struct {
 	path string
 }
 
-// lockPrefix begins the name of every lock.
-const lockPrefix = "netns-"
+// isLock reports whether that is the name of a lock. It comes from a record,
+// and names a file.
+func isLock(name string) bool {
+	rest, ok := strings.CutPrefix(name, "netns-")
+	return ok && rest != "" && !strings.ContainsAny(rest, "/.\x00")
+}
 
 // ErrLocked says that another process holds the lock.
 var ErrLocked = errors.New("locked by another process")
 
 // Lock waits for the lock of that name.
 func (s Store) Lock(name string) (*Lock, error) {
-	if err := makeDirs(s.root, ""); err != nil {
+	if err := makeDirs(s.root); err != nil {
 		return nil, err
 	}
 	return s.lock(name, unix.O_CREAT, unix.LOCK_EX)
@@ -43,7 +48,14 @@ func (s Store) TryLock(name string) (*Lock, error) {
 }
 
 func (s Store) lock(name string, create, how int) (*Lock, error) {
-	l := &Lock{path: filepath.Join(s.root, name)}
+	if !isLock(name) {
+		return nil, fmt.Errorf("%q is no name of a lock", name)
+	}
+	return lock(filepath.Join(s.root, name), create, how)
+}
+
+func lock(path string, create, how int) (*Lock, error) {
+	l := &Lock{path: path}
 	for {
 		var err error
 		l.fd, err = unix.Open(l.path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW|create, 0o600)
@@ -78,6 +90,8 @@ func (l *Lock) current() bool {
 	return unix.Fstat(l.fd, &held) == nil && unix.Lstat(l.path, &there) == nil && held.Ino == there.Ino && held.Dev == there.Dev
 }
 
+func (l *Lock) name() string { return filepath.Base(l.path) }
+
 // Unlock gives the lock back. A lock without any record goes.
 func (l *Lock) Unlock() {
 	if l == nil {
@@ -90,12 +104,10 @@ func (l *Lock) Unlock() {
 	_ = unix.Close(l.fd)
 }
 
-// linkInto keeps the lock file for as long as the folder of an attachment has
-// a link to it.
-func (l *Lock) linkInto(dir string) error {
-	err := os.Link(l.path, filepath.Join(dir, filepath.Base(l.path)))
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+// link keeps the lock file for as long as that link to it is there.
+func (l *Lock) link(path string) error {
+	if err := os.Link(l.path, path); err != nil {
 		return fmt.Errorf("keep lock: %w", err)
 	}
-	return err
+	return nil
 }

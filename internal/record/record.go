@@ -7,18 +7,20 @@
 //	<root>/netns-<cookie>                              lock of a namespace, for all plugins
 //	<root>/<plugin>/<network>/<container>:<interface>/ an attachment
 //	    1.finished                                     its first entry in the chain
-//	    2.planned                                      its second, whose ADD has not ended
-//	    netns-<cookie>                                 hard link to the lock: a namespace's lock
-//	                                                   file goes with the last of them
+//	    1.lock                                         hard link to the lock of its namespace,
+//	                                                   whose file goes with the last of them
+//	    2.planned, 2.lock                              its second, whose ADD has not ended
 //
 // Neither container IDs nor interface names may hold a colon (CNI 1.1,
-// section 2).
+// section 2). The link is made first, and taken away last: it holds the number.
+// Two namespaces may be given one container ID, and each is locked by itself.
 package record
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cni-netops/plugins/internal/jsonappend"
 	"github.com/cni-netops/plugins/internal/netops"
@@ -123,6 +125,12 @@ func decode(data []byte, plugin string, key Key) (Record, error) {
 		return Record{}, fmt.Errorf("%w: no format", ErrDamaged)
 	case r.Plugin != plugin || r.Key != key:
 		return Record{}, fmt.Errorf("%w: it is %s's, for %s", ErrDamaged, r.Plugin, r.Key)
+	case !isLock(r.Netns.Lock):
+		return Record{}, fmt.Errorf("%w: %q is no name of a lock", ErrDamaged, r.Netns.Lock)
+	case r.Boot == "":
+		return Record{}, fmt.Errorf("%w: no boot", ErrDamaged)
+	case strings.ContainsRune(r.Netns.Path, 0):
+		return Record{}, fmt.Errorf("%w: %q is no path", ErrDamaged, r.Netns.Path)
 	}
 	for _, plan := range []netops.Plan{r.Done, r.Held} {
 		if err := plan.Pod.Validate(); err != nil {

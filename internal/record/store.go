@@ -4,25 +4,26 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
 
 // DefaultRoot is where records are kept unless the configuration says
 // otherwise: in /run/cni, for whoever is not root in $XDG_RUNTIME_DIR/cni.
-func DefaultRoot() (string, error) {
-	if os.Getuid() == 0 {
+func DefaultRoot() (string, error) { return defaultRoot(os.Getuid(), os.Getenv) }
+
+func defaultRoot(uid int, getenv func(string) string) (string, error) {
+	if uid == 0 {
 		return "/run/cni", nil
 	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+	if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "cni"), nil
 	}
 	return "", errors.New("no place for records: stateDir is not set, the user is not root, and XDG_RUNTIME_DIR names no folder")
@@ -35,7 +36,13 @@ type Store struct {
 }
 
 // NewStore names the records of a plugin below root. It touches nothing.
-func NewStore(root, plugin string) Store { return Store{root: root, plugin: plugin} }
+// Without a root there are no records, and none can be made.
+func NewStore(root, plugin string) Store {
+	if root != "" {
+		root = filepath.Clean(root)
+	}
+	return Store{root: root, plugin: plugin}
+}
 
 // Progress is how far an ADD or DEL has come with a record.
 type Progress string
@@ -55,91 +62,146 @@ type Entry struct {
 	// Err is why the file is no record: ErrDamaged or ErrNewer.
 	Err error
 
-	dir string
-	seq int
+	store Store
+	dir   string
+	seq   int
 }
 
-func (e *Entry) file(p Progress) string {
-	return filepath.Join(e.dir, strconv.Itoa(e.seq)+"."+string(p))
+func (e *Entry) file(suffix string) string {
+	return filepath.Join(e.dir, strconv.Itoa(e.seq)+"."+suffix)
 }
 
 // Path is the file of the record.
-func (e *Entry) Path() string { return e.file(e.Progress) }
+func (e *Entry) Path() string { return e.file(string(e.Progress)) }
 
-func (s Store) dir(k Key) (string, error) {
-	for _, part := range []string{k.Network, k.ContainerID, k.IfName} {
-		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "/:\x00") {
-			return "", fmt.Errorf("%q cannot be part of a record's name", part)
-		}
-	}
-	return filepath.Join(s.root, s.plugin, k.Network, k.ContainerID+":"+k.IfName), nil
+// linkSuffix ends the name of an entry's link to its namespace's lock.
+const linkSuffix = "lock"
+
+// parse takes the name of an entry's file apart. One that is not written as
+// ours are is not one of them.
+func parse(name string) (seq int, suffix string, ok bool) {
+	number, suffix, _ := strings.Cut(name, ".")
+	const bits = 31 // the number after the last one is a number, too
+	n, err := strconv.ParseUint(number, 10, bits)
+	return int(n), suffix, err == nil && n > 0 && number[0] != '0'
 }
 
-// Entries lists the records of an attachment, oldest first.
-func (s Store) Entries(k Key) ([]*Entry, error) {
-	dir, err := s.dir(k)
-	if err != nil {
-		return nil, err
+// parseRecord takes the name of a record's file apart.
+func parseRecord(name string) (seq int, p Progress, ok bool) {
+	seq, suffix, ok := parse(name)
+	p = Progress(suffix)
+	return seq, p, ok && (p == Planned || p == Finished || p == Undoing)
+}
+
+// check reports why nothing can be recorded under a key.
+func (s Store) check(k Key) error {
+	if s.root == "" {
+		return errors.New("there is no folder for records")
 	}
-	files, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	for _, part := range []string{k.Network, k.ContainerID, k.IfName} {
+		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "/:\x00") || !utf8.ValidString(part) {
+			return fmt.Errorf("%q cannot be part of a record's name", part)
+		}
+	}
+	return nil
+}
+
+func (s Store) dir(k Key) string {
+	return filepath.Join(s.root, s.plugin, k.Network, k.ContainerID+":"+k.IfName)
+}
+
+// attempts bounds how often a step is done again that another process has
+// come between. Each time that one has got on with its work.
+const attempts = 1000
+
+// Entries lists the records of an attachment, oldest first. There are none of
+// one under whose key nothing can be recorded: what ADD refused, DEL need not
+// look for.
+func (s Store) Entries(k Key) ([]*Entry, error) {
+	if s.check(k) != nil {
 		return nil, nil
-	} else if err != nil {
-		return nil, err
 	}
 	var found []*Entry
+	var err error
+	for range attempts {
+		var files []fs.DirEntry
+		if files, err = s.list(s.dir(k)); err != nil || len(files) == 0 {
+			return nil, err
+		}
+		// A file that is gone since then may only have another name: to miss
+		// the record of an ADD that is ending would be to never undo it.
+		if found, err = s.load(files, k); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return found, err
+}
+
+// load reads the records among some files of an attachment's folder.
+func (s Store) load(files []fs.DirEntry, k Key) ([]*Entry, error) {
+	var found []*Entry
 	for _, f := range files {
-		seq, progress, ok := parse(f.Name())
+		seq, progress, ok := parseRecord(f.Name())
 		if !ok {
 			continue
 		}
-		e := &Entry{Progress: progress, dir: dir, seq: seq}
+		e := &Entry{Progress: progress, store: s, dir: s.dir(k), seq: seq}
 		data, err := read(e.Path())
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue // its owner was faster
-		case err == nil:
-			e.Record, e.Err = decode(data, s.plugin, k)
-		case errors.Is(err, ErrDamaged):
-			e.Err = err
-		default:
+		if err == nil {
+			e.Record, err = decode(data, s.plugin, k)
+		}
+		if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrNewer) {
 			return nil, err
 		}
+		e.Err = err
 		found = append(found, e)
 	}
 	slices.SortFunc(found, func(a, b *Entry) int { return cmp.Compare(a.seq, b.seq) })
 	return found, nil
 }
 
-// Create saves a record as planned, after the entries that the attachment has.
+// Create saves a record as planned, after the entries that the attachment has:
+// beside is what Entries told under the lock, less what was removed since.
 func (s Store) Create(lock *Lock, r Record, beside []*Entry) (*Entry, error) {
-	r.Format, r.Plugin = Format, s.plugin
-	data := r.encode()
-	e := &Entry{Record: r, Progress: Planned, seq: 1}
-	var err error
-	if e.dir, err = s.dir(r.Key); err != nil {
-		return nil, err
+	if err := s.check(r.Key); err != nil {
+		return nil, fmt.Errorf("save record: %w", err)
 	}
+	r.Format, r.Plugin, r.Netns.Lock = Format, s.plugin, lock.name()
+	e := &Entry{Record: r, Progress: Planned, store: s, dir: s.dir(r.Key), seq: 1}
 	for _, b := range beside {
 		e.seq = max(e.seq, b.seq+1)
 	}
-	// The DEL of another namespace of this attachment may take the folder
-	// away between any two of these steps.
-	for range 10 {
-		if err = makeDirs(s.root, e.dir[len(s.root):]); err != nil {
-			break
+	if err := e.place(lock, r.encode()); err != nil {
+		if network := filepath.Dir(e.dir); isFolder(filepath.Dir(network)) && isFolder(network) {
+			removeEmpty(e.dir)
 		}
-		if err = lock.linkInto(e.dir); err == nil || errors.Is(err, fs.ErrExist) {
-			err = write(e.dir, e.Path(), data)
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
-	if err != nil {
 		return nil, fmt.Errorf("save record: %w", err)
 	}
 	return e, nil
+}
+
+// place writes the file of a new entry, under the first number that is free:
+// another namespace of this attachment, under its own lock, may take one, or
+// its DEL a folder, between any two steps.
+func (e *Entry) place(lock *Lock, data []byte) (err error) {
+	for range attempts {
+		err = makeDirs(e.store.root, e.Plugin, e.Network, filepath.Base(e.dir))
+		if err == nil {
+			err = lock.link(e.file(linkSuffix))
+		}
+		switch {
+		case err == nil:
+			if err = write(e.dir, e.Path(), data); err != nil {
+				_ = unix.Unlink(e.file(linkSuffix))
+			}
+			return err
+		case errors.Is(err, fs.ErrExist):
+			e.seq++
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	return err
 }
 
 // Finish marks the record's change as made.
@@ -152,7 +214,7 @@ func (e *Entry) become(p Progress) error {
 	if e.Progress == p {
 		return nil
 	}
-	if err := os.Rename(e.file(e.Progress), e.file(p)); err != nil {
+	if err := os.Rename(e.Path(), e.file(string(p))); err != nil {
 		return fmt.Errorf("mark record as %s: %w", p, err)
 	}
 	e.Progress = p
@@ -167,91 +229,58 @@ func (e *Entry) Rewrite() error {
 	return nil
 }
 
-// SetAside keeps a file that is no record out of the way.
+// SetAside keeps a file that is no record out of the way, beside those that
+// were kept before.
 func (e *Entry) SetAside() error {
-	if err := os.Rename(e.Path(), e.Path()+".damaged"); err != nil {
+	aside := e.Path() + ".damaged"
+	for n := 2; there(aside); n++ {
+		aside = e.Path() + ".damaged-" + strconv.Itoa(n)
+	}
+	if err := os.Rename(e.Path(), aside); errors.Is(err, fs.ErrNotExist) {
+		return nil // another process was faster
+	} else if err != nil {
 		return fmt.Errorf("set damaged record aside: %w", err)
 	}
+	// Which lock it was can no longer be read.
+	_ = unix.Unlink(e.file(linkSuffix))
+	e.store.SweepRoot()
 	return nil
 }
 
 // Remove deletes the record, and the attachment's folder with its last one.
+// The caller holds the lock of its namespace. The number is given back last.
 func (e *Entry) Remove() error {
 	if err := os.Remove(e.Path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove record: %w", err)
 	}
-	tidy(e.dir)
+	_ = unix.Unlink(e.file(linkSuffix))
+	removeEmpty(e.dir)
 	return nil
-}
-
-// tidy removes what an attachment's folder has no use for once its last record
-// is gone: the lock's link, and itself, the network's folder likewise.
-func tidy(dir string) {
-	files, _ := os.ReadDir(dir)
-	for _, f := range files {
-		if _, _, ok := parse(f.Name()); ok {
-			return
-		}
-	}
-	for _, f := range files {
-		if strings.HasPrefix(f.Name(), lockPrefix) {
-			_ = os.Remove(filepath.Join(dir, f.Name()))
-		}
-	}
-	_ = os.Remove(dir)
-	_ = os.Remove(filepath.Dir(dir))
-}
-
-// parse takes the name of a record's file apart.
-func parse(name string) (seq int, p Progress, ok bool) {
-	number, progress, _ := strings.Cut(name, ".")
-	seq, err := strconv.Atoi(number)
-	p = Progress(progress)
-	return seq, p, err == nil && (p == Planned || p == Finished || p == Undoing)
 }
 
 // Attachments lists those of a network that have records.
 func (s Store) Attachments(network string) ([]Key, error) {
-	dir, err := s.dir(Key{Network: network, ContainerID: "x", IfName: "x"})
-	if err != nil {
-		return nil, err
-	}
-	folders, err := os.ReadDir(filepath.Dir(dir))
-	if errors.Is(err, fs.ErrNotExist) {
+	if s.check(Key{Network: network, ContainerID: "x", IfName: "x"}) != nil {
 		return nil, nil
-	} else if err != nil {
+	}
+	folders, err := s.list(filepath.Join(s.root, s.plugin, network))
+	if err != nil {
 		return nil, err
 	}
 	var keys []Key
 	for _, f := range folders {
-		if id, ifname, ok := strings.Cut(f.Name(), ":"); ok && f.IsDir() {
-			keys = append(keys, Key{Network: network, ContainerID: id, IfName: ifname})
+		id, ifname, _ := strings.Cut(f.Name(), ":")
+		if k := (Key{Network: network, ContainerID: id, IfName: ifname}); f.IsDir() && s.check(k) == nil {
+			keys = append(keys, k)
 		}
 	}
 	return keys, nil
 }
 
-// Sweep removes what a killed process has left of an attachment beside its
-// records: half-written files older than a minute, and the empty folder.
-func (s Store) Sweep(k Key) {
-	dir, err := s.dir(k)
-	if err != nil {
-		return
-	}
-	files, _ := os.ReadDir(dir)
-	for _, f := range files {
-		info, err := f.Info()
-		if err == nil && strings.HasPrefix(f.Name(), temporary) && time.Since(info.ModTime()) > time.Minute {
-			_ = os.Remove(filepath.Join(dir, f.Name()))
-		}
-	}
-	tidy(dir)
-}
-
 // Writable reports why no record could be saved.
 func (s Store) Writable() error {
 	dir := filepath.Join(s.root, s.plugin)
-	if err := makeDirs(s.root, "/"+s.plugin); err != nil {
+	if err := makeDirs(s.root, s.plugin); err != nil {
 		return err
 	}
 	probe := filepath.Join(dir, temporary+strconv.Itoa(os.Getpid()))
@@ -259,101 +288,4 @@ func (s Store) Writable() error {
 		return err
 	}
 	return os.Remove(probe)
-}
-
-// makeDirs makes root, and the folders below it one by one, none of which may
-// be a symbolic link: what is written there decides what is undone.
-func makeDirs(root, below string) error {
-	if err := os.MkdirAll(root, 0o700); err != nil {
-		return err
-	}
-	dir := root
-	for _, part := range strings.Split(strings.Trim(below, "/"), "/") {
-		if part == "" {
-			continue
-		}
-		dir = filepath.Join(dir, part)
-		err := os.Mkdir(dir, 0o700)
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		if st, err := os.Lstat(dir); err != nil {
-			return err
-		} else if !st.IsDir() {
-			return fmt.Errorf("%s is no folder", dir)
-		}
-	}
-	return nil
-}
-
-// temporary begins the name of a file that is being written. Nobody removes
-// that of another process while it may still be written.
-const temporary = ".new-"
-
-// write puts a file into place whole, by rename. It is not synced: records
-// die with the kernel state that they describe. The system calls are made
-// directly, as os.OpenFile would set up a poller for this one file.
-func write(dir, path string, data []byte) error {
-	temp := filepath.Join(dir, temporary+strconv.Itoa(os.Getpid())+"-"+strconv.FormatInt(time.Now().UnixNano(), 36))
-	fd, err := unix.Open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return &fs.PathError{Op: "create", Path: temp, Err: err}
-	}
-	for len(data) > 0 && err == nil {
-		var n int
-		if n, err = unix.Write(fd, data); err == unix.EINTR {
-			err = nil
-		}
-		data = data[max(n, 0):]
-	}
-	if closing := unix.Close(fd); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	} else {
-		err = &fs.PathError{Op: "write", Path: temp, Err: err}
-	}
-	if err != nil {
-		_ = os.Remove(temp)
-	}
-	return err
-}
-
-// read reads a regular file, never through a symbolic link.
-func read(path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, fmt.Errorf("%w: %s is a symbolic link", ErrDamaged, path)
-	} else if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), path)
-	defer func() { _ = f.Close() }()
-	if st, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no regular file", ErrDamaged, path)
-	}
-	return io.ReadAll(f)
-}
-
-// Boot is the ID of the running boot. It is read by plain system calls, as
-// records are written.
-func Boot() (string, error) {
-	const path, length = "/proc/sys/kernel/random/boot_id", 36
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer func() { _ = unix.Close(fd) }()
-	id := make([]byte, length)
-	n, err := unix.Read(fd, id)
-	if err != nil {
-		return "", &fs.PathError{Op: "read", Path: path, Err: err}
-	}
-	return string(id[:n]), nil
 }

@@ -3,12 +3,15 @@
 package strictjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Problem is one thing that is wrong with a configuration.
@@ -50,7 +53,9 @@ type Value struct {
 }
 
 // NewValue names the root of what is decoded.
-func NewValue(raw []byte, path string, p *Problems) Value { return Value{raw, path, p} }
+func NewValue(raw []byte, path string, p *Problems) Value {
+	return Value{bytes.Trim(raw, " \t\r\n"), path, p} // RFC 8259, section 2: white space
+}
 
 // Problems is where the value's faults are noted.
 func (v Value) Problems() *Problems { return v.p }
@@ -58,17 +63,24 @@ func (v Value) Problems() *Problems { return v.p }
 // Invalid notes that the value cannot be used.
 func (v Value) Invalid(format string, args ...any) { v.p.Invalid(v.Path, format, args...) }
 
-// decode notes a value of the wrong type.
+// decode notes a value of the wrong type. Null, which encoding/json takes for
+// any, is of none.
 func (v Value) decode(into any, what string) bool {
-	if err := json.Unmarshal(v.Raw, into); err != nil {
+	if null(v.Raw) || json.Unmarshal(v.Raw, into) != nil {
 		v.Invalid("%s is not %s", short(v.Raw), what)
 		return false
 	}
 	return true
 }
 
-// short is a value as messages show it.
+// short is a value as messages, which are one line, show it.
 func short(raw json.RawMessage) string {
+	var line bytes.Buffer
+	if json.Compact(&line, raw) == nil {
+		raw = line.Bytes()
+	} else {
+		raw = bytes.Join(bytes.Fields(raw), []byte(" "))
+	}
 	const enough = 60
 	if len(raw) > enough {
 		return strings.ToValidUTF8(string(raw[:enough]), "") + "…"
@@ -108,13 +120,8 @@ func (v Value) List() []Value {
 // Object is the value as an object.
 func (v Value) Object() (Object, bool) {
 	o := Object{path: v.Path, p: v.p}
-	if null(v.Raw) || !v.decode(&o.fields, "an object") {
-		if null(v.Raw) {
-			v.Invalid("null is not an object")
-		}
-		return o, false
-	}
-	return o, true
+	ok := v.decode(&o.fields, "an object")
+	return o, ok
 }
 
 func null(raw json.RawMessage) bool { return string(raw) == "null" }
@@ -127,10 +134,13 @@ type Object struct {
 	origin map[string]string // paths of values that come from elsewhere
 }
 
-// At is the path of a key.
+// At is the path of a key. One that would not be seen in a line is quoted.
 func (o Object) At(key string) string {
 	if from, ok := o.origin[key]; ok {
 		return from
+	}
+	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }) {
+		key = strconv.Quote(key)
 	}
 	if o.path == "" {
 		return key
@@ -198,14 +208,17 @@ func (o Object) Only(known ...string) {
 }
 
 // Fold takes a key that differs from one of ours in upper and lower case only
-// for it, as Go's own decoders do, with a warning.
+// for it, as Go's own decoders do, with a warning. As everywhere, one whose
+// value is null is not there.
 func (o Object) Fold(ours []string) {
 	for _, key := range slices.Sorted(maps.Keys(o.fields)) {
 		at := slices.IndexFunc(ours, func(k string) bool { return strings.EqualFold(k, key) })
 		if at < 0 || slices.Contains(ours, key) {
 			continue
 		}
-		if name := ours[at]; o.fields[name] != nil {
+		if name := ours[at]; null(o.fields[key]) {
+			// nothing to take
+		} else if o.Has(name) {
 			o.p.Unsupported(o.At(key), "given beside %q", name)
 		} else {
 			o.p.Warnings = append(o.p.Warnings, fmt.Sprintf("%s: taken for %q", o.At(key), name))
@@ -232,7 +245,9 @@ func (o Object) RefuseSlips(ours, foreign []string) {
 // Overridden is the object with each of these keys taken, whole, from another
 // one that has it. Each value keeps its own path.
 func (o Object) Overridden(by Object, keys []string) Object {
-	merged := Object{fields: maps.Clone(o.fields), path: o.path, p: o.p, origin: map[string]string{}}
+	merged := Object{fields: map[string]json.RawMessage{}, path: o.path, p: o.p, origin: map[string]string{}}
+	maps.Copy(merged.fields, o.fields)
+	maps.Copy(merged.origin, o.origin)
 	for _, key := range keys {
 		if v, ok := by.Get(key); ok {
 			merged.fields[key], merged.origin[key] = v.Raw, v.Path
@@ -242,28 +257,27 @@ func (o Object) Overridden(by Object, keys []string) Object {
 }
 
 // nearest finds the known key that one is a slip away from: one edit, or two
-// for names of six letters and more.
+// for names of six letters and more. Upper and lower case are no edits. Of
+// several it is the nearest.
 func nearest(key string, known []string) (string, bool) {
-	for _, k := range known {
-		if strings.EqualFold(k, key) {
-			return k, true
-		}
-	}
+	best, edits := "", math.MaxInt
 	for _, k := range known {
 		slips := 1
 		if len(k) >= 6 {
 			slips = 2
 		}
-		if distance(strings.ToLower(key), strings.ToLower(k), slips) <= slips {
-			return k, true
+		if d := distance(letters(key), letters(k), slips); d <= slips && d < edits {
+			best, edits = k, d
 		}
 	}
-	return "", false
+	return best, edits < math.MaxInt
 }
+
+func letters(word string) []rune { return []rune(strings.ToLower(word)) }
 
 // distance is the number of insertions, deletions and replacements between
 // two words (Levenshtein); past limit it is only known to be more.
-func distance(a, b string, limit int) int {
+func distance(a, b []rune, limit int) int {
 	if len(a)-len(b) > limit || len(b)-len(a) > limit {
 		return limit + 1
 	}

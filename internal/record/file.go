@@ -1,0 +1,160 @@
+package record
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// list is what is in a folder of records; nil is that of none. One that cannot be there, or that is
+// reached by a symbolic link, holds none of ours: Create makes none like that.
+func (s Store) list(dir string) ([]fs.DirEntry, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	switch err {
+	case nil:
+	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG:
+		return nil, nil
+	default:
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), dir)
+	defer func() { _ = f.Close() }()
+	for up := filepath.Dir(dir); len(up) > len(s.root); up = filepath.Dir(up) {
+		if !isFolder(up) {
+			return nil, nil
+		}
+	}
+	files, err := f.ReadDir(-1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it was removed since it was opened
+	}
+	return files, err
+}
+
+// makeDirs makes root, and the folders below it one by one, none of which may
+// be a symbolic link: what is written there decides what is undone.
+func makeDirs(root string, below ...string) error {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return err
+	}
+	dir := root
+	for _, part := range below {
+		dir = filepath.Join(dir, part)
+		err := os.Mkdir(dir, 0o700)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if st, err := os.Lstat(dir); err != nil {
+			return err
+		} else if !st.IsDir() {
+			return &fs.PathError{Op: "make folder", Path: dir, Err: unix.ENOTDIR}
+		}
+	}
+	return nil
+}
+
+func isFolder(path string) bool {
+	st, err := os.Lstat(path)
+	return err == nil && st.IsDir()
+}
+
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// temporary begins the name of a file that is being written. Nobody removes
+// that of another process while it may still be written.
+const temporary = ".new-"
+
+// write puts a file into place whole, by rename. It is not synced: records
+// die with the kernel state that they describe. The system calls are made
+// directly, as os.OpenFile would set up a poller for this one file.
+func write(dir, path string, data []byte) error {
+	temp, fd, err := createTemporary(dir)
+	if err != nil {
+		return err
+	}
+	for len(data) > 0 && err == nil {
+		var n int
+		if n, err = unix.Write(fd, data); err == unix.EINTR {
+			err = nil
+		}
+		data = data[max(n, 0):]
+	}
+	if closing := unix.Close(fd); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = os.Rename(temp, path)
+	} else {
+		err = &fs.PathError{Op: "write", Path: temp, Err: err}
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+	}
+	return err
+}
+
+// createTemporary makes a file that nobody else writes.
+func createTemporary(dir string) (path string, fd int, err error) {
+	for range attempts {
+		path = filepath.Join(dir, temporary+strconv.Itoa(os.Getpid())+"-"+strconv.FormatInt(time.Now().UnixNano(), 36))
+		fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err == nil {
+			return path, fd, nil
+		} else if err != unix.EEXIST {
+			break
+		}
+	}
+	return path, fd, &fs.PathError{Op: "create", Path: path, Err: err}
+}
+
+// read reads a regular file, never through a symbolic link.
+func read(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	switch err {
+	case nil:
+	case unix.ELOOP:
+		return nil, fmt.Errorf("%w: %s is a symbolic link", ErrDamaged, path)
+	case unix.ENXIO:
+		return nil, fmt.Errorf("%w: %s is a socket", ErrDamaged, path)
+	default:
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer func() { _ = f.Close() }()
+	if st, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is no regular file", ErrDamaged, path)
+	}
+	return io.ReadAll(f)
+}
+
+// Boot is the ID of the running boot. It is read by plain system calls, as
+// records are written.
+func Boot() (string, error) {
+	const path, length = "/proc/sys/kernel/random/boot_id", 36
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	id := make([]byte, length)
+	n, err := unix.Read(fd, id)
+	if err != nil {
+		return "", &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	return string(id[:n]), nil
+}
