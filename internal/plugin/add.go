@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
 )
@@ -43,16 +45,24 @@ func add(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	left, err := a.carryOut(ctx, planner, d, have, beside)
+	entry, left, err := a.carryOut(ctx, planner, d, have, beside)
 	if err != nil {
 		return err
 	}
+	d.Result.Routes = slices.Grow(d.Result.Routes, len(d.Listed))
+	out := make(map[netops.Slot]bool, len(left)) // of two in one slot, one was refused before
+	for i := range left {
+		out[left[i].Slot()] = true
+	}
 	for _, l := range d.Listed {
-		if !slices.ContainsFunc(left, l.For.Is) {
+		if !out[l.For.Slot()] {
 			d.Result.Append(l.Entry)
 		}
 	}
-	return d.Result.print(os.Stdout)
+	if err := d.Result.print(os.Stdout); err != nil {
+		return a.giveUp(ctx, entry, Errorf(types.ErrIOFailure, "print the result: %w", err))
+	}
+	return nil
 }
 
 // attachment is one in a pod that lives, whose namespace is locked.
@@ -136,17 +146,18 @@ func (a *attachment) settle(ctx context.Context, e *record.Entry) (keep bool, er
 var errSignal = errors.New("interrupted by a signal, everything was taken back")
 
 // carryOut makes the plan true: first the record, then the kernel. It returns
-// the routes that a lenient plan had to leave out.
-func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, beside []*record.Entry) ([]netops.Route, error) {
+// the record, if there was anything to do, and the routes that a lenient plan
+// had to leave out.
+func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, beside []*record.Entry) (*record.Entry, []netops.Route, error) {
 	for _, w := range d.Warnings {
 		a.log.Warn(w)
 	}
 	if d.Want.IsZero() {
-		return nil, nil
+		return nil, nil, nil
 	}
 	boot, err := record.Boot()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	done, held := d.Want.Pod.Needed(have.State)
 	rec := record.Record{Boot: boot, Key: a.key(), Netns: a.where, Unjudged: planner.Unjudged(),
@@ -155,12 +166,12 @@ func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, 
 	ctx = untilSignal(ctx)
 	entry, err := a.store().Create(a.lock, rec, beside)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	left, err := a.apply(ctx, d, done)
 	if err != nil {
 		a.dropRecord(entry, err)
-		return nil, err
+		return nil, nil, err
 	}
 	if len(left) > 0 {
 		entry.Done.Pod = entry.Done.Pod.Without(left)
@@ -170,9 +181,9 @@ func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, 
 		err = entry.Finish()
 	}
 	if err != nil {
-		return nil, a.giveUp(ctx, entry, err)
+		return nil, nil, a.giveUp(ctx, entry, err)
 	}
-	return left, nil
+	return entry, left, nil
 }
 
 // dropRecord removes the record of a change that was taken back. One that was
@@ -198,8 +209,11 @@ func (a *attachment) apply(ctx context.Context, d Decision, done netops.Change) 
 	return left, err
 }
 
-// giveUp takes back a change whose record cannot be kept.
+// giveUp takes back a change that was made, but cannot be recorded or told.
 func (a *attachment) giveUp(ctx context.Context, e *record.Entry, err error) error {
+	if e == nil {
+		return err
+	}
 	if back := a.undo(context.WithoutCancel(ctx), e, a.ns); back != nil {
 		return fmt.Errorf("%w; %w: %w", err, netops.ErrNotRestored, back)
 	}

@@ -37,7 +37,7 @@ func check(ctx context.Context, r *request) error {
 	}
 	recorded := merge(records)
 	query := planner.Query(prev)
-	query.Tables = append(query.Tables, recorded.Tables()...)
+	query.Cover(recorded)
 	have, err := ns.Snapshot(ctx, query)
 	if err != nil {
 		return err
@@ -95,12 +95,12 @@ func merge(records []record.Record) netops.Change {
 func judged(want netops.Change, prev *Result) netops.Change {
 	var left netops.Change
 	for _, r := range want.Add.Routes {
-		if !listable(r) || prev.Lists(r) {
+		if !listable(&r) || prev.Lists(&r) {
 			left.Add.Routes = append(left.Add.Routes, r)
 		}
 	}
 	for _, r := range want.Del.Routes {
-		if !listable(r) || !prev.Lists(r) {
+		if !listable(&r) || !prev.Lists(&r) {
 			left.Del.Routes = append(left.Del.Routes, r)
 		}
 	}
@@ -123,9 +123,9 @@ func drift(found []netops.Drift) error {
 
 // status tells whether the next ADD can work.
 func status(_ context.Context, r *request) error {
-	_, _ = r.planner()
+	r.planner()
 	if err := invalid(r.config.Problems); err != nil {
-		return err
+		return Errorf(types.ErrInvalidNetworkConfig, "%w", err) // for an unknown key too
 	}
 	if err := r.store().Writable(); err != nil {
 		return Errorf(types.ErrPluginNotAvailable, "records cannot be saved: %w", err)

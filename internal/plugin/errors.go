@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -66,12 +67,18 @@ func invalid(p *strictjson.Problems) error {
 	if len(p.List) == 0 {
 		return nil
 	}
-	code, lines := types.ErrUnsupportedField, make([]string, len(p.List))
-	for i, problem := range p.List {
-		lines[i] = problem.String()
-		if !problem.Unsupported {
-			code = types.ErrInvalidNetworkConfig
+	// What the code is for comes first.
+	var values, keys []string
+	for _, problem := range p.List {
+		if problem.Unsupported {
+			keys = append(keys, problem.String())
+		} else {
+			values = append(values, problem.String())
 		}
+	}
+	code, lines := types.ErrUnsupportedField, slices.Concat(values, keys)
+	if len(values) > 0 {
+		code = types.ErrInvalidNetworkConfig
 	}
 	if more := len(lines) - 1; more > 0 {
 		lines[0] = fmt.Sprintf("%s (and %d more)", lines[0], more)

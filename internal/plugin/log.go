@@ -1,12 +1,14 @@
 package plugin
 
 import (
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/cni-netops/plugins/internal/strictjson"
@@ -63,13 +65,14 @@ type logger struct {
 	out   *slog.Logger
 }
 
-// levels are those from which on stderr and the file are written.
+// levels are those from which on stderr and the file are written. Warnings
+// always go to stderr.
 func (o logOptions) levels() (stderr, file slog.Level) {
 	switch {
 	case o.level == unsetLevel:
 		return slog.LevelWarn, slog.LevelInfo
 	case o.file == nil:
-		return o.level, o.level
+		return min(o.level, slog.LevelWarn), o.level
 	}
 	return slog.LevelWarn, o.level
 }
@@ -127,12 +130,21 @@ type logFile struct {
 }
 
 func (f *logFile) Write(line []byte) (int, error) {
-	n, err := f.file.Write(line)
+	n, err := f.write(line)
 	if err != nil && !f.failed {
 		f.failed = true
 		f.complain.Warn("cannot write the log file", "log_file", f.file.Filename, "error", err)
 	}
 	return n, err
+}
+
+// write does not leave a folder to lumberjack, which moves aside what it cannot
+// open.
+func (f *logFile) write(line []byte) (int, error) {
+	if st, err := os.Stat(f.file.Filename); err == nil && st.IsDir() {
+		return 0, &fs.PathError{Op: "write", Path: f.file.Filename, Err: unix.EISDIR}
+	}
+	return f.file.Write(line)
 }
 
 // traceID is that of a W3C trace context, by which runtimes find the lines of

@@ -67,7 +67,7 @@ type Decision struct {
 // Listing is a route as the result shows it.
 type Listing struct {
 	Entry ListedRoute
-	For   netops.Route
+	For   *netops.Route
 }
 
 // Main runs the plugin and exits.
@@ -101,9 +101,11 @@ func (p Plugin) Run(ctx context.Context, args []string) int {
 
 // serve hands the request to the verb that it is for.
 func (p Plugin) serve(ctx context.Context, preview bool) *types.Error {
+	name := os.Getenv("CNI_COMMAND")
+	var doc document
 	verb := func(run func(context.Context, *request) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
-			r := newRequest(p, os.Getenv("CNI_COMMAND"), args)
+			r := newRequest(p, name, args, doc)
 			defer r.log.close()
 			return r.answer(run(ctx, r))
 		}
@@ -111,11 +113,18 @@ func (p Plugin) serve(ctx context.Context, preview bool) *types.Error {
 	funcs := skel.CNIFuncs{Add: verb(add), Check: verb(check), Del: verb(del), GC: verb(gc), Status: verb(status)}
 	if preview {
 		// A preview is an ADD that stops before the first change.
+		name = "plan"
 		_ = os.Setenv("CNI_COMMAND", "ADD")
 		if os.Getenv("CNI_PATH") == "" {
 			_ = os.Setenv("CNI_PATH", "/opt/cni/bin") // skel asks for it, nothing uses it
 		}
 		funcs.Add = verb(plan)
+	}
+	if name != "" && name != "VERSION" {
+		var err error
+		if doc, err = readDocument(); err != nil {
+			return types.NewError(types.ErrIOFailure, p.Name+": read the configuration", err.Error())
+		}
 	}
 	return skel.PluginMainFuncsWithError(funcs, p.versions(), p.about())
 }

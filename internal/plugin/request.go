@@ -3,7 +3,7 @@ package plugin
 import (
 	"errors"
 	"io/fs"
-	"os"
+	"log/slog"
 	"path/filepath"
 	"strings"
 
@@ -44,19 +44,17 @@ var cniKeys = []string{"cniVersion", "cniVersions", "name", "type", "args", "run
 
 // newRequest decodes what every verb needs. Problems are kept, for the verbs
 // that mind them.
-func newRequest(p Plugin, verb string, args *skel.CmdArgs) *request {
+func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *request {
 	r := &request{plugin: p, verb: verb, args: args}
 	r.override = args.NetnsOverride == "1" || strings.EqualFold(args.NetnsOverride, "true")
 	// skel looks only after ADD, with the changes made, and fails a DEL that
 	// has nothing to do there. We look first.
-	_ = os.Setenv("CNI_NETNS_OVERRIDE", "true")
-	problems := &strictjson.Problems{}
-	o, _ := strictjson.NewValue(args.StdinData, "", problems).Object()
-	o.Fold(names(p.allKeys()))
-	o.Text("name", &r.network)
-	o.Text("cniVersion", &r.version)
-	r.config = Config{Object: o, Problems: problems, IfName: args.IfName, Args: parseArgs(args.Args)}
-	r.log = &logger{opts: decodeLogOptions(o), attrs: r.about}
+	args.NetnsOverride = "true"
+	doc.Fold(names(p.allKeys()))
+	doc.Text("name", &r.network)
+	doc.Text("cniVersion", &r.version)
+	r.config = Config{Object: doc.Object, Problems: doc.Problems, IfName: args.IfName, Args: parseArgs(args.Args)}
+	r.log = &logger{opts: decodeLogOptions(doc.Object), attrs: r.about}
 	r.root = r.stateDir()
 	return r
 }
@@ -72,7 +70,7 @@ func (r *request) about() []any {
 	add("containerID", r.args.ContainerID)
 	add("ifName", r.args.IfName)
 	if name := r.config.Args["K8S_POD_NAME"]; name != "" {
-		add("pod", r.config.Args["K8S_POD_NAMESPACE"]+"/"+name)
+		add("pod", strings.TrimPrefix(r.config.Args["K8S_POD_NAMESPACE"]+"/"+name, "/"))
 	}
 	add("traceID", traceID())
 	return about
@@ -109,8 +107,8 @@ func parseArgs(s string) map[string]string {
 }
 
 // planner decodes the plugin's own keys, those of args.cni before those of
-// the configuration, and tells all problems of both.
-func (r *request) planner() (Planner, error) {
+// the configuration, and notes all problems of both.
+func (r *request) planner() Planner {
 	c := &r.config
 	c.RefuseSlips(names(r.plugin.allKeys()), cniKeys)
 	if args, ok := c.Object.Object("args"); ok {
@@ -130,13 +128,13 @@ func (r *request) planner() (Planner, error) {
 		r.log.Warn(w)
 	}
 	r.log.Debug("start", "version", buildVersion)
-	return p, nil
+	return p
 }
 
 // decode is planner and prevResult, for ADD and CHECK. A problem of the
 // configuration goes before one of prevResult.
 func (r *request) decode() (Planner, *Result, error) {
-	p, _ := r.planner()
+	p := r.planner()
 	raw, ok := r.config.Get("prevResult")
 	if !ok {
 		r.config.Invalid("prevResult", "missing: %s must stand after the plugin that makes the interface", r.plugin.Name)
@@ -146,6 +144,15 @@ func (r *request) decode() (Planner, *Result, error) {
 	}
 	prev, err := decodeResult(raw.Raw, r.version)
 	return p, prev, err
+}
+
+// Parse is what ADD makes of its standard input before it looks at the pod: no
+// file is touched, and nothing logged.
+func (p Plugin) Parse(stdin []byte, ifName string) (Planner, *Result, error) {
+	doc, _ := parseDocument(stdin)
+	r := newRequest(p, "ADD", &skel.CmdArgs{IfName: ifName}, doc)
+	r.log = &logger{out: slog.New(slog.DiscardHandler)}
+	return r.decode()
 }
 
 // netns opens CNI_NETNS for ADD and CHECK.
@@ -158,7 +165,7 @@ func (r *request) netns() (*netops.Netns, error) {
 		ns.OnSend = r.log.operation
 	}
 	own, err := ns.Own()
-	if err == nil && own && !r.override {
+	if err == nil && own && r.verb != "CHECK" && !r.override {
 		err = Errorf(types.ErrInvalidNetNS, "CNI_NETNS %s is the plugin's own network namespace; nothing was changed", r.args.Netns)
 	}
 	if err != nil {

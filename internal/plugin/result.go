@@ -12,6 +12,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/cni-netops/plugins/internal/jsonappend"
+	"github.com/cni-netops/plugins/internal/listindex"
 	"github.com/cni-netops/plugins/internal/netops"
 )
 
@@ -24,7 +25,7 @@ type Result struct {
 
 	raw   map[string]json.RawMessage
 	ips   []json.RawMessage
-	byDst map[netip.Prefix][]ListedRoute // of Routes, made when it is needed
+	byDst *listindex.Index[netip.Prefix] // of Routes, made when it is needed
 }
 
 // Interface is an element of interfaces.
@@ -207,33 +208,45 @@ func (r *Result) Way(l ListedRoute) netip.Addr {
 
 // Lists reports whether routes has the route: an entry for each of its ways.
 // What an entry does not tell, it does not deny.
-func (r *Result) Lists(route netops.Route) bool {
+func (r *Result) Lists(route *netops.Route) bool {
 	for _, hop := range route.Ways() {
-		if !slices.ContainsFunc(r.to(route.Dst), func(l ListedRoute) bool { return r.lists(l, route, hop.Gw) }) {
+		if !r.has(route.Dst, func(l *ListedRoute) bool { return r.lists(l, route, hop.Gw) }) {
 			return false
 		}
 	}
 	return true
 }
 
-// to is the entries with a destination.
-func (r *Result) to(dst netip.Prefix) []ListedRoute {
+// has reports whether an entry with that destination is as match asks.
+func (r *Result) has(dst netip.Prefix, match func(*ListedRoute) bool) bool {
 	if r.byDst == nil {
-		r.byDst = make(map[netip.Prefix][]ListedRoute, len(r.Routes))
-		for _, l := range r.Routes {
-			r.byDst[l.Dst] = append(r.byDst[l.Dst], l)
-		}
+		index := listindex.New(len(r.Routes), func(i int) netip.Prefix { return r.Routes[i].Dst })
+		r.byDst = &index
 	}
-	return r.byDst[dst]
+	_, found := r.byDst.Find(dst, func(i int) bool { return match(&r.Routes[i]) })
+	return found
 }
 
-func (r *Result) lists(l ListedRoute, route netops.Route, gw netip.Addr) bool {
-	return l.Dst == route.Dst && (r.Way(l) == gw || l.Gw == gw) &&
-		(l.Table == nil || *l.Table == route.Table) && (l.Priority == nil || *l.Priority == route.Metric)
+func (r *Result) lists(l *ListedRoute, route *netops.Route, gw netip.Addr) bool {
+	return l.Dst == route.Dst && (r.Way(*l) == gw || l.Gw == gw) &&
+		(l.Table == nil || l.slot().Table == route.Table) && (l.Priority == nil || l.slot().Metric == route.Metric)
+}
+
+// slot is where the kernel has the route of an entry: in table main and with
+// its family's metric, where these are not told or 0.
+func (l ListedRoute) slot() netops.Route {
+	r := netops.Route{Dst: l.Dst}
+	if l.Table != nil {
+		r.Table = *l.Table
+	}
+	if l.Priority != nil {
+		r.Metric = *l.Priority
+	}
+	return r.Normalize()
 }
 
 // listable reports whether a result can list the route at all.
-func listable(r netops.Route) bool { return r.Type == netops.Unicast }
+func listable(r *netops.Route) bool { return r.Type == netops.Unicast }
 
 // Without is the result without the routes that drop chooses, and without
 // gateways in ips where that is asked for: then an entry that relied on one
@@ -279,15 +292,17 @@ func edit(raw *json.RawMessage, change func(map[string]json.RawMessage)) error {
 
 // Append lists a route, unless it is listed.
 func (r *Result) Append(l ListedRoute) {
-	same := func(o ListedRoute) bool {
-		return o.Dst == l.Dst && r.Way(o) == r.Way(l) && equal(o.Table, l.Table) && equal(o.Priority, l.Priority)
+	way, route := r.Way(l), l.slot()
+	slot := route.Slot()
+	if r.has(l.Dst, func(o *ListedRoute) bool {
+		there := o.slot()
+		return there.Slot() == slot && r.Way(*o) == way
+	}) {
+		return
 	}
-	if !slices.ContainsFunc(r.to(l.Dst), same) {
-		r.Routes, r.byDst[l.Dst] = append(r.Routes, l), append(r.byDst[l.Dst], l)
-	}
+	r.Routes = append(r.Routes, l)
+	r.byDst.Append(l.Dst)
 }
-
-func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 func (l ListedRoute) appendJSON(b []byte) []byte {
 	if l.raw != nil {

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -31,6 +32,21 @@ func Main(m *testing.M, p plugin.Plugin, prepare ...func() error) {
 	testscript.Main(netopstest.Main(m, prepare...), map[string]func(){
 		p.Name: func() { os.Exit(p.Run(withFault(context.Background()), os.Args[1:])) },
 	})
+}
+
+// Upstream builds the upstream plugins and cnitool, and puts them on PATH. It
+// is for Main's prepare: inside, no module can be downloaded.
+func Upstream() error {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	dir := filepath.Join(strings.TrimSpace(string(root)), "bin", "upstream")
+	build := exec.Command(filepath.Join(strings.TrimSpace(string(root)), "scripts", "build_upstream.sh"))
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the upstream plugins: %w: %s", err, out)
+	}
+	return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
 // Fault is what happens at one of the operations of a plugin's process.

@@ -10,7 +10,7 @@ import (
 	"github.com/cni-netops/plugins/internal/plugin/plugintest"
 )
 
-func TestMain(m *testing.M) { plugintest.Main(m, routeOverride) }
+func TestMain(m *testing.M) { plugintest.Main(m, routeOverride, plugintest.Upstream) }
 
 const stateDir = "/run/cni"
 

@@ -1,0 +1,64 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
+)
+
+// Which code an error has, however it is wrapped.
+func TestCode(t *testing.T) {
+	kernel := func(errno unix.Errno) error {
+		return &netops.OpError{Op: "ip route add 10.0.0.0/8 dev net1", Err: &netops.KernelError{Errno: errno}}
+	}
+	for _, tt := range []struct {
+		name string
+		err  error
+		want uint
+	}{
+		{"its own", Errorf(7, "x"), 7},
+		{"its own, around another", Errorf(4, "CNI_NETNS: %w", &fs.PathError{Op: "open", Path: "/x", Err: unix.EBUSY}), 4},
+		{"no such interface", netops.ErrNoLink, 11},
+		{"interrupted dump", netops.ErrInterrupted, 11},
+		{"the kernel is busy", kernel(unix.EBUSY), 11},
+		{"the kernel has no memory", kernel(unix.ENOMEM), 11},
+		{"the kernel has no buffers", kernel(unix.ENOBUFS), 11},
+		{"again", kernel(unix.EAGAIN), 11},
+		{"a signal", errSignal, 11},
+		{"a cancelled context", context.Canceled, 11},
+		{"somebody else's route", kernel(unix.EEXIST), 101},
+		{"unreachable", kernel(unix.ENETUNREACH), 100},
+		{"not permitted", kernel(unix.EPERM), 100},
+		{"no such device", kernel(unix.ENODEV), 100},
+		{"a file", &fs.PathError{Op: "write", Path: "/x", Err: unix.ENOSPC}, 5},
+		{"anything else", errors.New("x"), 999},
+	} {
+		for how, err := range map[string]error{
+			"":                  tt.err,
+			" wrapped":          fmt.Errorf("x: %w", tt.err),
+			" joined":           errors.Join(tt.err, errors.New("x")),
+			" taken back badly": fmt.Errorf("%w; %w: %w", tt.err, netops.ErrNotRestored, errors.New("x")),
+		} {
+			if got := code(err); got != tt.want {
+				t.Errorf("%s%s: %d, want %d", tt.name, how, got, tt.want)
+			}
+		}
+	}
+}
+
+// The message is one line that names the plugin; the rest is details.
+func TestCNIError(t *testing.T) {
+	e := cniError("example", Errorf(7, "first\nsecond\nthird"))
+	if e.Code != 7 || e.Msg != "example: first" || e.Details != "second\nthird" {
+		t.Errorf("%+v", e)
+	}
+	if e := cniError("example", errors.New("only")); e.Code != 999 || e.Msg != "example: only" || e.Details != "" {
+		t.Errorf("%+v", e)
+	}
+}

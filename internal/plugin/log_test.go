@@ -1,0 +1,172 @@
+package plugin
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+)
+
+// logged is a request with these log_options.
+func logged(options string) *request {
+	return newExample(`, "log_options": {` + options + `}`)
+}
+
+// sayAll writes a line of each level.
+func sayAll(r *request) {
+	defer r.log.close()
+	r.log.operation("ip route add 10.0.0.0/8 dev net1", time.Millisecond, nil)
+	r.log.to().Info("told")
+	r.log.Warn("warned")
+	r.log.Error("failed")
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// What of the four levels is written where.
+func TestLogLevels(t *testing.T) {
+	const none, errors, warnings, infos, all = 0, 1, 2, 3, 4
+	for _, tt := range []struct {
+		options      string
+		stderr, file int // lines
+	}{
+		{``, warnings, none},
+		{`"log_level": "debug"`, all, none},
+		{`"log_level": "INFO"`, infos, none},
+		{`"log_level": "warn"`, warnings, none},
+		{`"log_level": "error"`, warnings, none},
+		{`"log_level": null`, warnings, none},
+		{`"log_level": "nonsense"`, warnings, none},
+		{`"log_file": "FILE"`, warnings, infos},
+		{`"log_file": "FILE", "log_level": "debug"`, warnings, all},
+		{`"log_file": "FILE", "log_level": "error"`, warnings, errors},
+	} {
+		file := filepath.Join(t.TempDir(), "made", "on", "demand", "example.log")
+		r := logged(strings.ReplaceAll(tt.options, "FILE", file))
+		if got := strings.Count(stderr(t, func() { sayAll(r) }), "\n"); got != tt.stderr {
+			t.Errorf("{%s}: %d lines on stderr, want %d", tt.options, got, tt.stderr)
+		}
+		if tt.file == none {
+			continue
+		}
+		if got := strings.Count(readFile(t, file), "\n"); got != tt.file {
+			t.Errorf("{%s}: %d lines in the file, want %d", tt.options, got, tt.file)
+		}
+	}
+}
+
+// Without anything to say there is no file, and nothing on stderr.
+func TestLogIsQuiet(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "example.log")
+	r := logged(`"log_file": "` + file + `"`)
+	if got := stderr(t, func() { r.log.Debug("x"); r.log.close() }); got != "" {
+		t.Errorf("stderr: %s", got)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("a file for nothing")
+	}
+}
+
+func TestLogRotation(t *testing.T) {
+	file := logged(`"log_file": "/x.log", "log_max_size": 5, "log_max_age": 6, "log_max_count": 7`).log.opts.file
+	if file.Filename != "/x.log" || file.MaxSize != 5 || file.MaxAge != 6 || file.MaxBackups != 7 {
+		t.Errorf("%+v", file)
+	}
+
+	// A file that is over its size gives way to a new one.
+	dir := t.TempDir()
+	full := filepath.Join(dir, "example.log")
+	if err := os.WriteFile(full, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := logged(`"log_file": "` + full + `", "log_max_size": 1`)
+	stderr(t, func() { sayAll(r) })
+	if files, _ := filepath.Glob(dir + "/*"); len(files) != 2 || len(readFile(t, full)) > 1000 {
+		t.Errorf("%d bytes in %s, files %v", len(readFile(t, full)), full, files)
+	}
+}
+
+// A log file that cannot be written is one warning, and takes nothing away
+// from stderr.
+func TestLogFileThatCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{dir, plain + "/below/example.log", "/proc/nowhere/example.log"} {
+		r := logged(`"log_file": "` + file + `", "log_level": "debug"`)
+		got := stderr(t, func() { sayAll(r) })
+		if strings.Count(got, "cannot write the log file") != 1 || strings.Count(got, "\n") != 3 ||
+			!strings.Contains(got, "log_file="+file) || !strings.Contains(got, "warned") || !strings.Contains(got, "failed") {
+			t.Errorf("%s: stderr\n%s", file, got)
+		}
+	}
+}
+
+// Each line says whose it is, as far as the runtime told.
+func TestLogLineSaysWhoseItIs(t *testing.T) {
+	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for _, tt := range []struct{ args, parent, want string }{
+		{"", "", `level=WARN msg=x plugin=example verb=ADD containerID=c1 ifName=net1`},
+		{"IgnoreUnknown=1;K8S_POD_NAME=p-1;K8S_POD_NAMESPACE=prod;", parent,
+			`level=WARN msg=x plugin=example verb=ADD containerID=c1 ifName=net1 pod=prod/p-1 traceID=4bf92f3577b34da6a3ce929d0e0e4736`},
+		{"K8S_POD_NAME=p", "", `ifName=net1 pod=p`},
+		{"K8S_POD_NAMESPACE=prod", "00-4bf9-00f0-01", `ifName=net1`},
+		{"", "nonsense", `ifName=net1`},
+	} {
+		t.Setenv("TRACEPARENT", tt.parent)
+		r := requestOf("ADD", &skel.CmdArgs{ContainerID: "c1", IfName: "net1", Args: tt.args, StdinData: []byte(`{}`)})
+		if got := stderr(t, func() { r.log.Warn("x") }); !strings.HasSuffix(got, tt.want+"\n") {
+			t.Errorf("CNI_ARGS %q, TRACEPARENT %q: %q, want %q", tt.args, tt.parent, got, tt.want)
+		}
+	}
+	// STATUS and GC have neither container nor interface.
+	r := requestOf("STATUS", &skel.CmdArgs{StdinData: []byte(`{}`)})
+	t.Setenv("TRACEPARENT", "")
+	if got := stderr(t, func() { r.log.Warn("x") }); !strings.HasSuffix(got, "plugin=example verb=STATUS\n") {
+		t.Errorf("%q", got)
+	}
+}
+
+// One event is one line, whatever is in it.
+func TestLogEventIsOneLine(t *testing.T) {
+	r := requestOf("DEL", &skel.CmdArgs{ContainerID: "c\n1", Args: "K8S_POD_NAME=a\nlevel=ERROR", StdinData: []byte(`{"log_options": {"log_level": "debug"}}`)})
+	got := stderr(t, func() {
+		r.log.Warn("first\nsecond", "error", errors.New("third\nfourth"))
+		r.log.operation("ip route add 10.0.0.0/8 dev net1", 1500*time.Microsecond, errors.New("network is unreachable"))
+	})
+	if strings.Count(got, "\n") != 2 {
+		t.Errorf("%s", got)
+	}
+	for _, says := range []string{`level=DEBUG msg="ip route add 10.0.0.0/8 dev net1"`, `took=1.5ms error="network is unreachable"`} {
+		if !strings.Contains(got, says) {
+			t.Errorf("no %s in\n%s", says, got)
+		}
+	}
+}
+
+// At debug level the first line tells the version, and a failure its code.
+func TestDebugTellsVersionAndFailure(t *testing.T) {
+	r := logged(`"log_level": "debug"`)
+	got := stderr(t, func() {
+		r.planner()
+		_ = r.answer(nil)
+		_ = r.answer(Errorf(7, "x"))
+	})
+	lines := strings.Split(got, "\n")
+	if len(lines) != 3 || !strings.Contains(lines[0], "msg=start") || !strings.Contains(lines[0], "version=(devel)") || !strings.Contains(lines[1], "code=7 error=x") {
+		t.Errorf("%s", got)
+	}
+}

@@ -1,0 +1,349 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cni-netops/plugins/internal/netops"
+)
+
+// Who is not root has records in $XDG_RUNTIME_DIR/cni.
+func TestMain(m *testing.M) {
+	_ = os.Setenv("XDG_RUNTIME_DIR", "/run")
+	os.Exit(m.Run())
+}
+
+// wanted is the configuration of a plugin for tests, and decides nothing.
+type wanted struct {
+	Flag bool
+	List []string
+}
+
+func (wanted) Query(*Result) netops.Query                           { return netops.Query{} }
+func (wanted) Plan(*Result, netops.Snapshot) (Decision, error)      { return Decision{}, nil }
+func (wanted) Expect(*Result, netops.Snapshot) (netops.Plan, error) { return netops.Plan{}, nil }
+func (wanted) Unjudged() bool                                       { return false }
+
+var example = Plugin{
+	Name: "example", Purpose: "Tests the frame.", Since: "0.3.0",
+	Keys: []Key{{"addroutes", "a list"}, {"flag", "true or false"}},
+	Decode: func(c *Config) Planner {
+		var w wanted
+		c.Bool("flag", &w.Flag)
+		if v, ok := c.Get("addroutes"); ok {
+			for _, e := range v.List() {
+				text, _ := e.Text()
+				w.List = append(w.List, text)
+			}
+		}
+		return w
+	},
+}
+
+// newExample is a request to the example with these keys beside the usual
+// ones.
+func newExample(keys string) *request {
+	conf := `{"cniVersion": "1.1.0", "name": "net", "type": "example"` + keys + `}`
+	return requestOf("ADD", &skel.CmdArgs{ContainerID: "c1", IfName: "net1", StdinData: []byte(conf)})
+}
+
+// stderr is what f writes there.
+func stderr(t testing.TB, f func()) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func(was *os.File) { os.Stderr = was }(os.Stderr)
+	os.Stderr = w
+	all := make(chan string)
+	go func() {
+		b, _ := io.ReadAll(r)
+		all <- string(b)
+	}()
+	f()
+	_ = w.Close()
+	return <-all
+}
+
+func TestParseArgs(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		want map[string]string
+	}{
+		{"", map[string]string{}},
+		{";;;", map[string]string{}},
+		{"IgnoreUnknown", map[string]string{}},
+		{"IgnoreUnknown=1;K8S_POD_NAME=p;", map[string]string{"IgnoreUnknown": "1", "K8S_POD_NAME": "p"}},
+		{"K8S_POD_NAME=p;IgnoreUnknown=1", map[string]string{"IgnoreUnknown": "1", "K8S_POD_NAME": "p"}},
+		{"IgnoreUnknown=true;IP=10.0.0.1/8;IgnoreUnknown=1", map[string]string{"IgnoreUnknown": "1", "IP": "10.0.0.1/8"}},
+		{"A=b=c==;=x;B=", map[string]string{"A": "b=c==", "": "x", "B": ""}},
+	} {
+		if diff := cmp.Diff(tt.want, parseArgs(tt.args)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", tt.args, diff)
+		}
+	}
+}
+
+// What passes, and what the plugin gets of it.
+func TestConfig(t *testing.T) {
+	for _, tt := range []struct {
+		name, keys string
+		want       wanted
+		warns      string // of stderr
+	}{
+		{"nothing", ``, wanted{}, ""},
+		{"null means absent", `, "flag": null, "addroutes": null, "args": null, "stateDir": null, "log_options": null, "runtimeConfig": null`, wanted{}, ""},
+		{"empty args", `, "flag": true, "args": {}`, wanted{Flag: true}, ""},
+		{"empty args.cni", `, "flag": true, "args": {"cni": {}}`, wanted{Flag: true}, ""},
+		{"args.cni is null", `, "flag": true, "args": {"cni": null}`, wanted{Flag: true}, ""},
+		{"args.cni overrides", `, "flag": true, "addroutes": ["a", "b"], "args": {"cni": {"flag": false, "addroutes": ["c"]}}`, wanted{List: []string{"c"}}, ""},
+		{"args.cni overrides what is wrong", `, "flag": 7, "args": {"cni": {"flag": true}}`, wanted{Flag: true}, ""},
+		{"null overrides nothing", `, "flag": true, "args": {"cni": {"flag": null}}`, wanted{Flag: true}, ""},
+		{"conventional args", `, "args": {"cni": {"ips": ["10.0.0.1"], "mac": "02:00:00:00:00:01"}, "labels": [], "cn": {}}`, wanted{}, ""},
+		{"upper case", `, "Flag": true, "ADDROUTES": ["a"]`, wanted{Flag: true, List: []string{"a"}}, `ADDROUTES: taken for \"addroutes\"`},
+		{"upper case in args.cni", `, "args": {"cni": {"addRoutes": ["a"]}}`, wanted{List: []string{"a"}}, `args.cni.addRoutes: taken for \"addroutes\"`},
+		{"foreign keys", `, "deviceID": "d", "pciBusID": "p", "capabilities": {}, "runtimeConfig": {"portMappings": []}, "ipam": {}, "dns": {}, "x": [null],
+			"cni.dev/valid-attachments": [], "comment": "", "master": "eth1", "disableCheck": true`, wanted{}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got Planner
+			var problems error
+			warned := stderr(t, func() {
+				r := newExample(tt.keys)
+				got = r.planner()
+				problems = invalid(r.config.Problems)
+			})
+			if problems != nil {
+				t.Fatal(problems)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if !strings.Contains(warned, tt.warns) || (tt.warns == "") != (warned == "") {
+				t.Errorf("stderr: %q, want %q", warned, tt.warns)
+			}
+		})
+	}
+}
+
+// What is refused, by which code, and in which words.
+func TestProblems(t *testing.T) {
+	for _, tt := range []struct {
+		keys string
+		code uint
+		says []string
+	}{
+		{`, "addroute": []`, 2, []string{`addroute: unknown key; did you mean "addroutes"?`}},
+		{`, "adroute": []`, 2, []string{`adroute: unknown key; did you mean "addroutes"?`}},
+		{`, "Add_routes": []`, 2, []string{`Add_routes: unknown key; did you mean "addroutes"?`}},
+		{`, "flags": true`, 2, []string{`flags: unknown key; did you mean "flag"?`}},
+		{`, "stateDirs": "/x"`, 2, []string{`did you mean "stateDir"?`}},
+		{`, "state_dir": "/x"`, 2, []string{`did you mean "stateDir"?`}},
+		{`, "log_option": {}`, 2, []string{`did you mean "log_options"?`}},
+		{`, "flag": true, "FLAG": true`, 2, []string{`FLAG: given beside "flag"`}},
+		{`, "args": {"cni": {"addroute": []}}`, 2, []string{`args.cni.addroute: unknown key; did you mean "addroutes"?`}},
+		{`, "args": {"cni": {"stateDir": "/x", "log_options": {}}}`, 2, []string{"args.cni.stateDir: may not be set for a single attachment", "args.cni.log_options: may not"}},
+		{`, "log_options": {"level": "debug"}`, 2, []string{`log_options.level: unknown key`, "log_level"}},
+		{`, "log_options": {"log_leve": "debug"}`, 2, []string{`log_options.log_leve: unknown key; did you mean "log_level"?`}},
+
+		{`, "flag": 1`, 7, []string{"flag: 1 is not true or false"}},
+		{`, "flag": "true"`, 7, []string{`flag: "true" is not true or false`}},
+		{`, "addroutes": {}`, 7, []string{"addroutes: {} is not a list"}},
+		{`, "addroutes": ["a", 7]`, 7, []string{"addroutes[1]: 7 is not a string"}},
+		{`, "args": []`, 7, []string{"args: [] is not an object"}},
+		{`, "args": {"cni": "x"}`, 7, []string{`args.cni: "x" is not an object`}},
+		{`, "args": {"cni": {"flag": "x"}}`, 7, []string{`args.cni.flag: "x" is not true or false`}},
+		{`, "stateDir": "run/cni"`, 7, []string{`stateDir: "run/cni" is not an absolute path`}},
+		{`, "stateDir": ""`, 7, []string{`stateDir: "" is not an absolute path`}},
+		{`, "stateDir": ["/x"]`, 7, []string{`stateDir: ["/x"] is not a string`}},
+		{`, "log_options": "debug"`, 7, []string{`log_options: "debug" is not an object`}},
+		{`, "log_options": {"log_level": "loud"}`, 7, []string{`log_options.log_level: "loud" is not debug, info, warn or error`}},
+		{`, "log_options": {"log_level": "info+2"}`, 7, []string{"log_options.log_level"}},
+		{`, "log_options": {"log_level": 3}`, 7, []string{"log_options.log_level: 3 is not a string"}},
+		{`, "log_options": {"log_file": "x.log"}`, 7, []string{`log_options.log_file: "x.log" is not an absolute path`}},
+		{`, "log_options": {"log_max_size": 0, "log_max_age": -1, "log_max_count": 1.5}`, 7,
+			[]string{"log_options.log_max_size: 0 is", "log_options.log_max_age: -1 is", "log_options.log_max_count: 1.5 is not a whole number"}},
+
+		// A value that is wrong goes before a key that is; both are told.
+		{`, "addroute": [], "flag": 1, "args": {"cni": {"flags": 1, "addroutes": 5}}, "stateDir": "x", "log_options": {"x": 1}`, 7,
+			[]string{`addroute: unknown key`, "flag: 1 is", "args.cni.flags: unknown key", "args.cni.addroutes: 5 is not a list", "stateDir: ", "log_options.x: unknown key", "(and 5 more)"}},
+	} {
+		r := newExample(tt.keys)
+		r.planner()
+		err := invalid(r.config.Problems)
+		if err == nil || code(err) != tt.code {
+			t.Errorf("%s: %v, want code %d", tt.keys, err, tt.code)
+			continue
+		}
+		for _, says := range tt.says {
+			if !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %q does not say %q", tt.keys, err, says)
+			}
+		}
+		if first, _, _ := strings.Cut(err.Error(), "\n"); tt.code == 7 && strings.Contains(first, "unknown key") {
+			t.Errorf("%s: code 7, but the message says %q", tt.keys, first)
+		}
+	}
+}
+
+// Go's decoders, skel's among them, take the keys of the specification in any
+// case.
+func TestKeysOfTheSpecificationInAnyCase(t *testing.T) {
+	r := requestOf("ADD", &skel.CmdArgs{StdinData: []byte(`{"CNIVersion": "1.0.0", "Name": "net", "Type": "example", "PrevResult": {}, "Args": {"cni": {"flag": true}}}`)})
+	warned := stderr(t, func() {
+		if p, prev, err := r.decode(); err != nil || prev == nil || cmp.Diff(Planner(wanted{Flag: true}), p) != "" {
+			t.Errorf("%v, %v, %v", p, prev, err)
+		}
+	})
+	if r.network != "net" || r.version != "1.0.0" {
+		t.Errorf("network %q, version %q", r.network, r.version)
+	}
+	if strings.Count(warned, "taken for") != 4 {
+		t.Errorf("stderr: %s", warned)
+	}
+}
+
+// A chained plugin without prevResult tells where it is to stand. Problems of
+// the configuration go before one of prevResult.
+func TestPrevResult(t *testing.T) {
+	for _, tt := range []struct {
+		keys string
+		code uint
+		says string
+	}{
+		{``, 7, "prevResult: missing: example must stand after the plugin that makes the interface"},
+		{`, "prevResult": null`, 7, "prevResult: missing"},
+		{`, "prevResult": []`, 6, "prevResult: "},
+		{`, "prevResult": {"interfaces": [null]}`, 6, "prevResult: interfaces[0] is null"},
+		{`, "prevResult": {"interfaces": [null]}, "flag": 1`, 7, "flag: 1"},
+		{`, "addroute": 1`, 7, `did you mean "addroutes"?`},
+	} {
+		if _, _, err := newExample(tt.keys).decode(); err == nil || code(err) != tt.code || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want code %d, %q", tt.keys, err, tt.code, tt.says)
+		}
+	}
+}
+
+func TestStateDir(t *testing.T) {
+	for _, tt := range []struct{ keys, want string }{
+		{``, "/run/cni"},
+		{`, "stateDir": "/var/lib/x/"`, "/var/lib/x"},
+		{`, "stateDir": "/a/../b//c"`, "/b/c"},
+		{`, "stateDir": "relative"`, "/run/cni"}, // refused by ADD; DEL has to look somewhere
+		{`, "statedir": "/x"`, "/x"},
+	} {
+		if got := newExample(tt.keys).root; got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.keys, got, tt.want)
+		}
+	}
+}
+
+// DEL, GC and STATUS decode whatever they are given, and say what is of no
+// use.
+func TestDelMindsNoProblem(t *testing.T) {
+	dir := t.TempDir()
+	for _, keys := range []string{
+		`, "flag": 7, "addroute": 1, "args": 3, "prevResult": [null]`,
+		`, "log_options": 7`,
+		`, "log_options": {"log_level": 1, "log_file": 2, "x": 3}`,
+	} {
+		r := requestOf("DEL", &skel.CmdArgs{ContainerID: "c1", IfName: "net1", Netns: "/nowhere",
+			StdinData: []byte(`{"cniVersion": "1.1.0", "name": "net", "type": "example", "stateDir": "` + dir + `"` + keys + `}`)})
+		warned := stderr(t, func() {
+			if err := del(context.Background(), r); err != nil {
+				t.Errorf("%s: %v", keys, err)
+			}
+		})
+		if got := strings.Count(warned, "level=WARN"); got != len(r.config.List) {
+			t.Errorf("%s: %d warnings for %d problems:\n%s", keys, got, len(r.config.List), warned)
+		}
+	}
+}
+
+// skel fails an ADD and a DEL in the plugin's own namespace after they were
+// carried out, unless it is told not to: the frame looks itself, and before.
+func TestSkelLooksNoMore(t *testing.T) {
+	for value, want := range map[string]bool{"": false, "0": false, "yes": false, "1": true, "true": true, "TRUE": true} {
+		args := &skel.CmdArgs{NetnsOverride: value, StdinData: []byte(`{}`)}
+		if r := requestOf("DEL", args); r.override != want || args.NetnsOverride != "true" {
+			t.Errorf("CNI_NETNS_OVERRIDE=%q: override %v, left for skel %q", value, r.override, args.NetnsOverride)
+		}
+	}
+}
+
+func TestValidAttachments(t *testing.T) {
+	one := map[validAttachment]bool{{"c1", "net1"}: true}
+	for _, tt := range []struct {
+		keys  string
+		want  map[validAttachment]bool
+		given bool
+		fails bool
+	}{
+		{``, nil, false, false},
+		{`, "cni.dev/valid-attachments": null`, nil, false, false},
+		{`, "cni.dev/valid-attachments": []`, map[validAttachment]bool{}, true, false},
+		{`, "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "net1", "more": 1}]`, one, true, false},
+		{`, "cni.dev/attachments": [{"containerID": "c1", "ifname": "net1"}]`, one, true, false},
+		{`, "cni.dev/valid-attachments": null, "cni.dev/attachments": [{"containerID": "c1", "ifname": "net1"}]`, one, true, false},
+		{`, "cni.dev/valid-attachments": [], "cni.dev/attachments": [{"containerID": "c1", "ifname": "net1"}]`, map[validAttachment]bool{}, true, false},
+		{`, "cni.dev/valid-attachments": {}`, nil, false, true},
+		{`, "cni.dev/valid-attachments": [7]`, nil, false, true},
+	} {
+		got, given, err := newExample(tt.keys).validAttachments()
+		if diff := cmp.Diff(tt.want, got); diff != "" || given != tt.given || (err != nil) != tt.fails {
+			t.Errorf("%s: given %v, %v (-want +got):\n%s", tt.keys, given, err, diff)
+		}
+		if err != nil && code(err) != 7 {
+			t.Errorf("%s: code %d", tt.keys, code(err))
+		}
+	}
+}
+
+// A GC that cannot read the list must not take anything for invalid.
+func TestUnreadableAttachments(t *testing.T) {
+	r := newExample(`, "stateDir": "` + t.TempDir() + `", "cni.dev/valid-attachments": 7`)
+	if err := gc(context.Background(), r); err == nil || code(err) != 7 {
+		t.Errorf("gc: %v", err)
+	}
+}
+
+func ExamplePlugin_help() {
+	for _, args := range [][]string{{"--help"}, {"--version"}} {
+		fmt.Println(example.Run(context.Background(), args))
+	}
+	// Output:
+	// CNI example plugin (devel)
+	// CNI protocol versions supported: 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0
+	//
+	// Tests the frame.
+	//
+	// A container runtime calls it with CNI_COMMAND=ADD, DEL, CHECK, GC, STATUS or VERSION.
+	// By hand, with the usual CNI_* variables:
+	//
+	//   example plan < config.json   show what ADD would do, as ip commands, and change nothing
+	//
+	// Keys of its configuration:
+	//
+	//   addroutes    a list
+	//   flag         true or false
+	//   stateDir     folder for records, below which each plugin has its own (default /run/cni)
+	//   log_options  log_level (debug, info, warn, error), log_file, log_max_size (MB), log_max_age (days), log_max_count
+	// 0
+	// CNI example plugin (devel)
+	// CNI protocol versions supported: 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0
+	// 0
+}
+
+// requestOf is a request whose configuration is args.StdinData.
+func requestOf(verb string, args *skel.CmdArgs) *request {
+	doc, _ := parseDocument(args.StdinData)
+	return newRequest(example, verb, args, doc)
+}

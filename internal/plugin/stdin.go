@@ -1,0 +1,71 @@
+package plugin
+
+import (
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/jsonappend"
+	"github.com/cni-netops/plugins/internal/strictjson"
+)
+
+// document is the configuration as it came, taken apart once. What is wrong
+// with it is noted, for the verbs that mind.
+type document struct {
+	strictjson.Object
+	*strictjson.Problems
+}
+
+func parseDocument(data []byte) (doc document, ok bool) {
+	doc.Problems = &strictjson.Problems{}
+	doc.Object, ok = strictjson.NewValue(data, "", doc.Problems).Object()
+	doc.Fold(specKeys)
+	return doc, ok
+}
+
+// specKeys are the keys of the CNI specification that are read here.
+var specKeys = []string{"cniVersion", "name", "args", "prevResult"}
+
+// readDocument reads the configuration from standard input. skel would decode
+// all of it twice more for two keys, which with thousands of routes takes as
+// long as the kernel does to add them: it is left these two to read. What is no
+// object it gets as it is, for its error.
+func readDocument() (document, error) {
+	data, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return document{}, err
+	}
+	doc, ok := parseDocument(data)
+	if !ok {
+		return doc, replaceStdin(data)
+	}
+	head := jsonappend.Open(nil)
+	for _, key := range []string{"cniVersion", "name"} {
+		if v, ok := doc.Get(key); ok {
+			head.Raw(key, v.Raw)
+		}
+	}
+	return doc, replaceStdin(head.Close())
+}
+
+// replaceStdin gives the process another standard input.
+func replaceStdin(data []byte) error {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return os.NewSyscallError("pipe2", err)
+	}
+	os.Stdin = os.NewFile(uintptr(ends[0]), "configuration")
+	to := os.NewFile(uintptr(ends[1]), "configuration")
+	write := func() {
+		_, _ = to.Write(data)
+		_ = to.Close()
+	}
+	const always = 4096 // PIPE_BUF: that much a pipe holds without a reader
+	if len(data) <= always {
+		write()
+	} else {
+		go write()
+	}
+	return nil
+}

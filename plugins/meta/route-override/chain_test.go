@@ -1,0 +1,245 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+// runtime is libcni, as a container runtime uses it.
+type runtime struct {
+	*libcni.CNIConfig
+	t    *testing.T
+	list *libcni.NetworkConfigList
+	rt   *libcni.RuntimeConf
+}
+
+func newRuntime(t *testing.T, pod *netopstest.NS, ifname, conflist string) *runtime {
+	t.Helper()
+	list, err := libcni.ConfListFromBytes([]byte(conflist))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cni := libcni.NewCNIConfigWithCacheDir(filepath.SplitList(os.Getenv("PATH")), t.TempDir(), nil)
+	return &runtime{cni, t, list, &libcni.RuntimeConf{ContainerID: "c1", NetNS: pod.Path, IfName: ifname,
+		Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAME", "web"}}}}
+}
+
+func (r *runtime) ok(verb string, err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatalf("%s: %v", verb, err)
+	}
+}
+
+func (r *runtime) add() {
+	r.t.Helper()
+	_, err := r.AddNetworkList(r.t.Context(), r.list, r.rt)
+	r.ok("ADD", err)
+}
+
+func (r *runtime) del() { r.t.Helper(); r.ok("DEL", r.DelNetworkList(r.t.Context(), r.list, r.rt)) }
+
+func (r *runtime) check() error { return r.CheckNetworkList(r.t.Context(), r.list, r.rt) }
+
+// lan is a node's interface eth1 in the test's own namespace, for macvlan.
+func lan(t *testing.T) {
+	t.Helper()
+	netopstest.Host(t).IP("link add eth1 type veth peer name eth1-lan", "link set eth1 up", "link set eth1-lan up")
+	t.Cleanup(func() { netopstest.Host(t).IP("link del eth1") })
+}
+
+const macvlanChain = `{ "cniVersion": "%s", "name": "mymacvlan", "plugins": [
+  { "type": "macvlan", "master": "eth1", "mode": "bridge", "ipam": { "type": "static",
+      "addresses": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}, {"address": "fd01::5/64", "gateway": "fd01::1"}],
+      "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}, {"dst": "172.16.0.0/16"}, {"dst": "192.168.0.0/24"}] } },
+  { "type": "route-override", "flushroutes": true,
+    "delroutes": [ { "dst": "192.168.0.0/24" } ],
+    "addroutes": [ { "dst": "192.168.0.0/24", "gw": "10.1.254.254" }, { "dst": "fd20::/64" } ] },
+  { "type": "route-override", "addroutes": [ { "dst": "172.20.0.0/16", "mtu": 1400 } ] } ] }`
+
+// The chain of the specification, by every verb of every version.
+func TestMacvlanChain(t *testing.T) {
+	lan(t)
+	for _, version := range []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+		t.Run(version, func(t *testing.T) {
+			pod := netopstest.Namespace(t, "pod")
+			t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
+			before := pod.Dump()
+			r := newRuntime(t, pod, "net1", fmt.Sprintf(macvlanChain, version))
+			r.add()
+			want := lines(`172.20.0.0/16 via 10.1.0.1 dev net1 proto 77 mtu 1400
+				192.168.0.0/24 via 10.1.254.254 dev net1 proto 77
+				fd20::/64 via fd01::1 dev net1 proto 77 metric 1024`)
+			if diff := cmp.Diff(want, mains(pod)); diff != "" {
+				t.Errorf("table main (-want +got):\n%s", diff)
+			}
+			if version >= "0.4.0" {
+				r.ok("CHECK", r.check())
+				pod.IP("route add 172.16.0.0/16 via 10.1.0.1") // macvlan's CHECK does not mind
+				var drift *types.Error
+				if err := r.check(); !errors.As(err, &drift) || drift.Code != 106 {
+					t.Errorf("CHECK after somebody put a removed route back: %v", err)
+				}
+			}
+			if version >= "1.1.0" {
+				r.ok("STATUS", r.GetStatusNetworkList(t.Context(), r.list))
+				valid := &libcni.GCArgs{ValidAttachments: []types.GCAttachment{{ContainerID: "c1", IfName: "net1"}}}
+				r.ok("GC", r.GCNetworkList(t.Context(), r.list, valid))
+				if got := mains(pod); !strings.Contains(got, "192.168.0.0/24 via 10.1.254.254") {
+					t.Errorf("GC of a valid attachment took its routes:\n%s", got)
+				}
+			}
+			r.del()
+			r.del()
+			if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+				t.Errorf("after DEL not as before (-want +got):\n%s", diff)
+			}
+			if left := plugintest.Left(t, stateDir); left != nil {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}
+
+const bridgeChain = `{ "cniVersion": "1.1.0", "name": "mybridge", "plugins": [
+  { "type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": { "type": "host-local", "dataDir": "/run/ipam",
+      "ranges": [[{"subnet": "10.22.0.0/24"}], [{"subnet": "fd00:22::/64"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}] } },
+  { "type": "route-override", "flushgateway": true, "addroutes": [ %s ] } ] }`
+
+// A failing ADD gives the plugin's words to the runtime, leaves no lease, and
+// the next one works.
+func TestFailingChain(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	t.Cleanup(func() {
+		_ = os.RemoveAll(stateDir)
+		netopstest.Host(t).IP("link del cni0")
+	})
+	before := pod.Dump()
+	r := newRuntime(t, pod, "eth0", fmt.Sprintf(bridgeChain, `{"dst": "172.16.0.0/16", "gw": "10.99.0.1"}`))
+	_, err := r.AddNetworkList(t.Context(), r.list, r.rt)
+	const want = "route-override: ip route add 172.16.0.0/16 via 10.99.0.1 dev eth0: network is unreachable"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Fatalf("ADD: %v, want %s", err, want)
+	}
+	r.del()
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("after DEL not as before (-want +got):\n%s", diff)
+	}
+	r = newRuntime(t, pod, "eth0", fmt.Sprintf(bridgeChain, `{"dst": "172.16.0.0/16"}`))
+	r.add()
+	r.ok("CHECK", r.check())
+	r.del()
+	leases, err := filepath.Glob("/run/ipam/mybridge/[0-9f]*")
+	if err != nil || leases != nil {
+		t.Errorf("leases left: %v, %v", leases, err)
+	}
+}
+
+// cnitool is what people try a chain with.
+func TestCnitool(t *testing.T) {
+	lan(t)
+	if out, err := exec.Command("mount", "-t", "tmpfs", "tmpfs", "/var/lib").CombinedOutput(); err != nil { // its cache
+		t.Fatalf("%v: %s", err, out)
+	}
+	pod := netopstest.Namespace(t, "pod")
+	t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
+	before := pod.Dump()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "10-mymacvlan.conflist"), fmt.Appendf(nil, macvlanChain, "1.1.0"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"add", "check", "status", "del", "add", "gc"} {
+		cmd := exec.Command("cnitool", verb, "mymacvlan", pod.Path)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "NETCONFPATH=" + dir, "CNI_PATH=" + os.Getenv("PATH"), "CNI_IFNAME=net1"}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("cnitool %s: %v: %s", verb, err, out)
+		}
+		if added := strings.Contains(mains(pod), "172.20.0.0/16"); added != (verb == "add" || verb == "check" || verb == "status") {
+			t.Errorf("after cnitool %s:\n%s", verb, mains(pod))
+		}
+	}
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+	if left := plugintest.Left(t, stateDir); left != nil {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// Networks of one pod that are added, checked and deleted in parallel do not
+// take back each other's changes; ADDs of many pods do not wait for each other.
+func TestInParallel(t *testing.T) {
+	const pods, networks = 8, 3
+	type attachment struct {
+		call  plugintest.Call
+		added plugintest.Answer
+	}
+	var all []*attachment
+	var namespaces []*netopstest.NS
+	var before []string
+	t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
+	for p := range pods {
+		pod := netopstest.Namespace(t, fmt.Sprintf("pod%d", p))
+		for n := range networks {
+			dev := fmt.Sprintf("net%d", n)
+			pod.Veth(dev, fmt.Sprintf("10.%d.0.5/16", n))
+			pod.IP(fmt.Sprintf("route append default via 10.%d.0.1", n), fmt.Sprintf("route add 192.168.%d.0/24 via 10.%d.0.1", n, n))
+			c := plugintest.New(t, routeOverride.Name, pod, fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "network-%d", "type": "route-override",
+				"flushroutes": true, "addroutes": [{"dst": "172.%d.0.0/16"}], "prevResult": {"interfaces": [{"name": "%s", "sandbox": "x"}],
+				"ips": [{"address": "10.%d.0.5/16", "gateway": "10.%d.0.1", "interface": 0}]}}`, n, 16+n, dev, n, n))
+			all = append(all, &attachment{call: c.With(map[string]string{"CNI_IFNAME": dev, "CNI_CONTAINERID": pod.Name})})
+		}
+		namespaces, before = append(namespaces, pod), append(before, pod.Dump())
+	}
+	atOnce := func(do func(*attachment)) {
+		var done sync.WaitGroup
+		for _, a := range all {
+			done.Go(func() { do(a) })
+		}
+		done.Wait()
+	}
+	for range 3 {
+		atOnce(func(a *attachment) {
+			if a.added = a.call.Do("ADD"); a.added.Exit != 0 {
+				t.Errorf("ADD: %s", a.added.Stdout)
+			}
+		})
+		for _, pod := range namespaces {
+			if got, want := mains(pod), "172.16.0.0/16 via 10.0.0.1 dev net0 proto 77\n172.17.0.0/16 via 10.1.0.1 dev net1 proto 77\n172.18.0.0/16 via 10.2.0.1 dev net2 proto 77"; got != want {
+				t.Fatalf("%s:\n%s", pod.Name, got)
+			}
+		}
+		atOnce(func(a *attachment) {
+			if got := a.call.After(a.added).Do("CHECK"); got.Exit != 0 {
+				t.Errorf("CHECK: %s", got.Stdout)
+			}
+		})
+		atOnce(func(a *attachment) {
+			if got := a.call.Do("DEL"); got.Exit != 0 || got.Stderr != "" {
+				t.Errorf("DEL: %s%s", got.Stdout, got.Stderr)
+			}
+		})
+		for i, pod := range namespaces {
+			// Which of the equal default routes comes first is the others' doing.
+			if diff := cmp.Diff(sortedLines(before[i]), sortedLines(pod.Dump())); diff != "" {
+				t.Fatalf("%s: not as before (-want +got):\n%s", pod.Name, diff)
+			}
+		}
+		if left := plugintest.Left(t, stateDir); left != nil {
+			t.Fatalf("left: %v", left)
+		}
+	}
+}
