@@ -8,7 +8,7 @@ need go ip namespaces
 
 # go test -list tells the names of a package, then "ok" and the package.
 listed=$(go test -list '^Fuzz' ./...)
-targets=$(awk '/^Fuzz/ { name[++n] = $1 } /^ok/ { while (n) print $2, name[n--] }' <<<"$listed")
+targets=$(awk '/^Fuzz/ { name[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print $2, name[i]; n = 0 }' <<<"$listed")
 if [ -z "$targets" ]; then
 	echo "no fuzz tests"
 	exit
@@ -16,5 +16,5 @@ fi
 
 while read -r package name; do
 	echo "== $package $name"
-	go test -run '^$' -fuzz "^$name\$" -fuzztime "${FUZZTIME:-20s}" "$package" </dev/null
+	go test -run '^$' -fuzz "^$name\$" -fuzztime "${FUZZTIME:-20s}" -fuzzminimizetime 5x "$package" </dev/null
 done <<<"$targets"

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # Runs the tests; arguments go to go test. The tests enter namespaces of their
-# own: they need no root and do not touch the machine's network. With -short as
-# the first argument those are left out.
+# own: they need no root and do not touch the machine's network. With "unit" as
+# the first argument only packages are tested that need none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
 need go
 
-if [ "${1:-}" != -short ]; then
+packages=(./...)
+if [ "${1:-}" = unit ]; then
+	shift
+	mapfile -t packages < <(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... |
+		awk '!/netopstest|plugintest/ { print $1 }')
+else
 	need ip namespaces
 	# Inside the namespaces there is no network to download modules from.
 	scripts/build_linux.sh
@@ -15,4 +20,4 @@ if [ "${1:-}" != -short ]; then
 fi
 
 # What passed before says nothing about the kernel of today.
-go test -count=1 "$@" ./...
+go test -count=1 "$@" "${packages[@]}"
