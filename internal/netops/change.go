@@ -62,7 +62,7 @@ func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route
 func (c Change) Needed(have State) (needed Change, held State) {
 	ix := newIndex(have.Routes)
 	deleted := make([]bool, len(have.Routes))
-	needed.Del.Routes = slices.Grow(needed.Del.Routes, len(c.Del.Routes))
+	needed.Del.Routes = make([]Route, 0, len(c.Del.Routes))
 	for i := range c.Del.Routes {
 		r := &c.Del.Routes[i]
 		if at := ix.claim(r, deleted); at != none {
@@ -73,7 +73,7 @@ func (c Change) Needed(have State) (needed Change, held State) {
 			}
 		}
 	}
-	needed.Add.Routes = slices.Grow(needed.Add.Routes, len(c.Add.Routes))
+	needed.Add.Routes = make([]Route, 0, len(c.Add.Routes))
 	for i := range c.Add.Routes {
 		r := &c.Add.Routes[i]
 		holds := r.HeldBy
@@ -303,6 +303,9 @@ func (c Change) Validate() error {
 				return err
 			}
 			for j := range routes[i].Peers {
+				if routes[i].Peers[j].Peers != nil {
+					return fmt.Errorf("route to %s: peers of a peer", routes[i].Dst)
+				}
 				if err := routes[i].Peers[j].validate(); err != nil {
 					return err
 				}

@@ -3,6 +3,7 @@ package plugin
 import (
 	"io"
 	"os"
+	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +37,9 @@ func readDocument() (document, error) {
 	if err != nil {
 		return document{}, err
 	}
+	if len(data) > large {
+		debug.SetGCPercent(rarely)
+	}
 	doc, ok := parseDocument(data)
 	if !ok {
 		return doc, replaceStdin(data)
@@ -48,6 +52,13 @@ func readDocument() (document, error) {
 	}
 	return doc, replaceStdin(head.Close())
 }
+
+// A process that handles thousands of routes ends soon: to collect garbage half
+// as often saves a seventh of its time, for some MiB.
+const (
+	large  = 64 << 10
+	rarely = 200 // GOGC
+)
 
 // replaceStdin gives the process another standard input.
 func replaceStdin(data []byte) error {

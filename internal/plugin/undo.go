@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
 )
@@ -38,11 +40,11 @@ func (r *request) undoAll(ctx context.Context, k record.Key, try bool, choose fu
 		return err
 	}
 	locks, err := r.lockAll(entries, try)
-	if err != nil {
-		return err
-	}
 	for _, l := range locks {
 		defer l.Unlock()
+	}
+	if err != nil {
+		return err
 	}
 	// Whoever had a lock may have changed or removed what was listed.
 	if entries, err = r.store().Entries(k); err != nil {
@@ -62,16 +64,17 @@ func (r *request) undoAll(ctx context.Context, k record.Key, try bool, choose fu
 }
 
 // lockAll takes the locks of the entries' namespaces. A namespace without a
-// lock file has nobody at work in it; its lock is nil.
+// lock file has nobody at work in it; its lock is nil. What it has taken is
+// for the caller to give back, also with an error.
 func (r *request) lockAll(entries []*record.Entry, try bool) (map[string]*record.Lock, error) {
 	locks := map[string]*record.Lock{}
+	take := r.store().Lock
+	if try {
+		take = r.store().TryLock
+	}
 	for _, e := range entries {
 		if _, have := locks[e.Netns.Lock]; have || e.Err != nil {
 			continue
-		}
-		take := r.store().Lock
-		if try {
-			take = r.store().TryLock
 		}
 		l, err := take(e.Netns.Lock)
 		if errors.Is(err, record.ErrLocked) {
@@ -203,6 +206,7 @@ func gc(ctx context.Context, r *request) error {
 		}
 		r.store().Sweep(k)
 	}
+	r.store().SweepRoot()
 	return errors.Join(failed...)
 }
 
@@ -220,7 +224,7 @@ func (r *request) validAttachments() (valid map[validAttachment]bool, given bool
 		}
 		var list []validAttachment
 		if err := json.Unmarshal(v.Raw, &list); err != nil {
-			return nil, false, Errorf(7, "%s: %w", key, err)
+			return nil, false, Errorf(types.ErrInvalidNetworkConfig, "%s: %w", key, err)
 		}
 		valid = make(map[validAttachment]bool, len(list))
 		for _, a := range list {

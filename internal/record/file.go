@@ -17,11 +17,9 @@ import (
 // reached by a symbolic link, holds none of ours: Create makes none like that.
 func (s Store) list(dir string) ([]fs.DirEntry, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	switch err {
-	case nil:
-	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG:
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENAMETOOLONG) {
 		return nil, nil
-	default:
+	} else if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
 	f := os.NewFile(uintptr(fd), dir)
@@ -87,7 +85,7 @@ func write(dir, path string, data []byte) error {
 	}
 	for len(data) > 0 && err == nil {
 		var n int
-		if n, err = unix.Write(fd, data); err == unix.EINTR {
+		if n, err = unix.Write(fd, data); errors.Is(err, unix.EINTR) {
 			err = nil
 		}
 		data = data[max(n, 0):]

@@ -93,17 +93,18 @@ func parseRecord(name string) (seq int, p Progress, ok bool) {
 	return seq, p, ok && (p == Planned || p == Finished || p == Undoing)
 }
 
-// check reports why nothing can be recorded under a key.
-func (s Store) check(k Key) error {
+// misfit is why nothing can be recorded under a key; it is empty where
+// something can.
+func (s Store) misfit(k Key) string {
 	if s.root == "" {
-		return errors.New("there is no folder for records")
+		return "there is no folder for records"
 	}
 	for _, part := range []string{k.Network, k.ContainerID, k.IfName} {
 		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "/:\x00") || !utf8.ValidString(part) {
-			return fmt.Errorf("%q cannot be part of a record's name", part)
+			return strconv.Quote(part) + " cannot be part of a record's name"
 		}
 	}
-	return nil
+	return ""
 }
 
 func (s Store) dir(k Key) string {
@@ -118,7 +119,7 @@ const attempts = 1000
 // one under whose key nothing can be recorded: what ADD refused, DEL need not
 // look for.
 func (s Store) Entries(k Key) ([]*Entry, error) {
-	if s.check(k) != nil {
+	if s.misfit(k) != "" {
 		return nil, nil
 	}
 	var found []*Entry
@@ -163,8 +164,8 @@ func (s Store) load(files []fs.DirEntry, k Key) ([]*Entry, error) {
 // Create saves a record as planned, after the entries that the attachment has:
 // beside is what Entries told under the lock, less what was removed since.
 func (s Store) Create(lock *Lock, r Record, beside []*Entry) (*Entry, error) {
-	if err := s.check(r.Key); err != nil {
-		return nil, fmt.Errorf("save record: %w", err)
+	if why := s.misfit(r.Key); why != "" {
+		return nil, errors.New("save record: " + why)
 	}
 	r.Format, r.Plugin, r.Netns.Lock = Format, s.plugin, lock.name()
 	e := &Entry{Record: r, Progress: Planned, store: s, dir: s.dir(r.Key), seq: 1}
@@ -250,7 +251,9 @@ func (e *Entry) SetAside() error {
 // Remove deletes the record, and the attachment's folder with its last one.
 // The caller holds the lock of its namespace. The number is given back last.
 func (e *Entry) Remove() error {
-	if err := os.Remove(e.Path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(e.Path()); errors.Is(err, fs.ErrNotExist) {
+		return nil // and its number may be another's
+	} else if err != nil {
 		return fmt.Errorf("remove record: %w", err)
 	}
 	_ = unix.Unlink(e.file(linkSuffix))
@@ -260,7 +263,7 @@ func (e *Entry) Remove() error {
 
 // Attachments lists those of a network that have records.
 func (s Store) Attachments(network string) ([]Key, error) {
-	if s.check(Key{Network: network, ContainerID: "x", IfName: "x"}) != nil {
+	if s.misfit(Key{Network: network, ContainerID: "x", IfName: "x"}) != "" {
 		return nil, nil
 	}
 	folders, err := s.list(filepath.Join(s.root, s.plugin, network))
@@ -270,7 +273,7 @@ func (s Store) Attachments(network string) ([]Key, error) {
 	var keys []Key
 	for _, f := range folders {
 		id, ifname, _ := strings.Cut(f.Name(), ":")
-		if k := (Key{Network: network, ContainerID: id, IfName: ifname}); f.IsDir() && s.check(k) == nil {
+		if k := (Key{Network: network, ContainerID: id, IfName: ifname}); f.IsDir() && s.misfit(k) == "" {
 			keys = append(keys, k)
 		}
 	}

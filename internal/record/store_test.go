@@ -456,6 +456,13 @@ func TestWhatIsNoRecord(t *testing.T) {
 		{"a path with NUL", good(func(r *Record) { r.Netns.Path = "/run/\x00" }), ErrDamaged, `"/run/\x00"`},
 		{"a route to nowhere", good(func(r *Record) { r.Done.Pod.Del.Routes = []netops.Route{{Table: 254, Type: 1}} }), ErrDamaged, "no destination"},
 		{"a route held to nowhere", good(func(r *Record) { r.Held.Pod.Add.Routes = []netops.Route{{}} }), ErrDamaged, "no destination"},
+		{"a route whose peer has peers", good(func(r *Record) {
+			nested := testRoute("10.9.0.0/16")
+			for range 2 {
+				nested.Peers = []netops.Route{nested}
+			}
+			r.Done.Pod.Del.Routes = []netops.Route{nested}
+		}), ErrDamaged, "peers of a peer"},
 		{"a symbolic link", func(path string) error {
 			target := path + ".new" // ends as no record of ours does
 			if err := good(func(*Record) {})(target); err != nil {
@@ -567,6 +574,47 @@ func TestANewerRecordIsKept(t *testing.T) {
 	wantEntries(t, s, "after", "1.planned newer")
 	if !there(filepath.Join(s.root, netnsLock)) {
 		t.Error("its lock is gone")
+	}
+}
+
+// A later version may know states of a record that this one does not: its
+// number and its lock stay with it.
+func TestARecordInAnUnknownState(t *testing.T) {
+	s := newStore(t)
+	l := mustLock(t, s, netnsLock)
+	e := create(t, s, l, testKey)
+	must(t, os.Rename(e.Path(), e.file("paused")))
+	if second := create(t, s, l, testKey); filepath.Base(second.Path()) != "2.planned" {
+		t.Errorf("its number was taken: %s", second.Path())
+	} else {
+		must(t, second.Remove())
+	}
+	l.Unlock()
+	s.Sweep(testKey)
+	wantTree(t, s, "after", "600 netns-42 x2", "700 route-override/", "700 route-override/net/", "700 route-override/net/c1:eth0/",
+		"600 route-override/net/c1:eth0/1.lock x2", "600 route-override/net/c1:eth0/1.paused")
+}
+
+// A second DEL of an entry that is gone leaves its number to whoever has it.
+func TestRemoveOfAnEntryThatIsGone(t *testing.T) {
+	s := newStore(t)
+	l, other := mustLock(t, s, netnsLock), mustLock(t, s, otherNetns)
+	defer l.Unlock()
+	defer other.Unlock()
+	gone := create(t, s, l, testKey)
+	stale := *gone
+	must(t, gone.Remove())
+	must(t, create(t, s, other, testKey).Finish())
+	before := tree(t, s)
+	must(t, stale.Remove())
+	if diff := cmp.Diff(before, tree(t, s)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+	if err := stale.Finish(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("finish: %v", err)
+	}
+	if err := stale.BeginUndo(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("undo: %v", err)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // records: half-written files older than a minute, links of locks, and empty
 // folders.
 func (s Store) Sweep(k Key) {
-	if s.check(k) != nil {
+	if s.misfit(k) != "" {
 		return
 	}
 	dir := s.dir(k)
@@ -31,11 +31,13 @@ func (s Store) Sweep(k Key) {
 	removeEmpty(dir)
 }
 
-// recorded reports whether the record of that number is among the files.
+// recorded reports whether the record of that number is among the files. A
+// later version may know more states of one; what was set aside has a second
+// dot.
 func recorded(files []fs.DirEntry, seq int) bool {
 	return slices.ContainsFunc(files, func(f fs.DirEntry) bool {
-		n, _, ok := parseRecord(f.Name())
-		return ok && n == seq
+		n, state, ok := parse(f.Name())
+		return ok && n == seq && state != linkSuffix && !strings.Contains(state, ".")
 	})
 }
 
