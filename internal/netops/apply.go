@@ -3,7 +3,6 @@ package netops
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -28,9 +27,13 @@ func (n *Netns) Try(ctx context.Context, c Change) (failed []*OpError, err error
 
 func (n *Netns) apply(ctx context.Context, c Change, lenient bool) (left []*OpError, err error) {
 	var done []operation
-	failed := n.run(ctx, operations(unix.RTM_DELROUTE, pointers(c.Del.Routes)), &done, false)
+	parts := c.parts()
+	failed := n.run(ctx, deletions(parts.del), &done, false)
 	if len(failed) == 0 {
-		failed = n.addAll(ctx, c.Add.Routes, &done, lenient)
+		failed = n.swap(ctx, parts.swaps, nil, &done, false)
+	}
+	if len(failed) == 0 {
+		failed = n.run(ctx, additions(parts.add), &done, lenient)
 		if lenient {
 			left, failed = split(failed, func(e *OpError) bool { return refused(e.Err) && !errors.Is(e.Err, errNotTried) })
 		}
@@ -43,7 +46,7 @@ func (n *Netns) apply(ctx context.Context, c Change, lenient bool) (left []*OpEr
 		err = context.Cause(ctx)
 	}
 	if back := n.Undo(context.WithoutCancel(ctx), changed(done)); back != nil {
-		err = fmt.Errorf("%w; %w: %w", err, ErrNotRestored, back)
+		err = &NotRestoredError{err, back}
 	}
 	return nil, err
 }
@@ -62,9 +65,105 @@ func (n *Netns) Undo(ctx context.Context, done Change) error {
 	}
 	todo, _ := done.Reverse().Needed(have.State)
 	todo.standBeside(have.State)
-	failed := n.run(ctx, operations(unix.RTM_DELROUTE, pointers(todo.Del.Routes)), nil, true)
-	failed = append(failed, n.addAll(ctx, n.possible(todo.Add.Routes), nil, true)...)
-	return join(failed)
+	parts := todo.parts()
+	failed := n.run(ctx, deletions(parts.del), nil, true)
+	// What is left of a route stays where the whole cannot come back.
+	swaps, _ := split(parts.swaps, func(s swap) bool { return n.possible(s.in) })
+	failed = append(failed, n.swap(ctx, swaps, have.Routes, nil, true)...)
+	back, _ := split(parts.add, n.possible)
+	return join(append(failed, n.putBack(ctx, back)...))
+}
+
+// swap gives routes the places of others. In a list of routes of one slot, a
+// deletion may hit one that has only the first of its ways; so the new one is
+// appended, and the old one, which stands before it, deleted: there is no
+// moment without either. Where others stand behind the old one it goes first,
+// and comes back if the new one is refused.
+func (n *Netns) swap(ctx context.Context, swaps []swap, have []Route, done *[]operation, goOn bool) (failed []*OpError) {
+	for _, s := range swaps {
+		first, second := s.operations(have)
+		refusals := n.run(ctx, []operation{first}, done, goOn)
+		if len(refusals) == 0 {
+			refusals = n.run(ctx, []operation{second}, done, goOn)
+			if len(refusals) > 0 && goOn && first.typ == unix.RTM_DELROUTE {
+				back := operation{typ: unix.RTM_NEWROUTE, flags: second.flags, route: s.out}
+				refusals = append(refusals, n.run(ctx, []operation{back}, nil, true)...)
+			}
+		}
+		if failed = append(failed, refusals...); len(failed) > 0 && !goOn {
+			return failed
+		}
+	}
+	return failed
+}
+
+// putBack adds routes that were removed: exclusively, or in their place among
+// those that were there beside them.
+func (n *Netns) putBack(ctx context.Context, routes []*Route) []*OpError {
+	among, exclusive := split(routes, func(r *Route) bool { return r.Peers != nil })
+	failed := n.run(ctx, additions(exclusive), nil, true)
+	if len(among) == 0 {
+		return failed
+	}
+	tables := Change{Add: State{Routes: values(among)}}.Tables()
+	have, err := n.Snapshot(ctx, Query{Tables: tables, To: destinations(among)})
+	if err != nil {
+		return append(failed, failures(additions(among), err)...)
+	}
+	for _, r := range among {
+		have.Routes = n.insert(ctx, r, have.Routes, &failed)
+	}
+	return failed
+}
+
+// insert puts a route back among the others of its slot, and returns the
+// routes with it. IPv4 prepends or appends: for a place in between, those that
+// follow are taken out and appended again. IPv6 keeps no order.
+func (n *Netns) insert(ctx context.Context, r *Route, have []Route, failed *[]*OpError) []Route {
+	at, followers := place(r, have)
+	op := operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE, route: r}
+	if !r.is6() && !at.first {
+		op.flags |= unix.NLM_F_APPEND
+	}
+	if refusals := n.run(ctx, []operation{op}, nil, true); len(refusals) > 0 {
+		*failed = append(*failed, refusals...)
+		return have
+	}
+	if at.between && !r.is6() && n.wouldTake(ctx, followers) {
+		*failed = append(*failed, n.rotate(ctx, followers)...)
+	}
+	return slices.Insert(slices.Clone(have), at.index, *r)
+}
+
+// wouldTake reports whether the kernel would take routes again that it has: it
+// may not, where an interface route behind a gateway has gone. It is asked by
+// way of a table that no rule leads to.
+func (n *Netns) wouldTake(ctx context.Context, routes []*Route) bool {
+	const nowhere = 1<<32 - Protocol
+	probes := make([]Route, len(routes))
+	for i, r := range routes {
+		probes[i] = r.inTable(nowhere)
+	}
+	refusals := n.run(ctx, additions(pointers(probes)), nil, true)
+	n.run(ctx, deletions(pointers(probes)), nil, true)
+	return len(refusals) == 0
+}
+
+// rotate takes routes out and appends them again, each in one send, so that
+// nothing comes between. One that does not come back at once is tried again.
+func (n *Netns) rotate(ctx context.Context, routes []*Route) (failed []*OpError) {
+	for _, r := range routes {
+		back := operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_APPEND, route: r}
+		refusals := n.run(ctx, append(deletions([]*Route{r}), back), nil, true)
+		for range maxDumps {
+			if len(refusals) == 0 {
+				break
+			}
+			refusals = n.run(ctx, []operation{back}, nil, true)
+		}
+		failed = append(failed, refusals...)
+	}
+	return failed
 }
 
 // standBeside lets a route go back beside one of its slot that has come on
@@ -98,36 +197,24 @@ func shareDevice(a, b *Route) bool {
 	})
 }
 
-// possible drops routes over interfaces that are gone.
-func (n *Netns) possible(routes []Route) []Route {
-	var left []Route
-	for i := range routes {
-		if _, err := deviceIndexes(&routes[i], n.index); !errors.Is(err, ErrNoLink) {
-			left = append(left, routes[i])
-		}
-	}
-	return left
-}
-
-// addAll adds routes in the order of their dependencies: exclusively, or in
-// their place among those that the plan expects there.
-func (n *Netns) addAll(ctx context.Context, routes []Route, done *[]operation, goOn bool) []*OpError {
-	among, exclusive := split(byDependency(routes), func(r *Route) bool { return r.Peers != nil })
-	failed := n.run(ctx, operations(unix.RTM_NEWROUTE, exclusive), done, goOn)
-	if len(among) == 0 || (len(failed) > 0 && !goOn) {
-		return failed
-	}
-	have, err := n.Snapshot(ctx, Query{Tables: Change{Add: State{Routes: routes}}.Tables(), To: destinations(among)})
-	if err != nil {
-		return append(failed, failures(operations(unix.RTM_NEWROUTE, among), err)...)
-	}
-	return append(failed, n.run(ctx, insertions(among, have.Routes), done, goOn)...)
+// possible reports whether the interfaces of a route are there.
+func (n *Netns) possible(r *Route) bool {
+	_, err := deviceIndexes(r, n.index)
+	return !errors.Is(err, ErrNoLink)
 }
 
 func pointers(routes []Route) []*Route {
 	list := make([]*Route, len(routes))
 	for i := range routes {
 		list[i] = &routes[i]
+	}
+	return list
+}
+
+func values(routes []*Route) []Route {
+	list := make([]Route, len(routes))
+	for i, r := range routes {
+		list[i] = *r
 	}
 	return list
 }

@@ -262,12 +262,16 @@ func (c Change) Drift(have State) []Drift {
 // Commands are the ip(8) commands that the change equals, in the order in
 // which it is applied. Our own protocol is not shown.
 func (c Change) Commands() []string {
-	lines := make([]string, 0, len(c.Del.Routes)+len(c.Add.Routes))
-	for i := range c.Del.Routes {
-		lines = append(lines, c.Del.Routes[i].command("del"))
+	parts := c.parts()
+	ops := deletions(parts.del)
+	for _, s := range parts.swaps {
+		first, second := s.operations(nil)
+		ops = append(ops, first, second)
 	}
-	for _, r := range byDependency(c.Add.Routes) {
-		lines = append(lines, r.command("add"))
+	ops = append(ops, additions(parts.add)...)
+	lines := make([]string, len(ops))
+	for i, op := range ops {
+		lines[i] = op.String()
 	}
 	return lines
 }
@@ -276,7 +280,7 @@ func (c Change) String() string { return strings.Join(c.Commands(), "\n") }
 
 // byDependency orders routes so that each gateway is reachable when its route
 // is added: interface routes, then on-link ones, then those by a gateway.
-func byDependency(routes []Route) []*Route {
+func byDependency(routes []*Route) []*Route {
 	class := func(r *Route) int {
 		switch {
 		case r.single() && !r.Gw.IsValid():
@@ -286,10 +290,7 @@ func byDependency(routes []Route) []*Route {
 		}
 		return 2
 	}
-	sorted := make([]*Route, len(routes))
-	for i := range routes {
-		sorted[i] = &routes[i]
-	}
+	sorted := slices.Clone(routes)
 	slices.SortStableFunc(sorted, func(a, b *Route) int { return cmp.Compare(class(a), class(b)) })
 	return sorted
 }

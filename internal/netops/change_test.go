@@ -122,42 +122,29 @@ func TestNeeded(t *testing.T) {
 	}
 }
 
-func TestInsertions(t *testing.T) {
-	first, second, third := "default via 10.1.0.1 dev eth0", "default via 10.2.0.1 dev net1", "default via 10.3.0.1 dev net2"
-	all := parseAll(t, first, second, third)
+func TestPlace(t *testing.T) {
+	const a, b, c, stranger = "default via 10.1.0.1 dev eth0", "default via 10.2.0.1 dev net1", "default via 10.3.0.1 dev net2", "default via 10.4.0.1 dev net3"
+	const elsewhere = "10.9.0.0/16 dev eth0"
 	for _, tt := range []struct {
-		name    string
-		removed []string
-		want    string
+		name      string
+		removed   string
+		now       []string
+		want      position
+		followers int
 	}{
-		{"first", []string{first}, "prepend 0"},
-		{"last", []string{third}, "append 2"},
-		{"in between", []string{second}, "append 1, del 2, append 2"},
-		{"the first two", []string{first, second}, "prepend 0, append 1, del 2, append 2"},
-		{"all", []string{first, second, third}, "append 0, append 1, append 2"},
+		{"first", a, []string{elsewhere, b, c}, position{index: 1, first: true}, 2},
+		{"last", c, []string{a, b, elsewhere}, position{index: 3}, 0},
+		{"in between", b, []string{a, elsewhere, c}, position{index: 2, between: true}, 1},
+		{"those before are gone", b, []string{c}, position{index: 0, first: true}, 1},
+		{"those after are gone", b, []string{a}, position{index: 1}, 0},
+		{"alone", b, []string{elsewhere}, position{index: 1}, 0},
+		{"beside a stranger", b, []string{stranger, c}, position{index: 1, between: true}, 1},
+		{"with a stranger at the end", b, []string{a, c, stranger}, position{index: 1, between: true}, 2},
 	} {
-		done, _ := Change{Del: parseAll(t, tt.removed...)}.Needed(all)
-		left := Change{Del: done.Del}.Drift(all) // what of all is to go
-		now := State{}
-		for _, r := range all.Routes {
-			gone := false
-			for _, d := range left {
-				gone = gone || d.Route.Is(&r)
-			}
-			if !gone {
-				now.Routes = append(now.Routes, r)
-			}
-		}
-		var got []string
-		for _, op := range insertions(pointers(done.Del.Routes), now.Routes) {
-			for i, r := range all.Routes {
-				if r.Is(op.route) {
-					got = append(got, strings.Fields(op.String())[2]+" "+string(rune('0'+i)))
-				}
-			}
-		}
-		if s := strings.Join(got, ", "); s != tt.want {
-			t.Errorf("%s: %s, want %s", tt.name, s, tt.want)
+		done, _ := Change{Del: parseAll(t, tt.removed)}.Needed(parseAll(t, a, b, c))
+		at, followers := place(&done.Del.Routes[0], parseAll(t, tt.now...).Routes)
+		if at != tt.want || len(followers) != tt.followers {
+			t.Errorf("%s: %+v with %d followers, want %+v with %d", tt.name, at, len(followers), tt.want, tt.followers)
 		}
 	}
 }
@@ -251,7 +238,7 @@ func randomState(t *testing.T, random *rand.Rand, n int) State {
 		r := parse(t, line)
 		switch random.IntN(4) {
 		case 0:
-			r.Hops = []NextHop{{Gw: r.Gw, Dev: "eth0"}, {Gw: r.Gw, Dev: "net1", Weight: uint16(random.IntN(3))}}
+			r.Hops = []NextHop{{Gw: r.Gw, Dev: "eth0"}, {Gw: r.Gw, Dev: "net1", Weight: uint16(random.IntN(3)), OnLink: random.IntN(2) == 0}}
 			r.Gw, r.Dev = parse(t, "10.9.0.0/16").Gw, ""
 		case 1:
 			index := func(name string) (uint32, error) { return map[string]uint32{"eth0": 2, "net1": 3}[name], nil }

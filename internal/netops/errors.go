@@ -15,6 +15,7 @@ var (
 	// namespace.
 	ErrNotNamespace = errors.New("not a network namespace")
 	// ErrNotRestored says that a failed change could not be taken back whole.
+	// The error is a NotRestoredError.
 	ErrNotRestored = errors.New("taking it back failed")
 	// ErrNoLink says that no interface has that name.
 	ErrNoLink = errors.New("no such interface")
@@ -26,10 +27,22 @@ type OpError struct {
 	Err error
 	// Route is what the operation was about.
 	Route Route
+
+	route *Route // the very one
 }
 
 func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
 func (e *OpError) Unwrap() error { return e.Err }
+
+// NotRestoredError is a failed change that could not be taken back whole. What
+// it wraps is why it failed; why it was not taken back is told only.
+type NotRestoredError struct{ Err, Back error }
+
+func (e *NotRestoredError) Error() string {
+	return fmt.Sprintf("%v; %v: %v", e.Err, ErrNotRestored, e.Back)
+}
+func (e *NotRestoredError) Unwrap() error        { return e.Err }
+func (e *NotRestoredError) Is(target error) bool { return target == ErrNotRestored }
 
 // Passing reports whether an error may go away by itself, so that trying
 // again later makes sense.

@@ -82,6 +82,7 @@ func appendHops(b []byte, hops []NextHop) []byte {
 		o.Addr("gw", h.Gw)
 		o.Text("dev", h.Dev)
 		o.Number("weight", uint32(h.Weight))
+		o.Flag("onlink", h.OnLink)
 		b = o.Close()
 	}
 	return append(b, ']')

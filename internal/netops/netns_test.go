@@ -3,6 +3,7 @@ package netops
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -622,5 +623,192 @@ func churn(t *testing.T, pod *netopstest.NS) (stop func()) {
 	return func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
+	}
+}
+
+// cut is the change by which a route loses its ways over net1.
+func cut(t *testing.T, n *Netns, dst string) Change {
+	t.Helper()
+	have := snapshot(t, n)
+	var c Change
+	for i := range have.Routes {
+		if r := &have.Routes[i]; r.Dst.String() == dst {
+			c.Remove(r, func(h NextHop) bool { return h.Dev == "net1" })
+		}
+	}
+	done, _ := c.Needed(have.State)
+	return done
+}
+
+// What is left of a multipath route belongs to others: it is never without a
+// route, whatever becomes of the interface that was cut off.
+func TestAMultipathRouteIsNeverLost(t *testing.T) {
+	const whole = "172.30.0.0/16 mtu 1400 nexthop via 10.1.0.1 dev eth0 weight 1 nexthop via 10.2.0.1 dev net1 weight 2"
+	for _, tt := range []struct{ name, then, want string }{
+		{"interface gone", "link del net1", "172.30.0.0/16 via 10.1.0.1 dev eth0 mtu 1400"},
+		{"interface down", "link set net1 down", "172.30.0.0/16 via 10.1.0.1 dev eth0 mtu 1400"},
+		{"", "link set net1 up", whole},
+	} {
+		pod := netopstest.Namespace(t, "pod")
+		pod.Veth("eth0", "10.1.0.5/16")
+		pod.Veth("net1", "10.2.0.5/16")
+		pod.Batch("route add " + whole)
+		n := enter(t, pod)
+		done := cut(t, n, "172.30.0.0/16")
+		if diff := cmp.Diff([]string{"ip route append 172.30.0.0/16 via 10.1.0.1 dev eth0 mtu 1400",
+			"ip route del " + snapshot(t, n).Routes[2].String()}, done.Commands()); diff != "" {
+			t.Errorf("commands (-want +got):\n%s", diff)
+		}
+		if err := n.Apply(t.Context(), done); err != nil {
+			t.Fatal(err)
+		}
+		pod.IP(tt.then)
+		err := n.Undo(t.Context(), done)
+		if refused := err != nil; refused != (tt.name == "interface down") {
+			t.Errorf("%s: Undo: %v", tt.name, err)
+		}
+		got := strings.Join(strings.Fields(pod.IP("route show 172.30.0.0/16")), " ")
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		pod.Remove()
+	}
+}
+
+// Lenience is for routes that are added, not for what is left of one that was
+// cut.
+func TestTryDoesNotLeaveOutWhatIsLeft(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	pod.Veth("net1", "10.2.0.5/16")
+	pod.Batch("route add 172.30.0.0/16 nexthop via 10.1.0.1 nexthop via 10.2.0.1")
+	pod.IP("route del 10.1.0.0/16 dev eth0") // no way to 10.1.0.1 any more
+	before := pod.Dump()
+	n := enter(t, pod)
+	if failed, err := n.Try(t.Context(), cut(t, n, "172.30.0.0/16")); err == nil {
+		t.Errorf("left out: %v", failed)
+	}
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}
+
+// A route goes back between others only where these can come back as well.
+func TestOthersAreNotLostForAPlace(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	for i, dev := range []string{"eth0", "net1", "net2"} {
+		pod.Veth(dev, fmt.Sprintf("10.%d.0.5/16", i+1))
+		pod.IP(fmt.Sprintf("route append default via 10.%d.0.1", i+1))
+	}
+	n := enter(t, pod)
+	have := snapshot(t, n)
+	var c Change
+	for _, r := range have.Routes {
+		if r.Default() && r.Dev == "net1" {
+			c.Del.Routes = append(c.Del.Routes, r)
+		}
+	}
+	done, _ := c.Needed(have.State)
+	order := func() (devs []string) {
+		for _, r := range snapshot(t, n).Routes {
+			if r.Default() {
+				devs = append(devs, r.Dev)
+			}
+		}
+		return devs
+	}
+	for _, tt := range []struct {
+		then string
+		fail int // which operation is refused, once
+		want []string
+	}{
+		{"", -1, []string{"eth0", "net1", "net2"}},
+		{"", 4, []string{"eth0", "net1", "net2"}}, // the follower's return
+		{"route del 10.3.0.0/16 dev net2", -1, []string{"eth0", "net2", "net1"}},
+	} {
+		if err := n.Apply(t.Context(), done); err != nil {
+			t.Fatal(err)
+		}
+		if tt.then != "" {
+			pod.IP(tt.then)
+		}
+		i := -1
+		ctx := WithFault(t.Context(), func(_ context.Context, at, command string) error {
+			if at == "before" {
+				i++
+			}
+			if at == "before" && i == tt.fail {
+				if !strings.Contains(command, "append default via 10.3.0.1") {
+					t.Errorf("operation %d is %s", i, command)
+				}
+				return &KernelError{Errno: unix.ENOMEM}
+			}
+			return nil
+		})
+		if err := n.Undo(ctx, done); err != nil {
+			t.Errorf("Undo: %v", err)
+		}
+		if diff := cmp.Diff(tt.want, order()); diff != "" {
+			t.Errorf("%+v (-want +got):\n%s", tt, diff)
+		}
+	}
+}
+
+// Networks that each take their own default route put them back in any order.
+func TestUndoBesideAnotherAttachment(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
+	pod.Veth("net1", "10.2.0.5/16", "fd02::5/64")
+	pod.Batch("route add default via 10.1.0.1", "route append default via 10.2.0.1", "route add default via fd01::1", "route append default via fd02::1 dev net1")
+	n := enter(t, pod)
+	before := pod.Dump()
+	take := func(dev string) Change {
+		have := snapshot(t, n)
+		var c Change
+		for i := range have.Routes {
+			if r := &have.Routes[i]; r.Default() {
+				c.Remove(r, func(h NextHop) bool { return h.Dev == dev })
+			}
+		}
+		done, _ := c.Needed(have.State)
+		if err := n.Apply(t.Context(), done); err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	first, second := take("eth0"), take("net1")
+	for _, done := range []Change{first, second} {
+		if err := n.Undo(t.Context(), done); err != nil {
+			t.Error(err)
+		}
+	}
+	if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}
+
+func TestOnLinkMultipath(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
+	n := enter(t, pod)
+	var c Change
+	for _, dst := range []string{"172.30.0.0/16 via 10.99.0.", "fd30::/64 via fd99::"} {
+		r := parse(t, dst+"1 dev eth0")
+		second := parse(t, dst+"2 dev eth0")
+		r.Hops, r.OnLink = []NextHop{{Gw: r.Gw, Dev: r.Dev}, {Gw: second.Gw, Dev: r.Dev}}, true
+		r.Gw, r.Dev = parse(t, "default").Gw, ""
+		c.Add.Routes = append(c.Add.Routes, r)
+	}
+	if err := n.Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if drift := c.Drift(snapshot(t, n).State); drift != nil {
+		t.Errorf("drift: %v", drift)
+	}
+	if err := n.Undo(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if got := pod.IP("route show proto 77") + pod.IP("-6 route show proto 77"); got != "" {
+		t.Errorf("left:\n%s", got)
 	}
 }

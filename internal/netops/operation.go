@@ -12,9 +12,6 @@ type operation struct {
 	typ   uint16 // RTM_NEWROUTE or RTM_DELROUTE
 	flags uint16
 	route *Route
-	// rotated marks a route of somebody else that is taken out and appended
-	// again, so that one before it gets its place back.
-	rotated bool
 }
 
 func (o operation) String() string {
@@ -24,72 +21,143 @@ func (o operation) String() string {
 		verb = "del"
 	case o.flags&unix.NLM_F_APPEND != 0:
 		verb = "append"
-	case o.flags&unix.NLM_F_EXCL == 0:
+	case o.flags&unix.NLM_F_EXCL == 0 && !o.route.is6():
 		verb = "prepend"
+	case o.flags&unix.NLM_F_EXCL == 0:
+		verb = "append" // that is what ip calls it where no order is kept
 	}
 	return o.route.command(verb)
 }
 
-func operations(typ uint16, routes []*Route) []operation {
-	flags := uint16(0)
-	if typ == unix.RTM_NEWROUTE {
-		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
-	}
+func deletions(routes []*Route) []operation {
 	ops := make([]operation, len(routes))
 	for i, r := range routes {
-		ops[i] = operation{typ: typ, flags: flags, route: r}
+		ops[i] = operation{typ: unix.RTM_DELROUTE, route: r}
 	}
 	return ops
 }
 
-// insertions puts routes back among the others of their slots, of which have
-// lists what is there now. IPv4 prepends or appends: for a place in between,
-// those that follow are taken out and appended again. IPv6 keeps no order.
-func insertions(routes []*Route, have []Route) []operation {
-	var ops []operation
-	now := map[Slot][]*Route{}
+// additions are exclusive, and in the order of their dependencies.
+func additions(routes []*Route) []operation {
+	ops := make([]operation, len(routes))
+	for i, r := range byDependency(routes) {
+		ops[i] = operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, route: r}
+	}
+	return ops
+}
+
+// parts are a change as it is made: routes that go, routes that give way to
+// others of the same slot that have more or fewer of their ways, routes that
+// come.
+type parts struct {
+	del   []*Route
+	swaps []swap
+	add   []*Route
+}
+
+// swap is an IPv4 multipath route that gets other ways: one object for the
+// kernel, which has to give way to another.
+type swap struct{ out, in *Route }
+
+func (c Change) parts() parts {
+	var p parts
+	deleted := newIndex(c.Del.Routes)
+	swapped := make([]bool, len(c.Del.Routes))
+	for i := range c.Add.Routes {
+		in := &c.Add.Routes[i]
+		at := none
+		if in.Raw != nil && !in.is6() {
+			at = deleted.findIndex(in, func(i int) bool { return !swapped[i] && in.shares(&c.Del.Routes[i]) })
+		}
+		if at == none {
+			p.add = append(p.add, in)
+			continue
+		}
+		swapped[at] = true
+		p.swaps = append(p.swaps, swap{out: &c.Del.Routes[at], in: in})
+	}
+	for i := range c.Del.Routes {
+		if !swapped[i] {
+			p.del = append(p.del, &c.Del.Routes[i])
+		}
+	}
+	return p
+}
+
+// shares reports whether one of the two has some of the other's ways.
+func (r *Route) shares(o *Route) bool {
+	a, b := r.Ways(), o.Ways()
+	return r.Type == o.Type && len(a) != len(b) && (containsAll(a, b) || containsAll(b, a))
+}
+
+// operations are the two of a swap, in their order. Where the old route stands
+// among those of its slot is told by a list of them; without one, by what the
+// new route remembers.
+func (s swap) operations(have []Route) (first, second operation) {
+	before, after := s.in.Rank, len(s.in.Peers)-s.in.Rank
+	if have != nil {
+		before, after = s.neighbours(have)
+	}
+	del := operation{typ: unix.RTM_DELROUTE, route: s.out}
+	add := operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_APPEND, route: s.in}
+	if after == 0 {
+		return add, del
+	}
+	if before == 0 {
+		add.flags = unix.NLM_F_CREATE
+	}
+	return del, add
+}
+
+// neighbours counts the routes of the old one's slot before and after it.
+func (s swap) neighbours(have []Route) (before, after int) {
+	met := false
 	for i := range have {
-		now[have[i].Slot()] = append(now[have[i].Slot()], &have[i])
-	}
-	for _, r := range routes {
-		list := now[r.Slot()]
-		at := place(r, list)
-		flags := uint16(unix.NLM_F_CREATE)
-		if !r.is6() && (at > 0 || len(list) == 0) {
-			flags |= unix.NLM_F_APPEND
+		switch h := &have[i]; {
+		case h.Slot() != s.out.Slot():
+		case h.Is(s.out):
+			met = true
+		case met:
+			after++
+		default:
+			before++
 		}
-		ops = append(ops, operation{typ: unix.RTM_NEWROUTE, flags: flags, route: r})
-		if at > 0 && !r.is6() {
-			ops = append(ops, rotate(r, list[at:])...)
-		}
-		now[r.Slot()] = slices.Insert(list, at, r)
 	}
-	return ops
+	return before, after
 }
 
-// rotate takes the followers of a route that was appended out, and appends
-// them again.
-func rotate(r *Route, followers []*Route) []operation {
-	var ops []operation
-	for _, f := range followers {
-		again := *f
-		again.Peers, again.Rank = []Route{r.identity()}, 1 // should it be left out: last
-		ops = append(ops, operation{typ: unix.RTM_DELROUTE, route: &again, rotated: true},
-			operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_APPEND, route: &again, rotated: true})
-	}
-	return ops
+// position is where a route goes among those of its slot.
+type position struct {
+	index          int // in the whole list
+	first, between bool
 }
 
-// place is where in list r goes: before the first that stood after it.
-func place(r *Route, list []*Route) int {
-	for i, have := range list {
-		for _, follower := range r.Peers[r.Rank:] {
-			if follower.Is(have) && follower.Protocol == have.Protocol {
-				return i
+// place finds where r goes: before the first of its slot that stood after it.
+// Those from there on follow it.
+func place(r *Route, have []Route) (at position, followers []*Route) {
+	at.index = len(have)
+	before := 0
+	for i := range have {
+		h := &have[i]
+		switch {
+		case h.Slot() != r.Slot():
+		case followers != nil || r.preceded(h):
+			if followers == nil {
+				at.index = i
 			}
+			followers = append(followers, h)
+		default:
+			before++
 		}
 	}
-	return len(list)
+	at.first = before == 0 && len(followers) > 0
+	at.between = before > 0 && len(followers) > 0
+	return at, followers
+}
+
+// preceded reports whether o stood after r.
+func (r *Route) preceded(o *Route) bool {
+	return slices.ContainsFunc(r.Peers[r.Rank:], func(p Route) bool { return p.Is(o) && p.Protocol == o.Protocol })
 }
 
 // encode writes the operation's message into the send buffer.
@@ -106,14 +174,9 @@ func (n *Netns) encode(op operation) (err error) {
 func changed(done []operation) Change {
 	var c Change
 	for _, op := range done {
-		switch {
-		case op.typ == unix.RTM_DELROUTE:
+		if op.typ == unix.RTM_DELROUTE {
 			c.Del.Routes = append(c.Del.Routes, *op.route)
-		case op.rotated:
-			if n := len(c.Del.Routes); n > 0 && c.Del.Routes[n-1].Is(op.route) {
-				c.Del.Routes = c.Del.Routes[:n-1] // it is back
-			}
-		default:
+		} else {
 			c.Add.Routes = append(c.Add.Routes, *op.route)
 		}
 	}
@@ -127,7 +190,7 @@ func (o operation) gone(err error) bool {
 }
 
 func (o operation) failure(err error) *OpError {
-	return &OpError{Op: o.String(), Err: err, Route: *o.route}
+	return &OpError{Op: o.String(), Err: err, Route: *o.route, route: o.route}
 }
 
 func failures(ops []operation, err error) []*OpError {

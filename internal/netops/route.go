@@ -88,6 +88,7 @@ type NextHop struct {
 	Gw     netip.Addr `json:"gw"`
 	Dev    string     `json:"dev"`
 	Weight uint16     `json:"weight"` // 1 to 256; zero means 1
+	OnLink bool       `json:"onlink"` // the gateway is reached directly, whatever the subnets say
 }
 
 func (h NextHop) weight() uint16 { return max(h.Weight, 1) }
@@ -112,8 +113,8 @@ type Route struct {
 	// Hops are the ways of a multipath route, which has no Gw and Dev.
 	Hops     []NextHop  `json:"hops"`
 	Src      netip.Addr `json:"src"`
-	Scope    Scope      `json:"scope"` // IPv4 only: IPv6 routes have none
-	OnLink   bool       `json:"onlink"`
+	Scope    Scope      `json:"scope"`  // IPv4 only: IPv6 routes have none
+	OnLink   bool       `json:"onlink"` // of a multipath route: all of its ways
 	MTU      uint32     `json:"mtu"`    // bytes
 	AdvMSS   uint32     `json:"advmss"` // bytes
 	Protocol uint8      `json:"protocol"`
@@ -164,7 +165,7 @@ func (r *Route) Ways() []NextHop {
 	case r.Type.Rejects():
 		return nil
 	}
-	return []NextHop{{Gw: r.Gw, Dev: r.Dev}}
+	return []NextHop{{Gw: r.Gw, Dev: r.Dev, OnLink: r.OnLink}}
 }
 
 // Only is the way of a route that has no other; false for one with several,
@@ -282,7 +283,7 @@ func (r Route) String() string {
 		b.WriteString(" nexthop")
 		writeWay(&b, r.Dst, h.Gw, h.Dev)
 		fmt.Fprintf(&b, " weight %d", h.weight())
-		if r.OnLink {
+		if r.OnLink || h.OnLink {
 			b.WriteString(" onlink")
 		}
 	}
@@ -364,3 +365,13 @@ func (r *Route) command(verb string) string {
 
 // AddCommand is the ip(8) command that adds the route.
 func (r *Route) AddCommand() string { return r.command("add") }
+
+// inTable is the route in another table, message included.
+func (r *Route) inTable(table uint32) Route {
+	moved := *r
+	moved.Table, moved.Peers, moved.Rank = table, nil, 0
+	if r.Raw != nil {
+		moved.Raw = rawInTable(r.Raw, table)
+	}
+	return moved
+}

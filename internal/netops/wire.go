@@ -239,8 +239,8 @@ func (r *Route) decodeAttr(a attr, name func(int) (string, error)) (err error) {
 	case unix.RTA_MULTIPATH:
 		r.Hops, err = decodeHops(a.data, name)
 		// Over one way only it is no multipath route: IPv4 says so, IPv6 may not.
-		if err == nil && len(r.Hops) == 1 {
-			r.Gw, r.Dev, r.Hops = r.Hops[0].Gw, r.Hops[0].Dev, nil
+		if err == nil {
+			r.setWays(r.Hops)
 		}
 	case unix.RTA_METRICS:
 		for m, err := range attrs(a.data) {
@@ -263,7 +263,7 @@ func decodeHops(b []byte, name func(int) (string, error)) (hops []NextHop, err e
 		if err != nil {
 			return nil, err
 		}
-		hop := NextHop{Weight: uint16(h[3]) + 1}
+		hop := NextHop{Weight: uint16(h[3]) + 1, OnLink: h[2]&unix.RTNH_F_ONLINK != 0}
 		if hop.Dev, err = name(int(native.Uint32(h[4:]))); err != nil {
 			return nil, err
 		}
@@ -379,12 +379,7 @@ func sendableHops(b []byte) []byte {
 // nexthop object gets them as its own.
 func (r *Route) withWays(keep []NextHop) Route {
 	part := *r
-	part.Gw, part.Dev, part.Hops = netip.Addr{}, "", nil
-	if len(keep) == 1 {
-		part.Gw, part.Dev = keep[0].Gw, keep[0].Dev
-	} else {
-		part.Hops = keep
-	}
+	part.setWays(keep)
 	if r.Raw == nil {
 		return part
 	}
@@ -405,6 +400,17 @@ func (r *Route) withWays(keep []NextHop) Route {
 		part.Raw = appendWays(part.Raw, &part, nil)
 	}
 	return part
+}
+
+// setWays makes the hops the route's: a single one is no multipath route.
+func (r *Route) setWays(hops []NextHop) {
+	r.Gw, r.Dev, r.Hops = netip.Addr{}, "", nil
+	if len(hops) == 1 {
+		r.Gw, r.Dev, r.OnLink = hops[0].Gw, hops[0].Dev, hops[0].OnLink
+		return
+	}
+	r.Hops = hops
+	r.OnLink = len(hops) > 0 && !slices.ContainsFunc(hops, func(h NextHop) bool { return !h.OnLink })
 }
 
 // rawHops are those of a multipath attribute's next hops, which are ways, that
@@ -437,6 +443,18 @@ func appendRawHops(raw []byte, hops [][]byte) []byte {
 		raw = append(raw, h...)
 	}
 	return closeAttr(raw, start)
+}
+
+// rawInTable is a route message with another table.
+func rawInTable(raw []byte, table uint32) []byte {
+	moved := slices.Clone(raw[:unix.SizeofRtMsg])
+	moved[rtTable] = unix.RT_TABLE_UNSPEC
+	for a := range wellFormed(raw[unix.SizeofRtMsg:]) {
+		if a.typ != unix.RTA_TABLE {
+			moved = appendAttr(moved, native.Uint16(a.whole[2:]), a.data)
+		}
+	}
+	return appendU32(moved, unix.RTA_TABLE, table)
 }
 
 // appendRoute encodes a route as an rtmsg with its attributes. Interface
@@ -506,7 +524,7 @@ func appendWays(b []byte, r *Route, devs []uint32) []byte {
 	for i, h := range r.Hops {
 		begin := len(b)
 		flags := uint8(0)
-		if r.OnLink {
+		if r.OnLink || h.OnLink {
 			flags = unix.RTNH_F_ONLINK
 		}
 		b = append(b, 0, 0, flags, uint8(h.weight()-1))
