@@ -3,6 +3,7 @@ package netops
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,26 @@ type OpError struct {
 
 func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
 func (e *OpError) Unwrap() error { return e.Err }
+
+// Failures are the operations of one change that failed, at least one.
+type Failures []*OpError
+
+func (f Failures) Error() string {
+	lines := make([]string, len(f))
+	for i, e := range f {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap gives errors.Is and errors.As all of them, in order.
+func (f Failures) Unwrap() []error {
+	all := make([]error, len(f))
+	for i, e := range f {
+		all[i] = e
+	}
+	return all
+}
 
 // NotRestoredError is a failed change that could not be taken back whole. What
 // it wraps is why it failed; why it was not taken back is told only.

@@ -204,13 +204,16 @@ func failures(ops []operation, err error) []*OpError {
 // join is one error for all. Operations of one send whose answers were lost
 // share their error, which is told once.
 func join(failed []*OpError) error {
-	var errs []error
+	var told Failures
 	for i, e := range failed {
 		var lost, before *lostError
 		if i > 0 && errors.As(e.Err, &lost) && errors.As(failed[i-1].Err, &before) && lost == before {
 			continue
 		}
-		errs = append(errs, e)
+		told = append(told, e)
 	}
-	return errors.Join(errs...)
+	if told == nil {
+		return nil
+	}
+	return told
 }

@@ -119,7 +119,8 @@ func decodeAddr(body []byte, name func(int) (string, error)) (Addr, error) {
 		local = address
 	}
 	dev, err := name(int(native.Uint32(body[index:])))
-	return Addr{Dev: dev, Prefix: netip.PrefixFrom(local, int(body[prefixLen]))}, err
+	bits := int(body[prefixLen])
+	return Addr{Dev: dev, Prefix: netip.PrefixFrom(local, bits), Subnet: netip.PrefixFrom(address, bits).Masked()}, err
 }
 
 // routeQuery is what one dump of routes asks for.

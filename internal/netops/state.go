@@ -22,6 +22,7 @@ type Link struct {
 type Addr struct {
 	Dev    string
 	Prefix netip.Prefix // with its host bits: 10.1.0.5/16
+	Subnet netip.Prefix // that is reached directly: the peer's, where there is one
 }
 
 // Snapshot is what a query found. It is never partial.

@@ -70,6 +70,7 @@ type attachment struct {
 	*request
 	ns    *netops.Netns
 	where record.Namespace
+	boot  string
 	lock  *record.Lock
 }
 
@@ -82,11 +83,15 @@ func (r *request) lockAttachment(ns *netops.Netns) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
+	boot, err := record.Boot()
+	if err != nil {
+		return nil, err
+	}
 	lock, err := r.store().Lock(name)
 	if err != nil {
 		return nil, fmt.Errorf("lock the pod's namespace: %w", err)
 	}
-	return &attachment{request: r, ns: ns, lock: lock,
+	return &attachment{request: r, ns: ns, boot: boot, lock: lock,
 		where: record.Namespace{Path: r.args.Netns, Identity: identity, Lock: name}}, nil
 }
 
@@ -114,20 +119,23 @@ func (a *attachment) settle(ctx context.Context, e *record.Entry) (keep bool, er
 	switch {
 	case !a.usable(e):
 		return true, nil
-	case e.Netns.Identity == a.where.Identity:
+	case e.In(a.boot, a.where.Identity):
 		if e.Progress == record.Finished {
 			return true, nil
 		}
 		a.log.Warn("taking back what an earlier process left unfinished", "record", e.Path())
 		return false, a.undo(ctx, e, a.ns)
 	}
-	lock, err := a.store().TryLock(e.Netns.Lock)
-	if errors.Is(err, record.ErrLocked) {
-		return true, nil // its owner is at it
-	} else if err != nil {
-		return true, err
+	// Without cookies an earlier sandbox may have had the lock that is held.
+	if e.Netns.Lock != a.where.Lock {
+		lock, err := a.store().TryLock(e.Netns.Lock)
+		if errors.Is(err, record.ErrLocked) {
+			return true, nil // its owner is at it
+		} else if err != nil {
+			return true, err
+		}
+		defer lock.Unlock()
 	}
-	defer lock.Unlock()
 	ns, err := a.sandbox(e)
 	if err != nil {
 		return true, err
@@ -143,24 +151,18 @@ func (a *attachment) settle(ctx context.Context, e *record.Entry) (keep bool, er
 }
 
 // errSignal is why a change was given up.
-var errSignal = errors.New("interrupted by a signal, everything was taken back")
+var errSignal = errors.New("interrupted by a signal")
 
 // carryOut makes the plan true: first the record, then the kernel. It returns
-// the record, if there was anything to do, and the routes that a lenient plan
-// had to leave out.
+// the record and the routes that a lenient plan had to leave out. Where there is
+// nothing to do there is a record of that: without one, CHECK would have to
+// guess.
 func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, beside []*record.Entry) (*record.Entry, []netops.Route, error) {
 	for _, w := range d.Warnings {
 		a.log.Warn(w)
 	}
-	if d.Want.IsZero() {
-		return nil, nil, nil
-	}
-	boot, err := record.Boot()
-	if err != nil {
-		return nil, nil, err
-	}
 	done, held := d.Want.Pod.Needed(have.State)
-	rec := record.Record{Boot: boot, Key: a.key(), Netns: a.where, Unjudged: planner.Unjudged(),
+	rec := record.Record{Boot: a.boot, Key: a.key(), Netns: a.where, Unjudged: planner.Unjudged(),
 		Done: netops.Plan{Pod: done}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
 
 	ctx = untilSignal(ctx)
@@ -196,6 +198,15 @@ func (a *attachment) dropRecord(e *record.Entry, why error) {
 	}
 }
 
+// giveUp takes back a change that was made, but cannot be recorded or told.
+func (a *attachment) giveUp(ctx context.Context, e *record.Entry, err error) error {
+	if back := a.ns.Undo(context.WithoutCancel(ctx), e.Done.Pod); back != nil {
+		err = &netops.NotRestoredError{Err: err, Back: back}
+	}
+	a.dropRecord(e, err)
+	return err
+}
+
 func (a *attachment) apply(ctx context.Context, d Decision, done netops.Change) ([]netops.Route, error) {
 	if !d.Lenient {
 		return nil, a.ns.Apply(ctx, done)
@@ -209,17 +220,6 @@ func (a *attachment) apply(ctx context.Context, d Decision, done netops.Change) 
 	return left, err
 }
 
-// giveUp takes back a change that was made, but cannot be recorded or told.
-func (a *attachment) giveUp(ctx context.Context, e *record.Entry, err error) error {
-	if e == nil {
-		return err
-	}
-	if back := a.undo(context.WithoutCancel(ctx), e, a.ns); back != nil {
-		return fmt.Errorf("%w; %w: %w", err, netops.ErrNotRestored, back)
-	}
-	return err
-}
-
 // untilSignal ends the context at SIGTERM or SIGINT. It is called as late as
 // can be, for what it costs, and never ended: when the change is made, its
 // result is to be told.
@@ -227,6 +227,9 @@ func untilSignal(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	// A runtime that is gone is an error of writing the result, after which
+	// everything is taken back, and no reason to die.
+	signal.Ignore(syscall.SIGPIPE)
 	go func() {
 		<-signals
 		cancel(errSignal)

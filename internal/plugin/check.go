@@ -64,7 +64,7 @@ func (a *attachment) records() ([]record.Record, error) {
 		switch {
 		case e.Err != nil:
 			a.log.Warn("passing over a record", "record", e.Path(), "error", e.Err)
-		case e.Netns.Identity != a.where.Identity:
+		case !e.In(a.boot, a.where.Identity):
 		case e.Progress != record.Finished:
 			return nil, Errorf(CodeDrift, "an ADD or DEL of this attachment was not finished: record %s", e.Path())
 		default:

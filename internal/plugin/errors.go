@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -36,20 +37,26 @@ type codedError struct {
 func (e *codedError) Error() string { return e.err.Error() }
 func (e *codedError) Unwrap() error { return e.err }
 
-// code is the CNI code of an error.
+// code is the CNI code of an error. Of several operations that failed it is the
+// first one's, which the message is about.
 func code(err error) uint {
 	var coded *codedError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	var op *netops.OpError
+	if errors.As(err, &op) {
+		err = op
+	}
 	var k *netops.KernelError
 	switch {
-	case errors.As(err, &coded):
-		return coded.code
 	case netops.Passing(err), errors.Is(err, netops.ErrNoLink), errors.Is(err, context.Canceled), errors.Is(err, errSignal):
 		return types.ErrTryAgainLater
-	case errors.Is(err, unix.EEXIST):
+	case errors.As(err, &k) && k.Errno == unix.EEXIST:
 		return CodeOwned
 	case errors.As(err, &k):
 		return CodeKernel
-	case errors.As(err, new(*fs.PathError)):
+	case errors.As(err, new(*fs.PathError)), errors.As(err, new(*os.LinkError)), errors.As(err, new(*os.SyscallError)):
 		return types.ErrIOFailure
 	}
 	return types.ErrInternal

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,9 @@ func TestCode(t *testing.T) {
 		{"unreachable", kernel(unix.ENETUNREACH), 100},
 		{"not permitted", kernel(unix.EPERM), 100},
 		{"no such device", kernel(unix.ENODEV), 100},
+		{"several, told about the first", netops.Failures{{Op: "ip route add x", Err: kernel(unix.ENETUNREACH)}, {Op: "ip route add y", Err: kernel(unix.EEXIST)}}, 100},
+		{"a hard link", &os.LinkError{Op: "link", Old: "/x", New: "/y", Err: unix.EPERM}, 5},
+		{"a system call", os.NewSyscallError("socket", unix.EMFILE), 5},
 		{"a file", &fs.PathError{Op: "write", Path: "/x", Err: unix.ENOSPC}, 5},
 		{"anything else", errors.New("x"), 999},
 	} {
@@ -43,7 +47,8 @@ func TestCode(t *testing.T) {
 			"":                  tt.err,
 			" wrapped":          fmt.Errorf("x: %w", tt.err),
 			" joined":           errors.Join(tt.err, errors.New("x")),
-			" taken back badly": fmt.Errorf("%w; %w: %w", tt.err, netops.ErrNotRestored, errors.New("x")),
+			" taken back badly": &netops.NotRestoredError{Err: tt.err, Back: kernel(unix.EBUSY)},
+			" before another":   &netops.NotRestoredError{Err: tt.err, Back: kernel(unix.EEXIST)},
 		} {
 			if got := code(err); got != tt.want {
 				t.Errorf("%s%s: %d, want %d", tt.name, how, got, tt.want)

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,7 +73,9 @@ func (r *request) lockAll(entries []*record.Entry, try bool) (map[string]*record
 	if try {
 		take = r.store().TryLock
 	}
-	for _, e := range entries {
+	// In one order for all, or two would wait for each other.
+	sorted := slices.SortedFunc(slices.Values(entries), func(a, b *record.Entry) int { return cmp.Compare(a.Netns.Lock, b.Netns.Lock) })
+	for _, e := range sorted {
 		if _, have := locks[e.Netns.Lock]; have || e.Err != nil {
 			continue
 		}
@@ -128,26 +131,26 @@ func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
 	if given := r.args.Netns; given != "" && given != e.Netns.Path {
 		paths = []string{given, e.Netns.Path}
 	}
+	var failed error
 	for _, path := range paths {
 		ns, err := netops.Open(path)
-		if err != nil && nothingThere(err) {
+		if err != nil {
+			if !nothingThere(err) {
+				failed = err
+			}
 			continue
-		} else if err != nil {
-			return nil, err
 		}
 		identity, err := ns.Identity(e.IfName)
-		if err == nil && identity == e.Netns.Identity {
+		if err == nil && e.In(boot, identity) {
 			if r.log.debugs() {
 				ns.OnSend = r.log.operation
 			}
 			return ns, nil
 		}
+		failed = cmp.Or(err, failed)
 		ns.Close()
-		if err != nil {
-			return nil, err
-		}
 	}
-	return nil, nil
+	return nil, failed
 }
 
 // undo takes one record back and removes it. In a pod, only what may go away
@@ -159,16 +162,32 @@ func (r *request) undo(ctx context.Context, e *record.Entry, ns *netops.Netns) e
 	} else if err != nil {
 		return err
 	}
-	if ns != nil && e.Netns.Identity != (netops.Identity{}) {
-		err := ns.Undo(ctx, e.Done.Pod)
-		if netops.Passing(err) {
+	if ns != nil {
+		if err := r.passing(ns.Undo(ctx, e.Done.Pod)); err != nil {
 			return err
-		}
-		if err != nil {
-			r.log.Warn("not everything could be put back", "error", err)
 		}
 	}
 	return e.Remove()
+}
+
+// passing is what of an error may go away by itself. The rest is told.
+func (r *request) passing(err error) error {
+	var failures netops.Failures
+	if err == nil || !errors.As(err, &failures) {
+		return err // the kernel could not even be looked at
+	}
+	var again netops.Failures
+	for _, f := range failures {
+		if netops.Passing(f) {
+			again = append(again, f)
+		} else {
+			r.log.Warn("not everything could be put back", "error", f)
+		}
+	}
+	if again == nil {
+		return nil
+	}
+	return again
 }
 
 // The keys under which a runtime lists the attachments that are still valid
@@ -249,5 +268,5 @@ func (r *request) certainlyGone(e *record.Entry) bool {
 	}
 	defer ns.Close()
 	identity, err := ns.Identity(e.IfName)
-	return err == nil && identity != e.Netns.Identity
+	return err == nil && identity != e.Netns.Identity && identity != netops.Identity{}
 }

@@ -71,6 +71,12 @@ type Record struct {
 	Unjudged bool `json:"unjudged"`
 }
 
+// In reports whether the record is of that namespace: in another boot the same
+// cookie is another one's, and a namespace that nothing is known of is none.
+func (r Record) In(boot string, namespace netops.Identity) bool {
+	return r.Boot == boot && r.Netns.Identity == namespace && namespace != netops.Identity{}
+}
+
 // Want is what the attachment wants of its pod, done or found.
 func (r Record) Want() netops.Change {
 	want := r.Done.Pod

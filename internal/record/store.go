@@ -290,5 +290,11 @@ func (s Store) Writable() error {
 	if err := write(dir, probe, []byte("probe")); err != nil {
 		return err
 	}
-	return os.Remove(probe)
+	defer func() { _ = os.Remove(probe) }()
+	// A lock is kept by hard links, which not every file system has.
+	link := probe + "-link"
+	if err := os.Link(probe, link); err != nil {
+		return err
+	}
+	return os.Remove(link)
 }

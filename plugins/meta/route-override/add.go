@@ -57,6 +57,7 @@ func (c config) complete(e *cniroute.Route, prev *plugin.Result, pod netops.Snap
 			}
 			r.Hops = append(r.Hops, hop)
 		}
+		r.AnyDev = !slices.ContainsFunc(e.Gws, func(h netops.NextHop) bool { return h.Dev != "" || h.Gw.IsLinkLocalUnicast() })
 		if len(r.Hops) == 1 {
 			r.Gw, r.Dev, r.Hops = r.Hops[0].Gw, r.Hops[0].Dev, nil
 		}
@@ -80,8 +81,7 @@ func (c config) complete(e *cniroute.Route, prev *plugin.Result, pod netops.Snap
 }
 
 // gateway is the one of the result that a route without gw goes by: that of
-// dev's address where dev is given, else of CNI_IFNAME's, else the first. After
-// flushgateway it stands in the route's own entry.
+// dev's address where dev is given, else of CNI_IFNAME's, else the first.
 func (c config) gateway(e *cniroute.Route, prev *plugin.Result) netip.Addr {
 	dev := e.Dev
 	if dev == "" {
@@ -89,14 +89,7 @@ func (c config) gateway(e *cniroute.Route, prev *plugin.Result) netip.Addr {
 	}
 	gw, itsOwn := prev.Gateway(e.Dst, dev)
 	if e.Dev != "" && !itsOwn && (e.Dev != c.ifName || !unnamed(prev)) {
-		gw = netip.Addr{}
-	}
-	if !gw.IsValid() && c.flushGateway {
-		for _, l := range prev.Routes {
-			if l.Dst == e.Dst && (l.Priority == nil || e.Metric.Matches(*l.Priority)) {
-				return l.Gw
-			}
-		}
+		return netip.Addr{}
 	}
 	return gw
 }
@@ -112,7 +105,7 @@ func unnamed(prev *plugin.Result) bool {
 func (c config) interfaceTo(gw netip.Addr, pod netops.Snapshot) string {
 	found := c.ifName
 	for _, a := range pod.Addrs {
-		if !gw.IsValid() || a.Dev == "lo" || !a.Prefix.Contains(gw) {
+		if !gw.IsValid() || a.Dev == "lo" || !a.Subnet.Contains(gw) {
 			continue
 		}
 		if a.Dev == c.ifName {

@@ -139,10 +139,7 @@ func linksOf(q netops.Query) []netops.Link {
 
 func someAddrs() []netops.Addr {
 	return []netops.Addr{
-		{Dev: "eth0", Prefix: netip.MustParsePrefix("10.244.1.5/24")},
-		{Dev: "net1", Prefix: netip.MustParsePrefix("10.1.0.5/16")},
-		{Dev: "net1", Prefix: netip.MustParsePrefix("fd01::5/64")},
-		{Dev: "net1", Prefix: netip.MustParsePrefix("fe80::5/64")},
+		addr("eth0", "10.244.1.5/24"), addr("net1", "10.1.0.5/16"), addr("net1", "fd01::5/64"), addr("net1", "fe80::5/64"),
 	}
 }
 

@@ -94,12 +94,15 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 }
 
 // Expect is what must hold of an attachment without a record: what addroutes
-// adds, by the gateway that prevResult lists it with where flushgateway has
-// taken the result's away; and nothing that would be removed now.
+// adds, and nothing that would be removed now. After flushgateway the gateway of
+// a route stands in its own entry of prevResult.
 func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
 	devs := c.interfaces(prev)
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return netops.Plan{}, err
+	}
+	if c.flushGateway {
+		c.add = listedGateways(c.add, prev)
 	}
 	additions, wanted, err := c.additions(prev, pod)
 	if err != nil {
@@ -110,6 +113,20 @@ func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, e
 		want.Add.Routes = append(want.Add.Routes, additions[i].route)
 	}
 	return netops.Plan{Pod: want}, nil
+}
+
+// listedGateways fills the gateways in with which the result lists routes.
+func listedGateways(entries []cniroute.Route, prev *plugin.Result) []cniroute.Route {
+	filled := slices.Clone(entries)
+	for i := range filled {
+		e := &filled[i]
+		for _, l := range prev.Routes {
+			if !e.Gw.IsValid() && e.Gws == nil && l.Dst == e.Dst && (l.Priority == nil || e.Metric.Matches(*l.Priority)) {
+				e.Gw = l.Gw
+			}
+		}
+	}
+	return filled
 }
 
 // checkInterfaces refuses a name that no interface has, and to delete routes

@@ -44,7 +44,8 @@ func decided(t *testing.T, keys, prev string, pod netops.Snapshot) string {
 }
 
 func addr(dev, prefix string) netops.Addr {
-	return netops.Addr{Dev: dev, Prefix: netip.MustParsePrefix(prefix)}
+	p := netip.MustParsePrefix(prefix)
+	return netops.Addr{Dev: dev, Prefix: p, Subnet: p.Masked()}
 }
 
 func via(dst, gw, dev string) netops.Route {
@@ -132,6 +133,9 @@ func TestResultRoutes(t *testing.T) {
 			"ip route add 172.16.0.0/16 via 10.1.0.1 dev net1\n172.16.0.0/16 gw 10.1.0.1"},
 		{"listed already, by an implied gateway", `"addroutes": [{"dst": "172.16.0.0/16", "gw": "10.1.0.1"}]`, one,
 			`{"dst": "172.16.0.0/16"}`, nil, "ip route add 172.16.0.0/16 via 10.1.0.1 dev net1\n172.16.0.0/16"},
+		{"table 0 and priority 0 are the kernel's own", `"delroutes": [{"dst": "172.16.0.0/16", "dev": "net1"}]`, two,
+			`{"dst": "172.16.0.0/16", "gw": "10.1.0.1", "table": 0, "priority": 0}`,
+			[]netops.Route{via("172.16.0.0/16", "10.1.0.1", "net1")}, "ip route del 172.16.0.0/16 via 10.1.0.1 dev net1"},
 		{"on-link though there is a gateway", `"addroutes": [{"dst": "172.16.0.0/16", "dev": "net2"}]`, two, ``, nil,
 			"ip route add 172.16.0.0/16 dev net2\n172.16.0.0/16 scope 253"},
 	} {
@@ -139,6 +143,19 @@ func TestResultRoutes(t *testing.T) {
 		got := strings.TrimSpace(decided(t, tt.keys, fmt.Sprintf(tt.prev, tt.routes), pod))
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// flushgateway takes no gateway from an entry of the result.
+func TestFlushGatewayIsNoGateway(t *testing.T) {
+	pod := netops.Snapshot{Links: []netops.Link{{Name: "net1", Index: 2}}, State: netops.State{Routes: []netops.Route{via("192.168.0.0/24", "10.1.0.1", "net1")}}}
+	const prev = `{"interfaces": [{"name": "net1", "sandbox": "x"}], "ips": [{"address": "10.1.0.5/16"}], "routes": [{"dst": "192.168.0.0/24", "gw": "10.1.0.1"}]}`
+	const keys = `"delroutes": [{"dst": "192.168.0.0/24"}], "addroutes": [{"dst": "192.168.0.0/24"}]`
+	want := "ip route del 192.168.0.0/24 via 10.1.0.1 dev net1\nip route add 192.168.0.0/24 dev net1\n192.168.0.0/24"
+	for _, flush := range []string{"", `"flushgateway": true, `} {
+		if diff := cmp.Diff(want, decided(t, flush+keys, prev, pod)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", flush, diff)
 		}
 	}
 }

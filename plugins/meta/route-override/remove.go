@@ -193,13 +193,11 @@ func matchListed(want cniroute.Route, listed *netops.Route, devs []string) bool 
 }
 
 // stands reports whether a route of the kernel, or one way of it, is what an
-// entry of the result stands for.
+// entry of the result stands for. Without a priority every metric is meant.
 func stands(l plugin.ListedRoute, gw netip.Addr, r *netops.Route) bool {
-	if l.Table != nil && *l.Table != r.Table || l.Table == nil && r.Table != netops.TableMain ||
-		l.Priority != nil && metricOf(l.Dst, *l.Priority) != r.Metric {
-		return false
-	}
-	return slices.ContainsFunc(r.Ways(), func(h netops.NextHop) bool { return h.Gw == gw })
+	listed := listedAs(l, gw)
+	return listed.Table == r.Table && (l.Priority == nil || listed.Metric == r.Metric) &&
+		slices.ContainsFunc(r.Ways(), func(h netops.NextHop) bool { return h.Gw == gw })
 }
 
 func routesTo(routes []*netops.Route) map[netip.Prefix][]*netops.Route {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -731,6 +733,104 @@ func TestCheckWithoutRecord(t *testing.T) {
 	c.After(added).Refused("CHECK", 106, "172.16.0.0/16 via 10.1.0.1 dev net1: it is not there")
 	pod.IP("route add 172.16.0.0/16 via 10.1.0.1", "route add 192.168.0.0/24 via 10.1.0.1")
 	c.After(added).Refused("CHECK", 106, "ip route del 192.168.0.0/24 via 10.1.0.1 dev net1: it is there")
+}
+
+// Where there was nothing to do, what comes later is none of our business.
+func TestCheckWhereThereWasNothingToDo(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
+	pod.Veth("net1", "10.1.0.5/16")
+	c := call(t, pod, `"flushroutes": true`)
+	added := c.OK("ADD")
+	pod.IP("route add 10.99.0.0/16 via 10.1.0.1")
+	c.After(added).OK("CHECK")
+	c.OK("DEL")
+	if left := plugintest.Left(t, stateDir); left != nil {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// After a reboot a cookie is another namespace's.
+func TestRecordOfAnotherBoot(t *testing.T) {
+	for _, progress := range []string{"planned", "finished"} {
+		pod := newPod(t)
+		c := call(t, pod, `"addroutes": [{"dst": "172.16.0.0/16"}]`)
+		c.OK("ADD")
+		before := pod.Dump()
+		dir := stateDir + "/route-override/net/" + c.Env["CNI_CONTAINERID"] + ":net1/"
+		data, err := os.ReadFile(dir + "1.finished")
+		if err != nil {
+			t.Fatal(err)
+		}
+		boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		data = bytes.ReplaceAll(data, bytes.TrimSpace(boot), []byte("00000000-0000-0000-0000-000000000000"))
+		if err := os.Remove(dir + "1.finished"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+"1."+progress, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.OK("CHECK")
+		added := c.OK("ADD")
+		if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+			t.Errorf("%s: the new pod was changed (-want +got):\n%s", progress, diff)
+		}
+		c.After(added).OK("CHECK")
+		c.OK("DEL")
+		if left := plugintest.Left(t, stateDir); left != nil {
+			t.Errorf("left: %v", left)
+		}
+		pod.Remove()
+	}
+}
+
+// A runtime that is gone gets no result, and keeps no change.
+func TestResultThatCannotBeTold(t *testing.T) {
+	pod := newPod(t)
+	before := pod.Dump()
+	c := call(t, pod, `"flushroutes": true, "addroutes": [{"dst": "172.16.0.0/16"}]`)
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = reader.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stdout := range []*os.File{writer, full} {
+		cmd := exec.Command(routeOverride.Name)
+		cmd.Env = append(environ(c, "ADD"), "PATH="+os.Getenv("PATH"))
+		cmd.Stdin, cmd.Stdout = strings.NewReader(c.Conf), stdout
+		_ = cmd.Run()
+		_ = stdout.Close()
+		if got := cmd.ProcessState.ExitCode(); got != 1 {
+			t.Errorf("%s: exit %d", stdout.Name(), got)
+		}
+		if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+			t.Errorf("%s: not as before (-want +got):\n%s", stdout.Name(), diff)
+		}
+		if left := plugintest.Left(t, stateDir); left != nil {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
+// The chain run again without a DEL: one DEL takes all of it back.
+func TestChainRunAgain(t *testing.T) {
+	pod := newPod(t)
+	before := pod.Dump()
+	c := call(t, pod, `"flushroutes": true, "addroutes": [{"dst": "172.16.0.0/16"}]`)
+	c.OK("ADD")
+	added := c.OK("ADD")
+	c.After(added).OK("CHECK")
+	c.OK("DEL")
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
 }
 
 func TestPlanChangesNothing(t *testing.T) {
