@@ -28,7 +28,7 @@ func (n *Netns) Try(ctx context.Context, c Change) (failed []*OpError, err error
 func (n *Netns) apply(ctx context.Context, c Change, lenient bool) (left []*OpError, err error) {
 	var done []operation
 	parts := c.parts()
-	failed := n.run(ctx, deletions(parts.del), &done, false)
+	failed := n.delete(ctx, parts.del, &done)
 	if len(failed) == 0 {
 		failed = n.swap(ctx, parts.swaps, nil, &done, false)
 	}
@@ -45,10 +45,62 @@ func (n *Netns) apply(ctx context.Context, c Change, lenient bool) (left []*OpEr
 	if err = join(told); err == nil {
 		err = context.Cause(ctx)
 	}
-	if back := n.Undo(context.WithoutCancel(ctx), changed(done)); back != nil {
+	ctx = context.WithoutCancel(ctx)
+	if back := n.Rescue(ctx, n.Undo(ctx, changed(done))); back != nil {
 		err = &NotRestoredError{err, back}
 	}
 	return nil, err
+}
+
+// delete deletes routes that a snapshot has listed. That the kernel finds one
+// no more counts only when it is not listed any more, either.
+func (n *Netns) delete(ctx context.Context, routes []*Route, done *[]operation) []*OpError {
+	failed := n.run(ctx, deletions(routes), done, false)
+	if len(failed) > 0 || len(*done) == len(routes) {
+		return failed
+	}
+	deleted := make(map[*Route]bool, len(*done))
+	for _, op := range *done {
+		deleted[op.route] = true
+	}
+	_, missed := split(routes, func(r *Route) bool { return deleted[r] })
+	have, err := n.Snapshot(ctx, Query{Tables: Change{Del: State{Routes: values(missed)}}.Tables(), To: destinations(missed)})
+	if err != nil {
+		return failures(deletions(missed), err)
+	}
+	ix := newIndex(have.Routes)
+	there, _ := split(missed, func(r *Route) bool { return ix.find(r, r.Is) != none })
+	return failures(deletions(there), ErrStillThere)
+}
+
+// Rescue tries once more what an Undo could not put back because its gateway
+// was out of reach: others that came back since may lead there, and if not, it
+// goes back as an on-link route by the same way. It returns what is left of
+// the error.
+func (n *Netns) Rescue(ctx context.Context, err error) error {
+	var failures Failures
+	if !errors.As(err, &failures) {
+		return err
+	}
+	var left []*OpError
+	for _, f := range failures {
+		r := f.Route
+		if f.Adds && unreachable(f.Err) && len(n.putBack(ctx, []*Route{&r})) > 0 {
+			onLink := r.asOnLink()
+			if len(n.putBack(ctx, []*Route{&onLink})) == 0 {
+				continue
+			}
+		} else if f.Adds && unreachable(f.Err) {
+			continue
+		}
+		left = append(left, f)
+	}
+	return join(left)
+}
+
+// unreachable reports whether the kernel refused a gateway.
+func unreachable(err error) bool {
+	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
 }
 
 // Undo takes back what was done, as far as it is still there: what is gone

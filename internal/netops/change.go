@@ -34,8 +34,8 @@ func (c Change) Reverse() Change { return Change{Del: c.Add, Add: c.Del} }
 // Remove adds to the change that r loses the ways which leave chooses, all of
 // r if these are all it has. It tells what of r goes and what is left.
 //
-// IPv6 forgets one way of a multipath route when asked; an IPv4 route is one
-// object, which has to give way to the one that is left.
+// IPv6 forgets one way of a multipath route when asked; an IPv4 route, and one
+// by a nexthop object, has to give way to the one that is left.
 func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route) {
 	leaving, staying := split(r.Ways(), leave)
 	switch {
@@ -46,7 +46,7 @@ func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route
 		return []*Route{r}, nil
 	}
 	part, rest := r.withWays(leaving), r.withWays(staying)
-	if r.is6() {
+	if r.is6() && r.NhID == 0 {
 		c.Del.Routes = append(c.Del.Routes, part)
 	} else {
 		c.Del.Routes = append(c.Del.Routes, *r)
@@ -123,7 +123,7 @@ func (ix index) merged(r *Route) (part Route, ok bool) {
 		have := &ix.routes[i]
 		common, rest := split(have.Ways(), func(h NextHop) bool { return slices.ContainsFunc(asked, h.is) })
 		switch {
-		case len(common) == 0 || have.Type != r.Type:
+		case len(common) == 0 || have.Type != r.Type || have.NhID != 0:
 			continue
 		case len(rest) == 0:
 			return ix.withPeers(i), true
@@ -135,19 +135,28 @@ func (ix index) merged(r *Route) (part Route, ok bool) {
 	return Route{}, false
 }
 
-// withPeers is a listed route with those of its slot.
+// withPeers is a listed route with those of its slot, or the nearest of them.
 func (ix index) withPeers(at int) Route {
 	r := ix.routes[at]
 	r.Peers, r.Rank = nil, 0
+	met := false
 	for i := range ix.slots.All(r.Slot()) {
-		if i == at {
-			r.Rank = len(r.Peers)
-		} else {
-			r.Peers = append(r.Peers, ix.routes[i].identity())
+		switch {
+		case i == at:
+			r.Rank, met = len(r.Peers), true
+			continue
+		case !met && len(r.Peers) == nearest:
+			r.Peers = append(r.Peers[:0], r.Peers[1:]...)
+		case met && len(r.Peers)-r.Rank == nearest:
+			return r
 		}
+		r.Peers = append(r.Peers, ix.routes[i].identity())
 	}
 	return r
 }
+
+// nearest is how many routes on each side are enough to know a place by.
+const nearest = 8
 
 // inPlace gives what is left of a deleted IPv4 multipath route the place of
 // the whole among the others of its slot. Every other route is added
@@ -171,7 +180,7 @@ func (ix index) inPlace(r *Route, deleted []bool) Route {
 // identity is what a route is known by among its peers.
 func (r *Route) identity() Route {
 	return Route{Dst: r.Dst, Table: r.Table, Metric: r.Metric, Tos: r.Tos, Type: r.Type,
-		Gw: r.Gw, Dev: r.Dev, Hops: r.Hops, Protocol: r.Protocol}
+		Gw: r.Gw, Dev: r.Dev, Hops: r.Hops, Protocol: r.Protocol, From: r.From, NhID: r.NhID}
 }
 
 // Overridden drops from c what a later change has taken back: added routes
@@ -242,6 +251,12 @@ func (c Change) Drift(have State) []Drift {
 	for i := range c.Del.Routes {
 		r := &c.Del.Routes[i]
 		if at := ix.find(r, func(h *Route) bool { return r.Is(h) && !h.Learnt() }); at != none {
+			drift = append(drift, Drift{Route: ix.routes[at], Present: true})
+		}
+	}
+	for _, s := range c.parts().swaps {
+		taken, _ := split(s.out.Ways(), func(h NextHop) bool { return !slices.ContainsFunc(s.in.Ways(), h.is) })
+		if at := ix.find(s.out, func(h *Route) bool { return !s.out.Is(h) && !h.Learnt() && containsAny(h.Ways(), taken) }); at != none {
 			drift = append(drift, Drift{Route: ix.routes[at], Present: true})
 		}
 	}

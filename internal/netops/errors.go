@@ -18,6 +18,12 @@ var (
 	// ErrNotRestored says that a failed change could not be taken back whole.
 	// The error is a NotRestoredError.
 	ErrNotRestored = errors.New("taking it back failed")
+	// ErrStillThere says that the kernel found nothing to delete, and lists it
+	// all the same.
+	ErrStillThere = errors.New("it is still there")
+	// ErrCannotDelete says that a route is refused because its deletion would
+	// hit another one.
+	ErrCannotDelete = errors.New("the kernel would delete the route by a nexthop object beside it instead")
 	// ErrNoLink says that no interface has that name.
 	ErrNoLink = errors.New("no such interface")
 )
@@ -28,6 +34,7 @@ type OpError struct {
 	Err error
 	// Route is what the operation was about.
 	Route Route
+	Adds  bool // else it deletes
 
 	route *Route // the very one
 }
@@ -59,10 +66,15 @@ func (f Failures) Unwrap() []error {
 // it wraps is why it failed; why it was not taken back is told only.
 type NotRestoredError struct{ Err, Back error }
 
+// Error tells both.
 func (e *NotRestoredError) Error() string {
 	return fmt.Sprintf("%v; %v: %v", e.Err, ErrNotRestored, e.Back)
 }
-func (e *NotRestoredError) Unwrap() error        { return e.Err }
+
+// Unwrap is why the change failed.
+func (e *NotRestoredError) Unwrap() error { return e.Err }
+
+// Is makes it an ErrNotRestored.
 func (e *NotRestoredError) Is(target error) bool { return target == ErrNotRestored }
 
 // Passing reports whether an error may go away by itself, so that trying
@@ -80,7 +92,7 @@ func Passing(err error) bool {
 // its answer an operation may have happened.
 func refused(err error) bool {
 	var k *KernelError
-	return errors.As(err, &k) || errors.Is(err, ErrNoLink) || errors.Is(err, errNotTried)
+	return errors.As(err, &k) || errors.Is(err, ErrNoLink) || errors.Is(err, ErrCannotDelete) || errors.Is(err, errNotTried)
 }
 
 // errNotTried marks the operations after the one at which a change was given

@@ -62,6 +62,8 @@ func (r *Route) appendJSON(b []byte) []byte {
 	o.Number("advmss", r.AdvMSS)
 	o.Number("protocol", uint32(r.Protocol))
 	o.Number("tos", uint32(r.Tos))
+	o.Prefix("from", r.From)
+	o.Number("nhid", r.NhID)
 	o.Number("expires", r.Expires)
 	o.Bytes("raw", r.Raw)
 	if len(r.Peers) > 0 {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -146,13 +147,14 @@ func inNamespace(handle int, f func() error) error {
 	return err
 }
 
-// index looks an interface up by name, without listing them all.
+// index looks an interface up by name, without listing them all. Only the name
+// that it goes by counts, no alternative one: routes are listed with that.
 func (n *Netns) index(name string) (uint32, error) {
 	if i, ok := n.indexes[name]; ok {
 		return i, nil
 	}
 	req, err := unix.NewIfreq(name)
-	if err != nil {
+	if err != nil || strings.ContainsRune(name, 0) {
 		return 0, fmt.Errorf("%w: %q", ErrNoLink, name)
 	}
 	if err := unix.IoctlIfreq(n.conn.fd, unix.SIOCGIFINDEX, req); errors.Is(err, unix.ENODEV) {
@@ -160,8 +162,12 @@ func (n *Netns) index(name string) (uint32, error) {
 	} else if err != nil {
 		return 0, fmt.Errorf("look up interface %q: %w", name, err)
 	}
-	n.remember(name, req.Uint32())
-	return req.Uint32(), nil
+	index := req.Uint32()
+	real, err := n.name(int(index))
+	if err == nil && real != name {
+		err = fmt.Errorf("%w: %q, which is an alternative name of %q", ErrNoLink, name, real)
+	}
+	return index, err
 }
 
 // name looks an interface up by index. One that is gone has none.

@@ -812,3 +812,135 @@ func TestOnLinkMultipath(t *testing.T) {
 		t.Errorf("left:\n%s", got)
 	}
 }
+
+// What an IPv6 deletion would hit instead is refused by name; what was listed
+// and cannot be deleted is no success.
+func TestDeletionsThatWouldHitAnother(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
+	pod.Veth("net1", "10.2.0.5/16", "fd02::5/64")
+	pod.Batch("nexthop add id 7 via fd01::1 dev eth0", "route add fd30::/64 nhid 7", "route append fd30::/64 via fd02::1 dev net1",
+		"nexthop add id 5 blackhole", "route add 10.22.0.0/16 nhid 5")
+	n := enter(t, pod)
+	before := pod.Dump()
+	for _, tt := range []struct {
+		dst  string
+		want error
+	}{{"fd30::/64", ErrCannotDelete}, {"10.22.0.0/16", ErrStillThere}} {
+		have := snapshot(t, n)
+		var c Change
+		for _, r := range have.Routes {
+			if r.Dst.String() == tt.dst && (r.Dev == "net1" || r.Type == Blackhole) {
+				c.Del.Routes = append(c.Del.Routes, r)
+			}
+		}
+		done, _ := c.Needed(have.State)
+		err := n.Apply(t.Context(), done)
+		if !errors.Is(err, tt.want) || len(done.Del.Routes) != 1 {
+			t.Errorf("%s: %v, want %v", done, err, tt.want)
+		}
+		if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+			t.Errorf("not as before (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// IPv6: a nexthop group is one object, merged routes of several protocols are
+// one route, and ways have weights.
+func TestOneWayOfMergedRoutes(t *testing.T) {
+	for _, tt := range []struct{ name, made, left string }{
+		{"nexthop group", "nexthop add id 6 via fd02::1 dev net1\nnexthop add id 7 via fd01::1 dev eth0\nnexthop add id 11 group 6/7\nroute add fd30::/64 nhid 11",
+			"fd30::/64 via fd01::1 dev eth0 metric 1024 pref medium"},
+		{"several protocols", "route add fd30::/64 via fd01::1 proto static\nroute append fd30::/64 via fd02::1 dev net1",
+			"fd30::/64 via fd01::1 dev eth0 proto static metric 1024 pref medium"},
+		{"weights", "route add fd30::/64 nexthop via fd01::1 dev eth0 weight 1 nexthop via fd02::1 dev net1 weight 5",
+			"fd30::/64 via fd01::1 dev eth0 metric 1024 pref medium"},
+	} {
+		pod := netopstest.Namespace(t, "pod")
+		pod.Veth("eth0", "fd01::5/64")
+		pod.Veth("net1", "fd02::5/64")
+		pod.Batch(strings.Split(tt.made, "\n")...)
+		n := enter(t, pod)
+		before := pod.IP("-6 route show fd30::/64")
+		done := cut(t, n, "fd30::/64")
+		if err := n.Apply(t.Context(), done); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if got := strings.TrimSpace(pod.IP("-6 route show fd30::/64")); got != tt.left {
+			t.Errorf("%s: left %q, want %q", tt.name, got, tt.left)
+		}
+		if err := n.Undo(t.Context(), done); err != nil {
+			t.Errorf("%s: Undo: %v", tt.name, err)
+		}
+		if diff := cmp.Diff(unordered("# ip -6\n"+before), unordered("# ip -6\n"+pod.IP("-6 route show fd30::/64"))); diff != "" {
+			t.Errorf("%s: not as before (-want +got):\n%s", tt.name, diff)
+		}
+		pod.Remove()
+	}
+}
+
+// A route that the kernel would not make again goes back on-link, by the same
+// way, when there is no other.
+func TestWhatIsOutOfReachGoesBack(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
+	pod.Batch("route add 10.5.0.1 dev eth0", "route add 10.9.0.0/16 via 10.5.0.1 dev eth0", "route del 10.5.0.1 dev eth0")
+	n := enter(t, pod)
+	c := Change{Add: parseAll(t, "10.66.0.0/16 via 10.55.0.1 dev eth0")}
+	have := snapshot(t, n)
+	for _, r := range have.Routes {
+		if r.Dst.String() == "10.9.0.0/16" {
+			c.Del.Routes = append(c.Del.Routes, r)
+		}
+	}
+	done, _ := c.Needed(have.State)
+	if err := n.Apply(t.Context(), done); !errors.Is(err, unix.ENETUNREACH) || errors.Is(err, ErrNotRestored) {
+		t.Errorf("error %v", err)
+	}
+	if got := strings.TrimSpace(pod.IP("route show 10.9.0.0/16")); got != "10.9.0.0/16 via 10.5.0.1 dev eth0 onlink" {
+		t.Errorf("route %q", got)
+	}
+}
+
+func TestAlternativeNamesAreRefused(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	pod.IP("link property add dev eth0 altname uplink")
+	n := enter(t, pod)
+	for _, name := range []string{"uplink", "eth0\x00x", "", "a name that is too long"} {
+		if _, err := n.index(name); !errors.Is(err, ErrNoLink) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if _, err := n.index("eth0"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Many routes of one slot are as cheap as others.
+func TestManyPeers(t *testing.T) {
+	const count = 600
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	lines := make([]string, count)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("route append default via 10.1.%d.%d dev eth0", i/200+1, i%200+1)
+	}
+	pod.Batch(lines...)
+	before := pod.Dump()
+	n := enter(t, pod)
+	have := snapshot(t, n)
+	done, _ := removeAll(have).Needed(have.State)
+	if size := len(Plan{Pod: done}.AppendJSON(nil)); size > count*10_000 {
+		t.Errorf("a record of %d bytes", size)
+	}
+	if err := n.Apply(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Undo(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}

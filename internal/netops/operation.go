@@ -163,11 +163,28 @@ func (r *Route) preceded(o *Route) bool {
 // encode writes the operation's message into the send buffer.
 func (n *Netns) encode(op operation) (err error) {
 	c := n.conn
-	start := c.message(op.typ, op.flags)
-	if c.send, err = appendRoute(c.send, op.route, n.index); err == nil {
-		c.finish(start)
+	if op.shadowed() {
+		return ErrCannotDelete
 	}
-	return err
+	start := c.message(op.typ, op.flags)
+	if c.send, err = appendRoute(c.send, op.route, n.index); err != nil {
+		return err
+	}
+	if op.typ == unix.RTM_DELROUTE && op.route.is6() {
+		// Merged routes are listed with the protocol of the first of them; in
+		// a deletion that would be the only one that it hits.
+		c.send[start+unix.SizeofNlMsghdr+rtProtocol] = unix.RTPROT_UNSPEC
+	}
+	c.finish(start)
+	return nil
+}
+
+// shadowed reports whether the kernel would delete another route: in IPv6 one
+// by a nexthop object is found by its slot alone (ip6_route_del in
+// net/ipv6/route.c).
+func (o operation) shadowed() bool {
+	return o.typ == unix.RTM_DELROUTE && o.route.is6() && o.route.NhID == 0 &&
+		slices.ContainsFunc(o.route.Peers, func(p Route) bool { return p.NhID != 0 })
 }
 
 // changed is what operations have done.
@@ -190,7 +207,7 @@ func (o operation) gone(err error) bool {
 }
 
 func (o operation) failure(err error) *OpError {
-	return &OpError{Op: o.String(), Err: err, Route: *o.route, route: o.route}
+	return &OpError{Op: o.String(), Err: err, Route: *o.route, Adds: o.typ == unix.RTM_NEWROUTE, route: o.route}
 }
 
 func failures(ops []operation, err error) []*OpError {

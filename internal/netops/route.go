@@ -119,7 +119,11 @@ type Route struct {
 	AdvMSS   uint32     `json:"advmss"` // bytes
 	Protocol uint8      `json:"protocol"`
 	Tos      uint8      `json:"tos"`
-	Expires  uint32     `json:"expires"` // seconds left; zero is for ever
+	// From is the source that an IPv6 route is for (RTA_SRC); zero is any.
+	From netip.Prefix `json:"from"`
+	// NhID is the nexthop object that the route goes by; it is one of others.
+	NhID    uint32 `json:"nhid"`
+	Expires uint32 `json:"expires"` // seconds left; zero is for ever
 
 	// Raw is the kernel's message, an rtmsg and its attributes, without what
 	// cannot be sent back.
@@ -181,10 +185,11 @@ type Slot struct {
 	dst           netip.Prefix
 	table, metric uint32
 	tos           uint8
+	from          netip.Prefix
 }
 
 // Slot is the route's.
-func (r *Route) Slot() Slot { return Slot{r.Dst, r.Table, r.Metric, r.Tos} }
+func (r *Route) Slot() Slot { return Slot{r.Dst, r.Table, r.Metric, r.Tos, r.From} }
 
 // Is reports whether o is this route: it has its slot, its type and its ways.
 // Which other attributes it carries does not matter.
@@ -241,6 +246,10 @@ func (r *Route) waysIn(have *Route) bool {
 	return true
 }
 
+func containsAny(have, some []NextHop) bool {
+	return slices.ContainsFunc(some, func(h NextHop) bool { return slices.ContainsFunc(have, h.is) })
+}
+
 func containsAll(have, want []NextHop) bool {
 	for _, w := range want {
 		if !slices.ContainsFunc(have, w.is) {
@@ -275,11 +284,14 @@ func (r Route) String() string {
 		b.WriteString(r.Type.String() + " ")
 	}
 	b.WriteString(dstString(r.Dst))
-	if !r.Type.Rejects() && r.single() {
+	if !r.Type.Rejects() && r.single() && r.NhID == 0 {
 		writeWay(&b, r.Dst, r.Gw, r.Dev)
 	}
 	r.writeAttributes(&b)
 	for _, h := range r.Hops {
+		if r.NhID != 0 {
+			break // the object says which
+		}
 		b.WriteString(" nexthop")
 		writeWay(&b, r.Dst, h.Gw, h.Dev)
 		fmt.Fprintf(&b, " weight %d", h.weight())
@@ -295,6 +307,9 @@ func (r *Route) writeAttributes(b *strings.Builder) {
 		if n != unless {
 			fmt.Fprintf(b, " %s %d", key, n)
 		}
+	}
+	if r.From.IsValid() {
+		b.WriteString(" from " + r.From.String())
 	}
 	if r.Tos != 0 {
 		fmt.Fprintf(b, " tos %#02x", r.Tos)
@@ -316,6 +331,7 @@ func (r *Route) writeAttributes(b *strings.Builder) {
 	} else {
 		number("metric", r.Metric, 0)
 	}
+	number("nhid", r.NhID, 0)
 	number("mtu", r.MTU, 0)
 	number("advmss", r.AdvMSS, 0)
 	number("expires", r.Expires, 0)
@@ -374,4 +390,15 @@ func (r *Route) inTable(table uint32) Route {
 		moved.Raw = rawInTable(r.Raw, table)
 	}
 	return moved
+}
+
+// asOnLink is the route by the same ways, which are reached directly whatever
+// other routes say.
+func (r *Route) asOnLink() Route {
+	on := *r
+	on.OnLink = true
+	if r.Raw != nil {
+		on.Raw = rawOnLink(r.Raw)
+	}
+	return on
 }

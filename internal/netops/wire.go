@@ -139,6 +139,7 @@ func closeAttr(b []byte, start int) []byte {
 const (
 	rtFamily   = 0
 	rtDstLen   = 1
+	rtSrcLen   = 2
 	rtTos      = 3
 	rtTable    = 4
 	rtProtocol = 5
@@ -187,6 +188,11 @@ func decodeRouteInto(room []byte, body []byte, name func(index int) (string, err
 	if r.Type.Rejects() {
 		r.Dev = "" // IPv6 says lo
 	}
+	if from := r.From.Addr(); from.IsValid() || body[rtSrcLen] != 0 {
+		if r.From = netip.PrefixFrom(from, int(body[rtSrcLen])); !r.From.IsValid() {
+			return Route{}, errMalformed
+		}
+	}
 	r.Raw = sendable(room, body)
 	return r, nil
 }
@@ -230,6 +236,10 @@ func (r *Route) decodeAttr(a attr, name func(int) (string, error)) (err error) {
 		r.Gw = a.addr()
 	case unix.RTA_VIA:
 		r.Gw = a.via()
+	case unix.RTA_SRC:
+		r.From = netip.PrefixFrom(a.addr(), 0)
+	case rtaNhID:
+		r.NhID = a.u32()
 	case unix.RTA_OIF:
 		r.Dev, err = name(int(a.u32()))
 	case unix.RTA_PREFSRC:
@@ -380,6 +390,7 @@ func sendableHops(b []byte) []byte {
 func (r *Route) withWays(keep []NextHop) Route {
 	part := *r
 	part.setWays(keep)
+	part.NhID = 0
 	if r.Raw == nil {
 		return part
 	}
@@ -429,9 +440,10 @@ func rawHops(b []byte, ways, keep []NextHop) (kept [][]byte) {
 }
 
 // appendRawHops writes next hops as the kernel wrote them: several as a
-// multipath attribute, a single one as attributes of the route.
+// multipath attribute, a single one of IPv4 as attributes of the route. One of
+// IPv6 has a weight among those that it will join.
 func appendRawHops(raw []byte, hops [][]byte) []byte {
-	if len(hops) == 1 {
+	if len(hops) == 1 && raw[rtFamily] == unix.AF_INET {
 		h := hops[0]
 		flags := native.Uint32(raw[rtFlags:]) | uint32(h[2])
 		native.PutUint32(raw[rtFlags:], flags)
@@ -455,6 +467,25 @@ func rawInTable(raw []byte, table uint32) []byte {
 		}
 	}
 	return appendU32(moved, unix.RTA_TABLE, table)
+}
+
+// rawOnLink is a route message with all of its next hops on-link.
+func rawOnLink(raw []byte) []byte {
+	const hopFlags = 2
+	on := slices.Clone(raw)
+	multipath := false
+	for a := range wellFormed(on[unix.SizeofRtMsg:]) {
+		if a.typ == unix.RTA_MULTIPATH {
+			multipath = true
+			for h := range rawHopsOf(a.data) {
+				h[hopFlags] |= unix.RTNH_F_ONLINK
+			}
+		}
+	}
+	if !multipath {
+		native.PutUint32(on[rtFlags:], native.Uint32(on[rtFlags:])|unix.RTNH_F_ONLINK)
+	}
+	return on
 }
 
 // appendRoute encodes a route as an rtmsg with its attributes. Interface
