@@ -57,6 +57,7 @@ const (
 	maxMTU    = 65535 - 15
 	maxAdvMSS = 65535 - 40
 	maxWeight = 256
+	maxHops   = 256 // more than the kernel can list in one message is no use
 )
 
 // Keys are the fields of a route.

@@ -124,7 +124,7 @@ func (a *attachment) settle(ctx context.Context, e *record.Entry) (keep bool, er
 			return true, nil
 		}
 		a.log.Warn("taking back what an earlier process left unfinished", "record", e.Path())
-		return false, a.undo(ctx, e, a.ns)
+		return false, a.undo(ctx, a.ns, e)
 	}
 	// Without cookies an earlier sandbox may have had the lock that is held.
 	if e.Netns.Lock != a.where.Lock {
@@ -147,7 +147,7 @@ func (a *attachment) settle(ctx context.Context, e *record.Entry) (keep bool, er
 		}
 	}
 	a.log.Warn("taking back what is left of an earlier sandbox", "record", e.Path())
-	return false, a.undo(ctx, e, ns)
+	return false, a.undo(ctx, ns, e)
 }
 
 // errSignal is why a change was given up.
@@ -200,7 +200,8 @@ func (a *attachment) dropRecord(e *record.Entry, why error) {
 
 // giveUp takes back a change that was made, but cannot be recorded or told.
 func (a *attachment) giveUp(ctx context.Context, e *record.Entry, err error) error {
-	if back := a.ns.Undo(context.WithoutCancel(ctx), e.Done.Pod); back != nil {
+	ctx = context.WithoutCancel(ctx)
+	if back := a.ns.Rescue(ctx, a.ns.Undo(ctx, e.Done.Pod)); back != nil {
 		err = &netops.NotRestoredError{Err: err, Back: back}
 	}
 	a.dropRecord(e, err)
@@ -227,9 +228,6 @@ func untilSignal(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	// A runtime that is gone is an error of writing the result, after which
-	// everything is taken back, and no reason to die.
-	signal.Ignore(syscall.SIGPIPE)
 	go func() {
 		<-signals
 		cancel(errSignal)

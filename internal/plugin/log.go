@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -8,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/cni-netops/plugins/internal/strictjson"
@@ -139,10 +139,11 @@ func (f *logFile) Write(line []byte) (int, error) {
 }
 
 // write does not leave a folder to lumberjack, which moves aside what it cannot
-// open.
+// open, nor a pipe that nobody may be reading.
 func (f *logFile) write(line []byte) (int, error) {
-	if st, err := os.Stat(f.file.Filename); err == nil && st.IsDir() {
-		return 0, &fs.PathError{Op: "write", Path: f.file.Filename, Err: unix.EISDIR}
+	st, err := os.Stat(f.file.Filename)
+	if err == nil && !st.Mode().IsRegular() && st.Mode()&os.ModeCharDevice == 0 {
+		return 0, &fs.PathError{Op: "write", Path: f.file.Filename, Err: errors.New("not a regular file")}
 	}
 	return f.file.Write(line)
 }

@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -92,6 +94,9 @@ func (p Plugin) Run(ctx context.Context, args []string) int {
 		p.printHelp(os.Stderr)
 		return 2
 	}
+	// That nobody reads what is printed is an error like others: ADD takes its
+	// changes back, and DEL goes on.
+	signal.Ignore(syscall.SIGPIPE)
 	if err := p.serve(ctx, preview); err != nil {
 		_ = err.Print()
 		return 1

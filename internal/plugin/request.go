@@ -80,11 +80,12 @@ func (r *request) about() []any {
 func (r *request) stateDir() string {
 	if v, ok := r.config.Get("stateDir"); ok {
 		dir, ok := v.Text()
-		if ok && filepath.IsAbs(dir) {
-			return filepath.Clean(dir)
-		}
-		if ok {
+		switch {
+		case !ok:
+		case !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0):
 			v.Invalid("%q is not an absolute path", dir)
+		default:
+			return filepath.Clean(dir)
 		}
 	}
 	root, err := record.DefaultRoot()
@@ -179,7 +180,7 @@ func (r *request) netns() (*netops.Netns, error) {
 // the pod behind it is gone.
 func nothingThere(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, netops.ErrNotNamespace) ||
-		errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP)
+		errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP)
 }
 
 func (r *request) key() record.Key {

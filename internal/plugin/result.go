@@ -330,7 +330,7 @@ func (r *Result) print(w io.Writer) error {
 	if _, was := r.raw["routes"]; was || len(r.Routes) > 0 {
 		r.raw["routes"] = appendList(nil, r.Routes, func(b []byte, l ListedRoute) []byte { return l.appendJSON(b) })
 	}
-	if _, was := r.raw["ips"]; was {
+	if r.ips != nil {
 		r.raw["ips"] = appendList(nil, r.ips, func(b []byte, ip json.RawMessage) []byte { return append(b, ip...) })
 	}
 	o := jsonappend.Open(nil)

@@ -51,15 +51,33 @@ func (r *request) undoAll(ctx context.Context, k record.Key, try bool, choose fu
 	if entries, err = r.store().Entries(k); err != nil {
 		return err
 	}
-	var failed []error
+	var chosen []*record.Entry
 	for _, e := range slices.Backward(entries) {
 		if !r.usable(e) {
 			continue
 		}
-		if _, ours := locks[e.Netns.Lock]; !ours || !choose(e) {
-			continue
+		if _, ours := locks[e.Netns.Lock]; ours && choose(e) {
+			chosen = append(chosen, e)
 		}
-		failed = append(failed, r.undoEntry(ctx, e))
+	}
+	return r.undoBySandbox(ctx, chosen)
+}
+
+// undoBySandbox takes records back, newest first, those of one sandbox
+// together.
+func (r *request) undoBySandbox(ctx context.Context, entries []*record.Entry) error {
+	var failed []error
+	for len(entries) > 0 {
+		first := entries[0]
+		var together, others []*record.Entry
+		for _, e := range entries {
+			if e.Netns == first.Netns && e.Boot == first.Boot {
+				together = append(together, e)
+			} else {
+				others = append(others, e)
+			}
+		}
+		failed, entries = append(failed, r.undoIn(ctx, together)), others
 	}
 	return errors.Join(failed...)
 }
@@ -105,16 +123,16 @@ func (r *request) usable(e *record.Entry) bool {
 	return false
 }
 
-// undoEntry takes one record back, in its pod if that lives.
-func (r *request) undoEntry(ctx context.Context, e *record.Entry) error {
-	ns, err := r.sandbox(e)
+// undoIn takes records of one sandbox back, in it if it lives.
+func (r *request) undoIn(ctx context.Context, entries []*record.Entry) error {
+	ns, err := r.sandbox(entries[0])
 	if err != nil {
 		return err
 	}
 	if ns != nil {
 		defer ns.Close()
 	}
-	return r.undo(ctx, e, ns)
+	return r.undo(ctx, ns, entries...)
 }
 
 // sandbox opens the namespace of a record: what CNI_NETNS or the record's path
@@ -153,21 +171,56 @@ func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
 	return nil, failed
 }
 
-// undo takes one record back and removes it. In a pod, only what may go away
-// by itself is a failure, which keeps the record: what is refused for good
-// would make the pod undeletable.
-func (r *request) undo(ctx context.Context, e *record.Entry, ns *netops.Netns) error {
-	if err := e.BeginUndo(); errors.Is(err, fs.ErrNotExist) {
-		return nil // somebody else has taken it back
-	} else if err != nil {
-		return err
-	}
-	if ns != nil {
-		if err := r.passing(ns.Undo(ctx, e.Done.Pod)); err != nil {
+// undo takes records back, newest first, and removes them. In a pod, only what
+// may go away by itself is a failure, which keeps the record: what is refused
+// for good would make the pod undeletable. A route that went before the one
+// that it leads over is tried again when both are due.
+func (r *request) undo(ctx context.Context, ns *netops.Netns, entries ...*record.Entry) error {
+	refused := make([]error, len(entries))
+	for i, e := range entries {
+		if err := e.BeginUndo(); errors.Is(err, fs.ErrNotExist) {
+			continue // somebody else has taken it back
+		} else if err != nil {
 			return err
 		}
+		if ns == nil {
+			continue
+		}
+		done, err := r.stillWanted(e)
+		if err != nil {
+			return err
+		}
+		refused[i] = ns.Undo(ctx, done)
 	}
-	return e.Remove()
+	var failed []error
+	for i, e := range entries {
+		if refused[i] != nil {
+			refused[i] = r.passing(ns.Rescue(ctx, refused[i]))
+		}
+		if refused[i] == nil {
+			refused[i] = e.Remove()
+		}
+		failed = append(failed, refused[i])
+	}
+	return errors.Join(failed...)
+}
+
+// stillWanted is what an entry has done, without the removal of routes of ours
+// that nobody wants any more: their own attachment has been deleted since.
+func (r *request) stillWanted(e *record.Entry) (netops.Change, error) {
+	done := e.Done.Pod
+	ours := func(route netops.Route) bool { return route.Protocol == netops.Protocol }
+	if !slices.ContainsFunc(done.Del.Routes, ours) {
+		return done, nil
+	}
+	others, err := r.store().InNamespace(e.Netns.Lock)
+	if err != nil {
+		return done, err
+	}
+	done.Del.Routes = slices.DeleteFunc(slices.Clone(done.Del.Routes), func(route netops.Route) bool {
+		return ours(route) && !slices.ContainsFunc(others, func(o record.Record) bool { return o.Wants(&route) })
+	})
+	return done, nil
 }
 
 // passing is what of an error may go away by itself. The rest is told.

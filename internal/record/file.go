@@ -13,11 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// list is what is in a folder of records; nil is that of none. One that cannot be there, or that is
-// reached by a symbolic link, holds none of ours: Create makes none like that.
+// list is what is in a folder of records; nil is that of none. One that cannot
+// be there, or that is reached by a symbolic link, holds none of ours: Create
+// makes none like that.
 func (s Store) list(dir string) ([]fs.DirEntry, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENAMETOOLONG) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.EINVAL) {
 		return nil, nil
 	} else if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}

@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cni-netops/plugins/internal/jsonappend"
@@ -82,6 +83,13 @@ func (r Record) Want() netops.Change {
 	want := r.Done.Pod
 	want.Add.Routes = append(want.Add.Routes[:len(want.Add.Routes):len(want.Add.Routes)], r.Held.Pod.Add.Routes...)
 	return want
+}
+
+// Wants reports whether the attachment added the route or found it as it asked
+// for it.
+func (r Record) Wants(route *netops.Route) bool {
+	want := r.Want()
+	return slices.ContainsFunc(want.Add.Routes, func(w netops.Route) bool { return w.Is(route) || w.HeldBy(route) })
 }
 
 // encode is the record as JSON.

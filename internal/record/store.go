@@ -261,6 +261,52 @@ func (e *Entry) Remove() error {
 	return nil
 }
 
+// InNamespace lists the finished records of all plugins and networks of the
+// namespace with that lock. It reads every record there is.
+func (s Store) InNamespace(lock string) ([]Record, error) {
+	var found []Record
+	plugins, err := s.list(s.root)
+	if err != nil {
+		return nil, err
+	}
+	for _, plugin := range plugins {
+		of := Store{root: s.root, plugin: plugin.Name()}
+		networks, err := s.list(filepath.Join(s.root, plugin.Name()))
+		if err != nil {
+			return nil, err
+		}
+		for _, network := range networks {
+			records, err := of.finished(network.Name())
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, records...)
+		}
+	}
+	return slices.DeleteFunc(found, func(r Record) bool { return r.Netns.Lock != lock }), nil
+}
+
+// finished lists the finished records of a network.
+func (s Store) finished(network string) ([]Record, error) {
+	keys, err := s.Attachments(network)
+	if err != nil {
+		return nil, err
+	}
+	var found []Record
+	for _, k := range keys {
+		entries, err := s.Entries(k)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.Err == nil && e.Progress == Finished {
+				found = append(found, e.Record)
+			}
+		}
+	}
+	return found, nil
+}
+
 // Attachments lists those of a network that have records.
 func (s Store) Attachments(network string) ([]Key, error) {
 	if s.misfit(Key{Network: network, ContainerID: "x", IfName: "x"}) != "" {

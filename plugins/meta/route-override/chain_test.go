@@ -243,3 +243,40 @@ func TestInParallel(t *testing.T) {
 		}
 	}
 }
+
+// A route that one network added and another removed does not come back when
+// nobody wants it any more; one whose gateway lies behind a route that an
+// earlier entry removed does.
+func TestUndoKnowsOtherRecords(t *testing.T) {
+	pod := newPod(t)
+	pod.IP("route add 10.5.0.1 dev net1", "route add 10.6.0.0/16 via 10.5.0.1 dev net1")
+	before := pod.Dump()
+	first := call(t, pod, `"addroutes": [{"dst": "172.16.0.0/16", "type": "blackhole"}], "delroutes": [{"dst": "10.5.0.1"}]`)
+	first.OK("ADD")
+	again := first.Edit(func(conf map[string]any) {
+		conf["addroutes"], conf["delroutes"] = nil, []any{map[string]any{"dst": "10.6.0.0/16"}}
+	})
+	again.OK("ADD")
+	other := call(t, pod, `"delroutes": [{"dst": "172.16.0.0/16"}]`).Edit(func(conf map[string]any) { conf["name"] = "other" })
+	other.OK("ADD")
+	if a := first.OK("DEL"); a.Stderr != "" {
+		t.Errorf("DEL warns: %s", a.Stderr)
+	}
+	other.OK("DEL")
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+	if left := plugintest.Left(t, stateDir); left != nil {
+		t.Errorf("left: %v", left)
+	}
+
+	// The other way round the first still wants its route.
+	first.OK("ADD")
+	during := mains(pod)
+	other.OK("ADD")
+	other.OK("DEL")
+	if diff := cmp.Diff(during, mains(pod)); diff != "" {
+		t.Errorf("the first network's route did not come back (-want +got):\n%s", diff)
+	}
+	first.OK("DEL")
+}

@@ -70,7 +70,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 	}
 	removed := c.remove(devs, pod.Routes, wanted)
 	d.Want.Pod = removed.change
-	if d.Result, err = prev.Without(c.unlist(devs, prev, removed), c.flushGateway); err != nil {
+	if d.Result, err = prev.Without(c.unlist(devs, prev, removed, wanted), c.flushGateway); err != nil {
 		return d, err
 	}
 	rivals := wanted.rivals(removed.left)
@@ -133,7 +133,7 @@ func listedGateways(entries []cniroute.Route, prev *plugin.Result) []cniroute.Ro
 // of an interface that is not the attachment's.
 func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 	missing := func(name, where string) error {
-		if _, ok := pod.Link(name); ok || name == "" {
+		if _, ok := pod.Link(name); ok {
 			return nil
 		}
 		return plugin.Errorf(types.ErrTryAgainLater, "%s: %w: %q", where, netops.ErrNoLink, name)

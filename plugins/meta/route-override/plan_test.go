@@ -48,12 +48,9 @@ func addr(dev, prefix string) netops.Addr {
 	return netops.Addr{Dev: dev, Prefix: p, Subnet: p.Masked()}
 }
 
-func via(dst, gw, dev string) netops.Route {
-	r := netops.Route{Dst: netip.MustParsePrefix(dst), Dev: dev, Protocol: 3}
-	if gw != "" {
-		r.Gw = netip.MustParseAddr(gw)
-	}
-	return r.Normalize()
+// by is a route by 10.1.0.1.
+func by(dst, dev string) netops.Route {
+	return netops.Route{Dst: netip.MustParsePrefix(dst), Gw: netip.MustParseAddr("10.1.0.1"), Dev: dev, Protocol: 3}.Normalize()
 }
 
 // Which gateway and which interface a route of addroutes goes by.
@@ -115,27 +112,30 @@ func TestResultRoutes(t *testing.T) {
 		{"delroutes by src: the kernel decides", `"delroutes": [{"dst": "172.16.0.0/16", "src": "10.1.0.5"}, {"dst": "172.17.0.0/16", "src": "10.1.0.5"}]`, one,
 			`{"dst": "172.16.0.0/16"}, {"dst": "172.17.0.0/16"}`,
 			[]netops.Route{func() netops.Route {
-				r := via("172.16.0.0/16", "10.1.0.1", "net1")
+				r := by("172.16.0.0/16", "net1")
 				r.Src = netip.MustParseAddr("10.1.0.5")
 				return r
-			}(), via("172.17.0.0/16", "10.1.0.1", "net1")},
+			}(), by("172.17.0.0/16", "net1")},
 			"ip route del 172.16.0.0/16 via 10.1.0.1 dev net1 src 10.1.0.5\n172.17.0.0/16"},
 		{"delroutes by dev: the same way by another interface stays", `"delroutes": [{"dst": "172.16.0.0/16", "dev": "net1"}]`, two,
 			`{"dst": "172.16.0.0/16", "gw": "10.1.0.1"}`,
-			[]netops.Route{via("172.16.0.0/16", "10.1.0.1", "net1"), func() netops.Route {
-				r := via("172.16.0.0/16", "10.1.0.1", "net2")
+			[]netops.Route{by("172.16.0.0/16", "net1"), func() netops.Route {
+				r := by("172.16.0.0/16", "net2")
 				r.Metric = 5
 				return r
 			}()},
 			"ip route del 172.16.0.0/16 via 10.1.0.1 dev net1\n172.16.0.0/16 gw 10.1.0.1"},
 		{"a removal that equals an addition is none", `"delroutes": [{"dst": "172.16.0.0/16"}], "addroutes": [{"dst": "172.16.0.0/16"}]`, one,
-			`{"dst": "172.16.0.0/16", "gw": "10.1.0.1"}`, []netops.Route{via("172.16.0.0/16", "10.1.0.1", "net1")},
+			`{"dst": "172.16.0.0/16", "gw": "10.1.0.1"}`, []netops.Route{by("172.16.0.0/16", "net1")},
 			"ip route add 172.16.0.0/16 via 10.1.0.1 dev net1\n172.16.0.0/16 gw 10.1.0.1"},
+		{"what addroutes keeps is listed as it came", `"flushroutes": true, "addroutes": [{"dst": "172.16.0.0/16"}]`, one,
+			`{"dst": "172.16.0.0/16", "gw": "10.1.0.1", "scope": 0}`, []netops.Route{by("172.16.0.0/16", "net1")},
+			"ip route add 172.16.0.0/16 via 10.1.0.1 dev net1\n172.16.0.0/16 gw 10.1.0.1 scope 0"},
 		{"listed already, by an implied gateway", `"addroutes": [{"dst": "172.16.0.0/16", "gw": "10.1.0.1"}]`, one,
 			`{"dst": "172.16.0.0/16"}`, nil, "ip route add 172.16.0.0/16 via 10.1.0.1 dev net1\n172.16.0.0/16"},
 		{"table 0 and priority 0 are the kernel's own", `"delroutes": [{"dst": "172.16.0.0/16", "dev": "net1"}]`, two,
 			`{"dst": "172.16.0.0/16", "gw": "10.1.0.1", "table": 0, "priority": 0}`,
-			[]netops.Route{via("172.16.0.0/16", "10.1.0.1", "net1")}, "ip route del 172.16.0.0/16 via 10.1.0.1 dev net1"},
+			[]netops.Route{by("172.16.0.0/16", "net1")}, "ip route del 172.16.0.0/16 via 10.1.0.1 dev net1"},
 		{"on-link though there is a gateway", `"addroutes": [{"dst": "172.16.0.0/16", "dev": "net2"}]`, two, ``, nil,
 			"ip route add 172.16.0.0/16 dev net2\n172.16.0.0/16 scope 253"},
 	} {
@@ -149,7 +149,7 @@ func TestResultRoutes(t *testing.T) {
 
 // flushgateway takes no gateway from an entry of the result.
 func TestFlushGatewayIsNoGateway(t *testing.T) {
-	pod := netops.Snapshot{Links: []netops.Link{{Name: "net1", Index: 2}}, State: netops.State{Routes: []netops.Route{via("192.168.0.0/24", "10.1.0.1", "net1")}}}
+	pod := netops.Snapshot{Links: []netops.Link{{Name: "net1", Index: 2}}, State: netops.State{Routes: []netops.Route{by("192.168.0.0/24", "net1")}}}
 	const prev = `{"interfaces": [{"name": "net1", "sandbox": "x"}], "ips": [{"address": "10.1.0.5/16"}], "routes": [{"dst": "192.168.0.0/24", "gw": "10.1.0.1"}]}`
 	const keys = `"delroutes": [{"dst": "192.168.0.0/24"}], "addroutes": [{"dst": "192.168.0.0/24"}]`
 	want := "ip route del 192.168.0.0/24 via 10.1.0.1 dev net1\nip route add 192.168.0.0/24 dev net1\n192.168.0.0/24"

@@ -141,8 +141,9 @@ func (w wanted) held(have *netops.Route, hop netops.NextHop) bool {
 
 // unlist decides which entries of prevResult's routes go: those that
 // flushroutes, flushgateway or an entry of delroutes is for, by what an entry
-// tells; and those whose route was removed and is nowhere left.
-func (c config) unlist(devs []string, prev *plugin.Result, r removal) func(plugin.ListedRoute) bool {
+// tells; and those whose route was removed and is nowhere left. One whose route
+// stays because addroutes wants it stays as it came.
+func (c config) unlist(devs []string, prev *plugin.Result, r removal, wanted wanted) func(plugin.ListedRoute) bool {
 	if len(prev.Routes) == 0 {
 		return func(plugin.ListedRoute) bool { return false }
 	}
@@ -151,13 +152,16 @@ func (c config) unlist(devs []string, prev *plugin.Result, r removal) func(plugi
 	return func(l plugin.ListedRoute) bool {
 		gw := prev.Way(l)
 		listed := listedAs(l, gw)
+		same := func(r *netops.Route) bool { return stands(l, gw, r) }
+		if slices.ContainsFunc(left[l.Dst], func(r *netops.Route) bool { return same(r) && wanted.held(r, netops.NextHop{Gw: gw}) }) {
+			return false
+		}
 		if c.flushes(&listed, netops.NextHop{Gw: gw}) {
 			return true
 		}
 		if _, found := patterns.byDst.Find(l.Dst, func(i int) bool { return matchListed(patterns.list[i], &listed, devs) }); found {
 			return true
 		}
-		same := func(r *netops.Route) bool { return stands(l, gw, r) }
 		return slices.ContainsFunc(gone[l.Dst], same) && !slices.ContainsFunc(left[l.Dst], same)
 	}
 }

@@ -162,8 +162,8 @@ func TestKeys(t *testing.T) {
 			169.254.7.0/24 via 10.1.0.1 dev net1
 			192.168.0.0/24 via 10.1.0.1 dev net1
 			default via fd00:244::1 dev eth0 metric 1024`, `
-			{"dst":"10.7.0.0/16","gw":"10.1.0.9"}
-			{"dst":"192.168.0.0/24","gw":"10.1.0.1"}`},
+			{"dst":"192.168.0.0/24","gw":"10.1.0.1"}
+			{"dst":"10.7.0.0/16","gw":"10.1.0.9"}`},
 		{"flushgateway, then by the gateway that was", `"flushgateway": true, "addroutes": [{"dst": "172.16.0.0/16"}, {"dst": "fd30::/64"}]`, `
 			default via 10.244.1.1 dev eth0
 			10.7.0.0/16 dev net1 scope link
