@@ -163,9 +163,9 @@ func (n *Netns) index(name string) (uint32, error) {
 		return 0, fmt.Errorf("look up interface %q: %w", name, err)
 	}
 	index := req.Uint32()
-	real, err := n.name(int(index))
-	if err == nil && real != name {
-		err = fmt.Errorf("%w: %q, which is an alternative name of %q", ErrNoLink, name, real)
+	proper, err := n.name(int(index))
+	if err == nil && proper != name {
+		err = fmt.Errorf("%w: %q, which is an alternative name of %q", ErrNoLink, name, proper)
 	}
 	return index, err
 }
