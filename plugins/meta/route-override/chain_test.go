@@ -104,12 +104,8 @@ func TestMacvlanChain(t *testing.T) {
 			}
 			r.del()
 			r.del()
-			if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-				t.Errorf("after DEL not as before (-want +got):\n%s", diff)
-			}
-			if left := plugintest.Left(t, stateDir); left != nil {
-				t.Errorf("left: %v", left)
-			}
+			restored(t, pod, before)
+			nothingLeft(t)
 		})
 	}
 }
@@ -135,9 +131,7 @@ func TestFailingChain(t *testing.T) {
 		t.Fatalf("ADD: %v, want %s", err, want)
 	}
 	r.del()
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("after DEL not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 	r = newRuntime(t, pod, "eth0", fmt.Sprintf(bridgeChain, `{"dst": "172.16.0.0/16"}`))
 	r.add()
 	r.ok("CHECK", r.check())
@@ -171,12 +165,8 @@ func TestCnitool(t *testing.T) {
 			t.Errorf("after cnitool %s:\n%s", verb, mains(pod))
 		}
 	}
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
-	if left := plugintest.Left(t, stateDir); left != nil {
-		t.Errorf("left: %v", left)
-	}
+	restored(t, pod, before)
+	nothingLeft(t)
 }
 
 // Networks of one pod that are added, checked and deleted in parallel do not
@@ -238,9 +228,7 @@ func TestInParallel(t *testing.T) {
 				t.Fatalf("%s: not as before (-want +got):\n%s", pod.Name, diff)
 			}
 		}
-		if left := plugintest.Left(t, stateDir); left != nil {
-			t.Fatalf("left: %v", left)
-		}
+		nothingLeft(t)
 	}
 }
 
@@ -263,12 +251,8 @@ func TestUndoKnowsOtherRecords(t *testing.T) {
 		t.Errorf("DEL warns: %s", a.Stderr)
 	}
 	other.OK("DEL")
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
-	if left := plugintest.Left(t, stateDir); left != nil {
-		t.Errorf("left: %v", left)
-	}
+	restored(t, pod, before)
+	nothingLeft(t)
 
 	// The other way round the first still wants its route.
 	first.OK("ADD")

@@ -2,9 +2,10 @@ package main
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugin/plugintest"
@@ -57,6 +58,20 @@ func call(t testing.TB, pod *netopstest.NS, keys string) plugintest.Call {
 	return plugintest.New(t, routeOverride.Name, pod, conf(keys))
 }
 
-func sortStrings(list []string) { slices.Sort(list) }
-
 func sortedLines(s string) []string { return sorted(strings.Split(s, "\n")) }
+
+// restored fails the test unless the pod's routing is as it was.
+func restored(t *testing.T, pod *netopstest.NS, before string) {
+	t.Helper()
+	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}
+
+// nothingLeft fails the test if there is a record or a lock.
+func nothingLeft(t *testing.T) {
+	t.Helper()
+	if left := plugintest.Left(t, stateDir); left != nil {
+		t.Errorf("left: %v", left)
+	}
+}

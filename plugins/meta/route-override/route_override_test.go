@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -201,12 +202,8 @@ func TestKeys(t *testing.T) {
 			}
 			c.After(added).OK("CHECK")
 			c.After(added).OK("DEL")
-			if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-				t.Errorf("after DEL not as before (-want +got):\n%s", diff)
-			}
-			if left := plugintest.Left(t, stateDir); left != nil {
-				t.Errorf("left: %v", left)
-			}
+			restored(t, pod, before)
+			nothingLeft(t)
 		})
 	}
 }
@@ -310,12 +307,8 @@ func TestFailingAdd(t *testing.T) {
 			pod := newPod(t)
 			before := pod.Dump()
 			call(t, pod, tt.keys).Refused("ADD", tt.code, tt.says...)
-			if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-				t.Errorf("not as before (-want +got):\n%s", diff)
-			}
-			if left := plugintest.Left(t, stateDir); left != nil {
-				t.Errorf("left: %v", left)
-			}
+			restored(t, pod, before)
+			nothingLeft(t)
 		})
 	}
 }
@@ -340,9 +333,7 @@ func TestIgnoreErrors(t *testing.T) {
 	}
 	c.After(added).OK("CHECK")
 	c.After(added).OK("DEL")
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("after DEL not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 // Every operation refused in turn, the process killed before and after each,
@@ -359,12 +350,8 @@ func TestFaults(t *testing.T) {
 	}
 	asBefore := func(what string, fault plugintest.Fault) {
 		t.Helper()
-		if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-			t.Fatalf("%s after {%s}: not as before (-want +got):\n%s", what, fault, diff)
-		}
-		if left := plugintest.Left(t, stateDir); left != nil {
-			t.Fatalf("%s after {%s}: left %v", what, fault, left)
-		}
+		restored(t, pod, before)
+		nothingLeft(t)
 	}
 	for n := range operations {
 		for _, errno := range []unix.Errno{unix.EPERM, unix.ENOMEM} {
@@ -459,13 +446,9 @@ func TestDel(t *testing.T) {
 				if a := tt.how(c).OK("DEL"); a.Stdout != "" {
 					t.Errorf("DEL prints %q", a.Stdout)
 				}
-				if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-					t.Fatalf("not as before (-want +got):\n%s", diff)
-				}
+				restored(t, pod, before)
 			}
-			if left := plugintest.Left(t, stateDir); left != nil {
-				t.Errorf("left: %v", left)
-			}
+			nothingLeft(t)
 		})
 	}
 }
@@ -502,9 +485,7 @@ func TestDelLeavesAnotherPodAtTheSamePath(t *testing.T) {
 	if diff := cmp.Diff(before, another.Dump()); diff != "" {
 		t.Errorf("another pod was changed (-want +got):\n%s", diff)
 	}
-	if left := plugintest.Left(t, stateDir); left != nil {
-		t.Errorf("left: %v", left)
-	}
+	nothingLeft(t)
 }
 
 // What the kernel refuses for good is a warning; what may pass keeps the
@@ -516,9 +497,7 @@ func TestDelRefused(t *testing.T) {
 	c.OK("ADD")
 	c.Failing(plugintest.Fault{At: "before", Deny: unix.EBUSY}).Refused("DEL", 11, "192.168.0.0/24", "busy")
 	c.OK("DEL")
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 	c.OK("ADD")
 	pod.IP("route add 192.168.0.0/24 via 10.1.0.77")
 	if a := c.OK("DEL"); !strings.Contains(a.Stderr, "192.168.0.0/24 via 10.1.0.1 dev net1") || !strings.Contains(a.Stderr, "level=WARN") {
@@ -530,9 +509,7 @@ func TestDelRefused(t *testing.T) {
 	if a := c.OK("DEL"); !strings.Contains(a.Stderr, "level=WARN") {
 		t.Errorf("no warning: %s", a.Stderr)
 	}
-	if left := plugintest.Left(t, stateDir); left != nil {
-		t.Errorf("left: %v", left)
-	}
+	nothingLeft(t)
 }
 
 // Two entries in one chain, the second overriding the first.
@@ -559,12 +536,8 @@ func TestTwoEntriesInOneChain(t *testing.T) {
 		t.Errorf("after the first DEL not as before (-want +got):\n%s", diff)
 	}
 	first.After(added).OK("DEL")
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("after the second DEL not as before (-want +got):\n%s", diff)
-	}
-	if left := plugintest.Left(t, stateDir); left != nil {
-		t.Errorf("left: %v", left)
-	}
+	restored(t, pod, before)
+	nothingLeft(t)
 }
 
 func TestSkipCheck(t *testing.T) {
@@ -608,12 +581,8 @@ func TestGC(t *testing.T) {
 	t.Run("empty", func(t *testing.T) {
 		pod, before, kept, _ := setup(t)
 		gc(kept).OK("GC")
-		if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-			t.Errorf("not as before (-want +got):\n%s", diff)
-		}
-		if left := plugintest.Left(t, stateDir); left != nil {
-			t.Errorf("left: %v", left)
-		}
+		restored(t, pod, before)
+		nothingLeft(t)
 	})
 	for _, list := range []any{"absent", nil} {
 		t.Run(fmt.Sprint(list), func(t *testing.T) {
@@ -625,9 +594,7 @@ func TestGC(t *testing.T) {
 			}
 			pod.Remove()
 			gcWith(kept, list).OK("GC")
-			if left := plugintest.Left(t, stateDir); left != nil {
-				t.Errorf("left: %v", left)
-			}
+			nothingLeft(t)
 		})
 	}
 	t.Run("another network's", func(t *testing.T) {
@@ -642,9 +609,7 @@ func TestGC(t *testing.T) {
 	t.Run("by the older key", func(t *testing.T) {
 		pod, before, kept, _ := setup(t)
 		gcWith(kept, "absent").Edit(func(conf map[string]any) { conf["cni.dev/attachments"] = []any{} }).OK("GC")
-		if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-			t.Errorf("not as before (-want +got):\n%s", diff)
-		}
+		restored(t, pod, before)
 	})
 	t.Run("goes on after a failure", func(t *testing.T) {
 		pod, before, kept, _ := setup(t)
@@ -653,9 +618,7 @@ func TestGC(t *testing.T) {
 			t.Errorf("left: %v", plugintest.Left(t, stateDir))
 		}
 		gc(kept).OK("GC")
-		if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-			t.Errorf("not as before (-want +got):\n%s", diff)
-		}
+		restored(t, pod, before)
 	})
 }
 
@@ -745,9 +708,7 @@ func TestCheckWhereThereWasNothingToDo(t *testing.T) {
 	pod.IP("route add 10.99.0.0/16 via 10.1.0.1")
 	c.After(added).OK("CHECK")
 	c.OK("DEL")
-	if left := plugintest.Left(t, stateDir); left != nil {
-		t.Errorf("left: %v", left)
-	}
+	nothingLeft(t)
 }
 
 // After a reboot a cookie is another namespace's.
@@ -780,9 +741,7 @@ func TestRecordOfAnotherBoot(t *testing.T) {
 		}
 		c.After(added).OK("CHECK")
 		c.OK("DEL")
-		if left := plugintest.Left(t, stateDir); left != nil {
-			t.Errorf("left: %v", left)
-		}
+		nothingLeft(t)
 		pod.Remove()
 	}
 }
@@ -810,12 +769,8 @@ func TestResultThatCannotBeTold(t *testing.T) {
 		if got := cmd.ProcessState.ExitCode(); got != 1 {
 			t.Errorf("%s: exit %d", stdout.Name(), got)
 		}
-		if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-			t.Errorf("%s: not as before (-want +got):\n%s", stdout.Name(), diff)
-		}
-		if left := plugintest.Left(t, stateDir); left != nil {
-			t.Errorf("left: %v", left)
-		}
+		restored(t, pod, before)
+		nothingLeft(t)
 	}
 }
 
@@ -828,9 +783,7 @@ func TestChainRunAgain(t *testing.T) {
 	added := c.OK("ADD")
 	c.After(added).OK("CHECK")
 	c.OK("DEL")
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 func TestPlanChangesNothing(t *testing.T) {
@@ -847,12 +800,8 @@ func TestPlanChangesNothing(t *testing.T) {
 	if diff := cmp.Diff(sorted(strings.Split(want, "\n")), sorted(strings.Split(got, "\n"))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("plan changed (-want +got):\n%s", diff)
-	}
-	if left := plugintest.Left(t, stateDir); left != nil {
-		t.Errorf("left: %v", left)
-	}
+	restored(t, pod, before)
+	nothingLeft(t)
 	// It is what it equals.
 	for _, l := range strings.Split(strings.TrimSpace(got), "\n")[1:] {
 		pod.IP(strings.TrimPrefix(l, "ip "))
@@ -931,13 +880,9 @@ func TestIPv6Disabled(t *testing.T) {
 	added := c.OK("ADD")
 	c.After(added).OK("CHECK")
 	c.After(added).OK("DEL")
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 	c.Edit(func(conf map[string]any) { conf["addroutes"] = []any{map[string]any{"dst": "fd30::/64"}} }).Refused("ADD", 100, "ip -6 route add fd30::/64 via fd01::1 dev net1")
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 func TestArgsOverrideKeys(t *testing.T) {
@@ -961,6 +906,6 @@ func sorted(list []string) []string {
 	for i := range out {
 		out[i] = strings.TrimSpace(out[i])
 	}
-	sortStrings(out)
+	slices.Sort(out)
 	return out
 }
