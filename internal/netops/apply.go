@@ -55,7 +55,13 @@ func (n *Netns) apply(ctx context.Context, c Change, lenient bool) (left []*OpEr
 // delete deletes routes that a snapshot has listed. That the kernel finds one
 // no more counts only when it is not listed any more, either.
 func (n *Netns) delete(ctx context.Context, routes []*Route, done *[]operation) []*OpError {
-	failed := n.run(ctx, deletions(routes), done, false)
+	hidden, plain := split(routes, (*Route).hidden)
+	failed := n.run(ctx, deletions(plain), done, false)
+	for _, r := range hidden {
+		if len(failed) == 0 {
+			failed = n.uncover(ctx, r, done)
+		}
+	}
 	if len(failed) > 0 || len(*done) == len(routes) {
 		return failed
 	}
@@ -71,6 +77,35 @@ func (n *Netns) delete(ctx context.Context, routes []*Route, done *[]operation) 
 	ix := newIndex(have.Routes)
 	there, _ := split(missed, func(r *Route) bool { return ix.find(r, r.Is) != none })
 	return failures(deletions(there), ErrStillThere)
+}
+
+// uncover deletes a route that stands behind others which the kernel would
+// delete for it: these go to the end first.
+func (n *Netns) uncover(ctx context.Context, r *Route, done *[]operation) []*OpError {
+	have, err := n.Snapshot(ctx, Query{Tables: []uint32{r.Table}, To: destinations([]*Route{r})})
+	if err != nil {
+		return failures(deletions([]*Route{r}), err)
+	}
+	var before []*Route
+	for i := range have.Routes {
+		e := &have.Routes[i]
+		if r.Is(e) {
+			break
+		}
+		if e.takenFor(r) {
+			before = append(before, e)
+		}
+	}
+	if !n.wouldTake(ctx, before) {
+		return failures(deletions([]*Route{r}), ErrCannotDelete)
+	}
+	for _, e := range before {
+		// This deletes e, which stands first; so it is told as that.
+		if failed := n.rotate(ctx, []*Route{e}); len(failed) > 0 {
+			return failed
+		}
+	}
+	return n.run(ctx, deletions([]*Route{r}), done, false)
 }
 
 // Rescue tries once more what an Undo could not put back because its gateway
@@ -118,7 +153,11 @@ func (n *Netns) Undo(ctx context.Context, done Change) error {
 	todo, _ := done.Reverse().Needed(have.State)
 	todo.standBeside(have.State)
 	parts := todo.parts()
-	failed := n.run(ctx, deletions(parts.del), nil, true)
+	hidden, plain := split(parts.del, (*Route).hidden)
+	failed := n.run(ctx, deletions(plain), nil, true)
+	for _, r := range hidden {
+		failed = append(failed, n.uncover(ctx, r, nil)...)
+	}
 	// What is left of a route stays where the whole cannot come back.
 	swaps, _ := split(parts.swaps, func(s swap) bool { return n.possible(s.in) })
 	failed = append(failed, n.swap(ctx, swaps, have.Routes, nil, true)...)

@@ -23,7 +23,7 @@ var (
 	ErrStillThere = errors.New("it is still there")
 	// ErrCannotDelete says that a route is refused because its deletion would
 	// hit another one.
-	ErrCannotDelete = errors.New("the kernel would delete the route by a nexthop object beside it instead")
+	ErrCannotDelete = errors.New("the kernel would delete another one of that destination, table and metric instead")
 	// ErrNoLink says that no interface has that name.
 	ErrNoLink = errors.New("no such interface")
 )

@@ -944,3 +944,38 @@ func TestManyPeers(t *testing.T) {
 		t.Errorf("not as before (-want +got):\n%s", diff)
 	}
 }
+
+// A kill between the two halves of a swap leaves both: what is left of the
+// whole stands behind it, where a deletion would hit the whole.
+func TestUndoOfHalfASwap(t *testing.T) {
+	for _, others := range []string{"", "route append 172.30.0.0/16 via 10.1.0.9"} {
+		pod := netopstest.Namespace(t, "pod")
+		pod.Veth("eth0", "10.1.0.5/16")
+		pod.Veth("net1", "10.2.0.5/16")
+		pod.Batch("route add 172.30.0.0/16 nexthop via 10.1.0.1 nexthop via 10.2.0.1")
+		if others != "" {
+			pod.Batch(others)
+		}
+		n := enter(t, pod)
+		before := pod.Dump()
+		done := cut(t, n, "172.30.0.0/16")
+		pod.Batch("route append 172.30.0.0/16 via 10.1.0.1")
+		if err := n.Undo(t.Context(), done); err != nil {
+			t.Error(err)
+		}
+		want, got := before, pod.Dump()
+		if others != "" { // their order is not kept then
+			want, got = strings.Join(sorted(before), "\n"), strings.Join(sorted(got), "\n")
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("not as before (-want +got):\n%s", diff)
+		}
+		pod.Remove()
+	}
+}
+
+func sorted(s string) []string {
+	lines := strings.Split(s, "\n")
+	sortFrom(lines, 0)
+	return lines
+}

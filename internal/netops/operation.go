@@ -187,6 +187,25 @@ func (o operation) shadowed() bool {
 		slices.ContainsFunc(o.route.Peers, func(p Route) bool { return p.NhID != 0 })
 }
 
+// takenFor reports whether a deletion of r hits e instead, if that stands before
+// it: the kernel compares next hops only as far as the first of the two goes
+// (fib_nh_match in net/ipv4/fib_semantics.c).
+func (e *Route) takenFor(r *Route) bool {
+	if r.is6() || e.Slot() != r.Slot() || e.Type != r.Type || e.Protocol != r.Protocol || r.Is(e) {
+		return false
+	}
+	there, asked := e.Ways(), r.Ways()
+	if len(asked) == 1 {
+		there = there[:min(1, len(there))]
+	}
+	return len(there) <= len(asked) && slices.EqualFunc(there, asked[:len(there)], NextHop.is)
+}
+
+// hidden reports whether one of the routes before r would be deleted for it.
+func (r *Route) hidden() bool {
+	return slices.ContainsFunc(r.Peers[:r.Rank], func(e Route) bool { return e.takenFor(r) })
+}
+
 // changed is what operations have done.
 func changed(done []operation) Change {
 	var c Change

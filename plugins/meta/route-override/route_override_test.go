@@ -342,53 +342,77 @@ func TestFaults(t *testing.T) {
 	const keys = `"flushroutes": true, "delroutes": [{"dst": "10.7.0.0/16"}],
 		"addroutes": [{"dst": "172.16.0.0/16"}, {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}, {"dst": "fd20::/64", "gw": "fd01::9"}, {"dst": "172.17.0.0/16", "type": "blackhole"}]`
 	pod := newPod(t)
+	pod.IP("route append default via 10.1.0.1 dev net1") // equal to eth0's
+	pod.Batch("route add 172.30.0.0/16 mtu 1400 nexthop via 10.244.1.1 nexthop via 10.1.0.1")
 	before := pod.Dump()
 	c := call(t, pod, keys)
 	operations := strings.Count(c.OK("", "plan").Stdout, "ip ")
-	if operations != 9 {
+	if operations != 12 {
 		t.Fatalf("%d operations", operations)
 	}
-	asBefore := func(what string, fault plugintest.Fault) {
-		t.Helper()
-		restored(t, pod, before)
-		nothingLeft(t)
-	}
 	for n := range operations {
-		for _, errno := range []unix.Errno{unix.EPERM, unix.ENOMEM} {
-			fault := plugintest.Fault{At: "before", N: n, Deny: errno}
-			c.Failing(fault).Refused("ADD", map[unix.Errno]uint{unix.EPERM: 100, unix.ENOMEM: 11}[errno], errno.Error())
-			asBefore("a refused ADD", fault)
-		}
-		for _, at := range []string{"before", "after"} {
-			term := plugintest.Fault{At: at, N: n, Kill: syscall.SIGTERM}
-			c.Failing(term).Refused("ADD", 11, "interrupted by a signal")
-			asBefore("SIGTERM", term)
-			kill := plugintest.Fault{At: at, N: n, Kill: syscall.SIGKILL}
-			if a := c.Failing(kill).Do("ADD"); a.Exit != -1 {
-				t.Fatalf("{%s}: not killed: %+v", kill, a)
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			asBefore := func(t *testing.T) {
+				t.Helper()
+				restored(t, pod, before)
+				nothingLeft(t)
 			}
-			c.Refused("CHECK", 106, "was not finished")
-			c.OK("", "plan")
-			c.OK("DEL")
-			asBefore("DEL", kill)
-
-			c.Failing(kill).Do("ADD")
-			gc(c, c).OK("GC")
-			asBefore("GC of a valid attachment", kill)
-
-			c.Failing(kill).Do("ADD")
-			added := c.OK("ADD")
-			c.After(added).OK("CHECK")
-			if got := strings.Count(strings.Join(plugintest.Left(t, stateDir), "\n"), "finished"); got != 1 {
-				t.Fatalf("%d records after ADD met a killed one's", got)
+			at := func(when string, what plugintest.Fault) plugintest.Call {
+				what.At, what.N = when, n
+				failing := c.Failing(what)
+				failing.TB = t
+				return failing
 			}
-			if a := c.Failing(kill).Do("DEL"); a.Exit != -1 {
-				t.Fatalf("DEL {%s}: not killed: %+v", kill, a)
+			c := c
+			c.TB = t
+			for errno, code := range map[unix.Errno]uint{unix.EPERM: 100, unix.ENOMEM: 11} {
+				at("before", plugintest.Fault{Deny: errno}).Refused("ADD", code, errno.Error())
+				asBefore(t)
+			}
+			c.OK("ADD")
+			if a := at("before", plugintest.Fault{Deny: unix.ENOMEM}).Do("DEL"); a.Exit != 0 && a.Error.Code != 11 {
+				t.Errorf("DEL refused: %+v", a)
 			}
 			c.OK("DEL")
-			asBefore("DEL again", kill)
+			asBefore(t)
+			for _, when := range []string{"before", "after"} {
+				at(when, plugintest.Fault{Kill: syscall.SIGTERM}).Refused("ADD", 11, "interrupted by a signal")
+				asBefore(t)
+				killedAt(t, c, at(when, plugintest.Fault{Kill: syscall.SIGKILL}), asBefore)
+			}
+		})
+	}
+}
+
+// killedAt kills a process at a point of ADD, and of DEL, and does after each
+// what runtimes would.
+func killedAt(t *testing.T, c, killed plugintest.Call, asBefore func(*testing.T)) {
+	t.Helper()
+	kill := func(verb string) {
+		t.Helper()
+		if a := killed.Do(verb); a.Exit != -1 {
+			t.Fatalf("%s: not killed: %+v", verb, a)
 		}
 	}
+	kill("ADD")
+	c.Refused("CHECK", 106, "was not finished")
+	c.OK("", "plan")
+	c.OK("DEL")
+	asBefore(t)
+
+	kill("ADD")
+	gc(c, c).OK("GC") // of a valid attachment
+	asBefore(t)
+
+	kill("ADD")
+	added := c.OK("ADD")
+	c.After(added).OK("CHECK")
+	if got := strings.Count(strings.Join(plugintest.Left(t, stateDir), "\n"), "finished"); got != 1 {
+		t.Fatalf("%d records after ADD met a killed one's", got)
+	}
+	kill("DEL")
+	c.OK("DEL")
+	asBefore(t)
 }
 
 // gc is the call of a runtime that names these attachments as valid.
