@@ -187,14 +187,14 @@ func (o operation) shadowed() bool {
 		slices.ContainsFunc(o.route.Peers, func(p Route) bool { return p.NhID != 0 })
 }
 
-// takenFor reports whether a deletion of r hits e instead, if that stands before
-// it: the kernel compares next hops only as far as the first of the two goes
-// (fib_nh_match in net/ipv4/fib_semantics.c).
-func (e *Route) takenFor(r *Route) bool {
-	if r.is6() || e.Slot() != r.Slot() || e.Type != r.Type || e.Protocol != r.Protocol || r.Is(e) {
+// takenFor reports whether a deletion of the wanted route hits this one, if it
+// stands before that: the kernel compares next hops only as far as the first of
+// the two goes (fib_nh_match in net/ipv4/fib_semantics.c).
+func (r *Route) takenFor(wanted *Route) bool {
+	if r.is6() || r.Slot() != wanted.Slot() || r.Type != wanted.Type || r.Protocol != wanted.Protocol || r.Is(wanted) {
 		return false
 	}
-	there, asked := e.Ways(), r.Ways()
+	there, asked := r.Ways(), wanted.Ways()
 	if len(asked) == 1 {
 		there = there[:min(1, len(there))]
 	}
