@@ -49,6 +49,14 @@ func add(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := d.resultWithout(left).print(os.Stdout); err != nil {
+		return a.giveUp(ctx, entry, Errorf(types.ErrIOFailure, "print the result: %w", err))
+	}
+	return nil
+}
+
+// resultWithout is the result, where some routes had to be left out.
+func (d Decision) resultWithout(left []netops.Route) *Result {
 	d.Result.Routes = slices.Grow(d.Result.Routes, len(d.Listed))
 	out := make(map[netops.Slot]bool, len(left)) // of two in one slot, one was refused before
 	for i := range left {
@@ -59,10 +67,7 @@ func add(ctx context.Context, r *request) error {
 			d.Result.Append(l.Entry)
 		}
 	}
-	if err := d.Result.print(os.Stdout); err != nil {
-		return a.giveUp(ctx, entry, Errorf(types.ErrIOFailure, "print the result: %w", err))
-	}
-	return nil
+	return d.Result
 }
 
 // attachment is one in a pod that lives, whose namespace is locked.
