@@ -41,6 +41,14 @@ func snapshot(t testing.TB, n *Netns, tables ...uint32) Snapshot {
 	return s
 }
 
+// restored fails the test unless the pod's routing is as it was.
+func restored(t *testing.T, pod *netopstest.NS, before string) {
+	t.Helper()
+	if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+		t.Errorf("not as before (-want +got):\n%s", diff)
+	}
+}
+
 func TestOpenRefusesWhatIsNoNetworkNamespace(t *testing.T) {
 	dir := t.TempDir()
 	file, fifo := filepath.Join(dir, "file"), filepath.Join(dir, "fifo")
@@ -276,9 +284,7 @@ func TestOneWayOfAMultipathRoute(t *testing.T) {
 	if err := n.Undo(t.Context(), done); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 // A change that is refused at any operation leaves the namespace as it was.
@@ -348,9 +354,7 @@ func TestRefusalByTheKernel(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 	failed, err := n.Try(t.Context(), c)
 	if err != nil || len(failed) != 1 || !failed[0].Route.Is(&c.Add.Routes[1]) {
 		t.Errorf("Try left out %v, %v", failed, err)
@@ -370,9 +374,7 @@ func TestAddIsExclusive(t *testing.T) {
 			t.Errorf("%s: %v, want EEXIST", line, err)
 		}
 	}
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 func TestUndoToleratesWhatIsGone(t *testing.T) {
@@ -514,9 +516,7 @@ func TestLargeChange(t *testing.T) {
 	if err := n.Undo(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 // Answers that do not fit into the receive buffer are lost; what was sent may
@@ -543,9 +543,7 @@ func TestLostAnswers(t *testing.T) {
 	if !errors.Is(err, unix.ENOBUFS) || errors.Is(err, ErrNotRestored) || !Passing(err) {
 		t.Errorf("error %v, want ENOBUFS", err)
 	}
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 // A context that ends in the middle takes everything back.
@@ -566,9 +564,7 @@ func TestApplyGivesUp(t *testing.T) {
 	if err := n.Apply(ctx, Change{Add: State{Routes: many(t, 10)}}); !errors.Is(err, cause) {
 		t.Errorf("error %v, want %v", err, cause)
 	}
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 // IPv6 dumps of several batches miss routes while others change the table;
@@ -688,9 +684,7 @@ func TestTryDoesNotLeaveOutWhatIsLeft(t *testing.T) {
 	if failed, err := n.Try(t.Context(), cut(t, n, "172.30.0.0/16")); err == nil {
 		t.Errorf("left out: %v", failed)
 	}
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 // A route goes back between others only where these can come back as well.
@@ -782,9 +776,7 @@ func TestUndoBesideAnotherAttachment(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 func TestOnLinkMultipath(t *testing.T) {
@@ -839,9 +831,7 @@ func TestDeletionsThatWouldHitAnother(t *testing.T) {
 		if !errors.Is(err, tt.want) || len(done.Del.Routes) != 1 {
 			t.Errorf("%s: %v, want %v", done, err, tt.want)
 		}
-		if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
-			t.Errorf("not as before (-want +got):\n%s", diff)
-		}
+		restored(t, pod, before)
 	}
 }
 
@@ -940,9 +930,7 @@ func TestManyPeers(t *testing.T) {
 	if err := n.Undo(t.Context(), done); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(before, pod.Dump()); diff != "" {
-		t.Errorf("not as before (-want +got):\n%s", diff)
-	}
+	restored(t, pod, before)
 }
 
 // A kill between the two halves of a swap leaves both: what is left of the
