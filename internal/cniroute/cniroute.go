@@ -57,7 +57,7 @@ const (
 	maxMTU    = 65535 - 15
 	maxAdvMSS = 65535 - 40
 	maxWeight = 256
-	maxHops   = 256 // more than the kernel can list in one message is no use
+	maxHops   = 128 // not far above it the kernel cannot list a route any more
 )
 
 // Keys are the fields of a route.
@@ -184,6 +184,9 @@ func (f *fields) route(c checker) (Route, bool) {
 func (c checker) together(r Route, f *fields) {
 	if f.Gws != nil && len(f.Gws) == 0 {
 		c.invalid("gws", "an empty list")
+	}
+	if len(f.Gws) > maxHops {
+		c.invalid("gws", "%d gateways, %d at most", len(f.Gws), maxHops)
 	}
 	if f.Gws != nil && f.Gw.Given {
 		c.invalid("gws", "given beside \"gw\"")

@@ -55,13 +55,7 @@ func (n *Netns) apply(ctx context.Context, c Change, lenient bool) (left []*OpEr
 // delete deletes routes that a snapshot has listed. That the kernel finds one
 // no more counts only when it is not listed any more, either.
 func (n *Netns) delete(ctx context.Context, routes []*Route, done *[]operation) []*OpError {
-	hidden, plain := split(routes, (*Route).hidden)
-	failed := n.run(ctx, deletions(plain), done, false)
-	for _, r := range hidden {
-		if len(failed) == 0 {
-			failed = n.uncover(ctx, r, done)
-		}
-	}
+	failed := n.remove(ctx, routes, done, false)
 	if len(failed) > 0 || len(*done) == len(routes) {
 		return failed
 	}
@@ -77,6 +71,28 @@ func (n *Netns) delete(ctx context.Context, routes []*Route, done *[]operation) 
 	ix := newIndex(have.Routes)
 	there, _ := split(missed, func(r *Route) bool { return ix.find(r, r.Is) != none })
 	return failures(deletions(there), ErrStillThere)
+}
+
+// remove deletes routes, each the one that is meant: where others had the slot
+// of one, the kernel may take one of these for it.
+func (n *Netns) remove(ctx context.Context, routes []*Route, done *[]operation, goOn bool) []*OpError {
+	company, alone := split(routes, func(r *Route) bool { return len(r.Peers) > 0 && !r.is6() })
+	failed := n.run(ctx, deletions(alone), done, goOn)
+	if len(company) == 0 || (len(failed) > 0 && !goOn) {
+		return failed
+	}
+	have, err := n.Snapshot(ctx, Query{Tables: Change{Del: State{Routes: values(company)}}.Tables(), To: destinations(company)})
+	if err != nil {
+		return append(failed, failures(deletions(company), err)...)
+	}
+	inOrder, hidden := orderly(company, have.Routes)
+	failed = append(failed, n.run(ctx, deletions(inOrder), done, goOn)...)
+	for _, r := range hidden {
+		if len(failed) == 0 || goOn {
+			failed = append(failed, n.uncover(ctx, r, done)...)
+		}
+	}
+	return failed
 }
 
 // uncover deletes a route that stands behind others which the kernel would
@@ -119,18 +135,21 @@ func (n *Netns) Rescue(ctx context.Context, err error) error {
 	}
 	var left []*OpError
 	for _, f := range failures {
-		r := f.Route
-		if f.Adds && unreachable(f.Err) && len(n.putBack(ctx, []*Route{&r})) > 0 {
-			onLink := r.asOnLink()
-			if len(n.putBack(ctx, []*Route{&onLink})) == 0 {
-				continue
-			}
-		} else if f.Adds && unreachable(f.Err) {
-			continue
+		if !f.Adds || f.swap || !unreachable(f.Err) || !n.rescued(ctx, &f.Route) {
+			left = append(left, f)
 		}
-		left = append(left, f)
 	}
 	return join(left)
+}
+
+// rescued puts a route back after others, in the end as an on-link one. What a
+// multipath route has of others is not made so.
+func (n *Netns) rescued(ctx context.Context, r *Route) bool {
+	if len(n.putBack(ctx, []*Route{r})) == 0 {
+		return true
+	}
+	onLink := r.asOnLink()
+	return r.single() && len(n.putBack(ctx, []*Route{&onLink})) == 0
 }
 
 // unreachable reports whether the kernel refused a gateway.
@@ -153,11 +172,7 @@ func (n *Netns) Undo(ctx context.Context, done Change) error {
 	todo, _ := done.Reverse().Needed(have.State)
 	todo.standBeside(have.State)
 	parts := todo.parts()
-	hidden, plain := split(parts.del, (*Route).hidden)
-	failed := n.run(ctx, deletions(plain), nil, true)
-	for _, r := range hidden {
-		failed = append(failed, n.uncover(ctx, r, nil)...)
-	}
+	failed := n.remove(ctx, parts.del, nil, true)
 	// What is left of a route stays where the whole cannot come back.
 	swaps, _ := split(parts.swaps, func(s swap) bool { return n.possible(s.in) })
 	failed = append(failed, n.swap(ctx, swaps, have.Routes, nil, true)...)
@@ -173,19 +188,30 @@ func (n *Netns) Undo(ctx context.Context, done Change) error {
 func (n *Netns) swap(ctx context.Context, swaps []swap, have []Route, done *[]operation, goOn bool) (failed []*OpError) {
 	for _, s := range swaps {
 		first, second := s.operations(have)
-		refusals := n.run(ctx, []operation{first}, done, goOn)
+		refusals := n.step(ctx, first, done, goOn)
 		if len(refusals) == 0 {
-			refusals = n.run(ctx, []operation{second}, done, goOn)
+			refusals = n.step(ctx, second, done, goOn)
 			if len(refusals) > 0 && goOn && first.typ == unix.RTM_DELROUTE {
 				back := operation{typ: unix.RTM_NEWROUTE, flags: second.flags, route: s.out}
 				refusals = append(refusals, n.run(ctx, []operation{back}, nil, true)...)
 			}
+		}
+		for _, r := range refusals {
+			r.swap = true
 		}
 		if failed = append(failed, refusals...); len(failed) > 0 && !goOn {
 			return failed
 		}
 	}
 	return failed
+}
+
+// step is one half of a swap.
+func (n *Netns) step(ctx context.Context, op operation, done *[]operation, goOn bool) []*OpError {
+	if op.typ == unix.RTM_DELROUTE {
+		return n.remove(ctx, []*Route{op.route}, done, goOn)
+	}
+	return n.run(ctx, []operation{op}, done, goOn)
 }
 
 // putBack adds routes that were removed: exclusively, or in their place among
@@ -231,13 +257,15 @@ func (n *Netns) insert(ctx context.Context, r *Route, have []Route, failed *[]*O
 // way of a table that no rule leads to.
 func (n *Netns) wouldTake(ctx context.Context, routes []*Route) bool {
 	const nowhere = 1<<32 - Protocol
-	probes := make([]Route, len(routes))
-	for i, r := range routes {
-		probes[i] = r.inTable(nowhere)
+	taken := true
+	for _, r := range routes {
+		probe := r.inTable(nowhere)
+		add := operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_APPEND, route: &probe}
+		del := deletions([]*Route{&probe})
+		n.run(ctx, del, nil, true) // what a killed process has left
+		taken = len(n.run(ctx, append([]operation{add}, del...), nil, true)) == 0 && taken
 	}
-	refusals := n.run(ctx, additions(pointers(probes)), nil, true)
-	n.run(ctx, deletions(pointers(probes)), nil, true)
-	return len(refusals) == 0
+	return taken
 }
 
 // rotate takes routes out and appends them again, each in one send, so that
@@ -246,6 +274,10 @@ func (n *Netns) rotate(ctx context.Context, routes []*Route) (failed []*OpError)
 	for _, r := range routes {
 		back := operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_APPEND, route: r}
 		refusals := n.run(ctx, append(deletions([]*Route{r}), back), nil, true)
+		if len(refusals) > 0 && !refusals[0].Adds {
+			failed = append(failed, refusals[0]) // it was not even taken out
+			continue
+		}
 		for range maxDumps {
 			if len(refusals) == 0 {
 				break

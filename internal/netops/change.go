@@ -94,7 +94,8 @@ func (c Change) Without(added []Route) Change {
 	ix := newIndex(added)
 	var left []Route
 	for i := range c.Add.Routes {
-		if r := &c.Add.Routes[i]; ix.find(r, r.Is) == none {
+		// What is left of a route that was cut is not left out for a wish.
+		if r := &c.Add.Routes[i]; r.Raw != nil || ix.find(r, r.Is) == none {
 			left = append(left, *r)
 		}
 	}
@@ -128,8 +129,9 @@ func (ix index) merged(r *Route) (part Route, ok bool) {
 		case len(rest) == 0:
 			return ix.withPeers(i), true
 		}
+		whole := ix.withPeers(i)
 		part = have.withWays(common)
-		part.Peers = []Route{have.identity()}
+		part.Peers = append([]Route{have.identity()}, whole.Peers...)
 		return part, true
 	}
 	return Route{}, false
@@ -243,20 +245,29 @@ func (d Drift) String() string {
 	return d.Route.command("add") + ": it is not there"
 }
 
-// Drift lists everything of the change that does not hold in have. A deleted
-// route that the kernel has learnt anew does not count.
+// Taken is what the change takes from others, without what it leaves them: of
+// a multipath route that was cut, the ways that went.
+func (c Change) Taken() Change {
+	var taken Change
+	parts := c.parts()
+	for _, s := range parts.swaps {
+		gone, _ := split(s.out.Ways(), func(h NextHop) bool { return !slices.ContainsFunc(s.in.Ways(), h.is) })
+		taken.Del.Routes = append(taken.Del.Routes, s.out.withWays(gone))
+	}
+	taken.Del.Routes = append(taken.Del.Routes, values(parts.del)...)
+	taken.Add.Routes = values(parts.add)
+	return taken
+}
+
+// Drift lists everything of the change that does not hold in have: also a
+// deleted route that is there as some of the ways of another. One that the
+// kernel has learnt anew does not count.
 func (c Change) Drift(have State) []Drift {
 	ix := newIndex(have.Routes)
 	var drift []Drift
 	for i := range c.Del.Routes {
 		r := &c.Del.Routes[i]
-		if at := ix.find(r, func(h *Route) bool { return r.Is(h) && !h.Learnt() }); at != none {
-			drift = append(drift, Drift{Route: ix.routes[at], Present: true})
-		}
-	}
-	for _, s := range c.parts().swaps {
-		taken, _ := split(s.out.Ways(), func(h NextHop) bool { return !slices.ContainsFunc(s.in.Ways(), h.is) })
-		if at := ix.find(s.out, func(h *Route) bool { return !s.out.Is(h) && !h.Learnt() && containsAny(h.Ways(), taken) }); at != none {
+		if at := ix.find(r, func(h *Route) bool { return r.within(h) && !h.Learnt() }); at != none {
 			drift = append(drift, Drift{Route: ix.routes[at], Present: true})
 		}
 	}

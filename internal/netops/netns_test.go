@@ -717,7 +717,7 @@ func TestOthersAreNotLostForAPlace(t *testing.T) {
 		want []string
 	}{
 		{"", -1, []string{"eth0", "net1", "net2"}},
-		{"", 4, []string{"eth0", "net1", "net2"}}, // the follower's return
+		{"", 5, []string{"eth0", "net1", "net2"}}, // the follower's return
 		{"route del 10.3.0.0/16 dev net2", -1, []string{"eth0", "net2", "net1"}},
 	} {
 		if err := n.Apply(t.Context(), done); err != nil {
@@ -931,6 +931,104 @@ func TestManyPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	restored(t, pod, before)
+}
+
+// Whatever stands before or behind it: a deletion, and both halves of a swap,
+// hit what they mean.
+func TestInTheCompanyOfOthers(t *testing.T) {
+	const one, two = "default nexthop via 10.1.0.1 dev eth0 nexthop via 10.2.0.1 dev net1", "default nexthop via 10.1.0.1 dev eth0 nexthop via 10.3.0.1 dev net2"
+	many := []string{}
+	for i := range 10 {
+		many = append(many, fmt.Sprintf("default via 10.1.0.%d", 100+i))
+	}
+	for _, tt := range []struct {
+		name   string
+		routes []string
+		exact  bool // the order comes back as well
+	}{
+		{"another one's multipath before", []string{two, one}, false},
+		{"another one's multipath behind", []string{one, two}, true},
+		{"its own first way before", []string{"default via 10.1.0.1", one}, false},
+		{"and again with other attributes", []string{"default via 10.1.0.1", "default via 10.1.0.1 mtu 1300", one}, false},
+		{"far before", append(append([]string{"default via 10.1.0.1"}, many...), one), false},
+		{"followed by two", []string{"default via 10.1.0.9", one, "default via 10.3.0.1", "default via 10.3.0.9"}, false},
+	} {
+		pod := netopstest.Namespace(t, "pod")
+		for i, dev := range []string{"eth0", "net1", "net2"} {
+			pod.Veth(dev, fmt.Sprintf("10.%d.0.5/16", i+1))
+		}
+		for _, r := range tt.routes {
+			pod.Batch("route append " + r)
+		}
+		n := enter(t, pod)
+		before := pod.Dump()
+		compare := func(what string) {
+			t.Helper()
+			want, got := before, pod.Dump()
+			if !tt.exact {
+				want, got = strings.Join(sorted(before), "\n"), strings.Join(sorted(got), "\n")
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: %s: not as before (-want +got):\n%s", tt.name, what, diff)
+			}
+		}
+		for what, leave := range map[string]func(NextHop) bool{
+			"cut":   func(h NextHop) bool { return h.Dev == "net1" },
+			"whole": func(NextHop) bool { return true },
+		} {
+			have := snapshot(t, n)
+			var c Change
+			for i := range have.Routes {
+				if r := &have.Routes[i]; len(r.Hops) > 0 && r.Hops[1].Dev == "net1" {
+					c.Remove(r, leave)
+				}
+			}
+			done, _ := c.Needed(have.State)
+			if err := n.Apply(t.Context(), done); err != nil {
+				t.Fatalf("%s: %s: %v", tt.name, what, err)
+			}
+			if got, want := strings.Count(pod.IP("route show default"), "10.2.0.1"), 0; got != want {
+				t.Errorf("%s: %s: still there:\n%s", tt.name, what, pod.IP("route show default"))
+			}
+			if drift := done.Taken().Drift(snapshot(t, n).State); drift != nil {
+				t.Errorf("%s: %s: drift %v", tt.name, what, drift)
+			}
+			if err := n.Undo(t.Context(), done); err != nil {
+				t.Errorf("%s: %s: Undo: %v", tt.name, what, err)
+			}
+			compare(what)
+		}
+		if strings.Contains(pod.IP("route show table all"), "4294967219") {
+			t.Errorf("%s: probes left", tt.name)
+		}
+		pod.Remove()
+	}
+}
+
+// A way that was cut off and has come back is drift, in a route of its own or
+// merged into another.
+func TestACutWayThatComesBack(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
+	pod.Veth("net1", "10.2.0.5/16", "fd02::5/64")
+	pod.Batch("route add 172.30.0.0/16 nexthop via 10.1.0.1 nexthop via 10.2.0.1", "route add fd30::/64 nexthop via fd01::1 nexthop via fd02::1")
+	n := enter(t, pod)
+	for dst, back := range map[string]string{
+		"172.30.0.0/16": "route append 172.30.0.0/16 via 10.2.0.1",
+		"fd30::/64":     "-6 route append fd30::/64 via fd02::1 dev net1",
+	} {
+		done := cut(t, n, dst)
+		if err := n.Apply(t.Context(), done); err != nil {
+			t.Fatal(err)
+		}
+		if drift := done.Taken().Drift(snapshot(t, n).State); drift != nil {
+			t.Errorf("%s: drift %v", dst, drift)
+		}
+		pod.IP(back)
+		if drift := done.Taken().Drift(snapshot(t, n).State); len(drift) != 1 || !drift[0].Present {
+			t.Errorf("%s came back: drift %v", dst, drift)
+		}
+	}
 }
 
 // A kill between the two halves of a swap leaves both: what is left of the

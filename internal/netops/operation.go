@@ -201,9 +201,32 @@ func (r *Route) takenFor(wanted *Route) bool {
 	return len(there) <= len(asked) && slices.EqualFunc(there, asked[:len(there)], NextHop.is)
 }
 
-// hidden reports whether one of the routes before r would be deleted for it.
-func (r *Route) hidden() bool {
-	return slices.ContainsFunc(r.Peers[:r.Rank], func(e Route) bool { return e.takenFor(r) })
+// orderly puts deletions into an order in which each hits what it means, and
+// tells which are hidden behind routes that stay. have lists what is there.
+func orderly(routes []*Route, have []Route) (inOrder, hidden []*Route) {
+	slots := map[Slot][]*Route{}
+	for i := range have {
+		slots[have[i].Slot()] = append(slots[have[i].Slot()], &have[i])
+	}
+	hidden = routes
+	for before := -1; before != len(inOrder); {
+		before = len(inOrder)
+		var pending []*Route
+		for _, r := range hidden {
+			list := slots[r.Slot()]
+			at := slices.IndexFunc(list, func(h *Route) bool { return r.Is(h) || h.takenFor(r) })
+			if at >= 0 && !r.Is(list[at]) {
+				pending = append(pending, r)
+				continue
+			}
+			inOrder = append(inOrder, r)
+			if at >= 0 {
+				slots[r.Slot()] = slices.Delete(list, at, at+1)
+			}
+		}
+		hidden = pending
+	}
+	return inOrder, hidden
 }
 
 // changed is what operations have done.

@@ -246,8 +246,9 @@ func (r *Route) waysIn(have *Route) bool {
 	return true
 }
 
-func containsAny(have, some []NextHop) bool {
-	return slices.ContainsFunc(some, func(h NextHop) bool { return slices.ContainsFunc(have, h.is) })
+// within reports whether all of the route's ways are ways of have.
+func (r *Route) within(have *Route) bool {
+	return r.Slot() == have.Slot() && r.Type == have.Type && containsAll(have.Ways(), r.Ways())
 }
 
 func containsAll(have, want []NextHop) bool {

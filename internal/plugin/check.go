@@ -94,6 +94,7 @@ func merge(records []record.Record) netops.Change {
 // judged.
 func judged(want netops.Change, prev *Result) netops.Change {
 	var left netops.Change
+	want = want.Taken()
 	for _, r := range want.Add.Routes {
 		if !listable(&r) || prev.Lists(&r) {
 			left.Add.Routes = append(left.Add.Routes, r)

@@ -54,7 +54,7 @@ func code(err error) uint {
 		return types.ErrTryAgainLater
 	case errors.As(err, &k) && k.Errno == unix.EEXIST:
 		return CodeOwned
-	case errors.As(err, &k):
+	case errors.As(err, &k), errors.Is(err, netops.ErrStillThere), errors.Is(err, netops.ErrCannotDelete):
 		return CodeKernel
 	case errors.As(err, new(*fs.PathError)), errors.As(err, new(*os.LinkError)), errors.As(err, new(*os.SyscallError)):
 		return types.ErrIOFailure

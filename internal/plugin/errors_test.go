@@ -38,6 +38,8 @@ func TestCode(t *testing.T) {
 		{"not permitted", kernel(unix.EPERM), 100},
 		{"no such device", kernel(unix.ENODEV), 100},
 		{"several, told about the first", netops.Failures{{Op: "ip route add x", Err: kernel(unix.ENETUNREACH)}, {Op: "ip route add y", Err: kernel(unix.EEXIST)}}, 100},
+		{"what the kernel cannot delete", netops.ErrCannotDelete, 100},
+		{"what is still there", netops.ErrStillThere, 100},
 		{"a hard link", &os.LinkError{Op: "link", Old: "/x", New: "/y", Err: unix.EPERM}, 5},
 		{"a system call", os.NewSyscallError("socket", unix.EMFILE), 5},
 		{"a file", &fs.PathError{Op: "write", Path: "/x", Err: unix.ENOSPC}, 5},

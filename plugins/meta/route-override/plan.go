@@ -87,7 +87,10 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 			d.Warnings = append(d.Warnings, "route left out: "+err.Error())
 			continue
 		}
-		d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
+		// What is left of a route that is cut may be what is asked for.
+		if !slices.ContainsFunc(removed.change.Add.Routes, func(r netops.Route) bool { return a.route.HeldBy(&r) }) {
+			d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
+		}
 		d.Listed = a.appendListings(d.Listed)
 	}
 	return d, nil

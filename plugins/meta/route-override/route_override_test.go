@@ -862,6 +862,51 @@ func TestMultipathLosesOnlyTheWaysOfThisAttachment(t *testing.T) {
 	}
 }
 
+// CHECK finds a way that was cut off and has come back; and what is left of a
+// route may be what addroutes asks for.
+func TestCutMultipath(t *testing.T) {
+	for _, keys := range []string{`"flushroutes": true`,
+		`"flushroutes": true, "addroutes": [{"dst": "172.16.0.0/16", "gw": "10.244.1.1"}]`,
+		`"flushroutes": true, "ignoreErrors": true, "addroutes": [{"dst": "172.16.0.0/16", "gw": "10.244.1.1"}]`} {
+		pod := newPod(t)
+		pod.Batch("route add 172.16.0.0/16 nexthop via 10.244.1.1 nexthop via 10.1.0.1")
+		before := pod.Dump()
+		c := call(t, pod, keys)
+		added := c.OK("ADD")
+		if added.Stderr != "" {
+			t.Errorf("%s: %s", keys, added.Stderr)
+		}
+		c.After(added).OK("CHECK")
+		pod.IP("route append 172.16.0.0/16 via 10.1.0.1")
+		c.After(added).Refused("CHECK", 106, "ip route del 172.16.0.0/16 via 10.1.0.1 dev net1: it is there")
+		pod.IP("route del 172.16.0.0/16 via 10.1.0.1")
+		c.OK("DEL")
+		restored(t, pod, before)
+		pod.Remove()
+	}
+}
+
+// As many gateways as are taken can be listed, checked and deleted.
+func TestManyGateways(t *testing.T) {
+	pod := newPod(t)
+	before := pod.Dump()
+	gateways := func(n int) plugintest.Call {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = fmt.Sprintf("10.1.1.%d", i)
+		}
+		return call(t, pod, "").Edit(func(conf map[string]any) {
+			conf["addroutes"] = []any{map[string]any{"dst": "172.16.0.0/16", "gws": list}}
+		})
+	}
+	c := gateways(128)
+	added := c.OK("ADD")
+	c.After(added).OK("CHECK")
+	c.OK("DEL")
+	restored(t, pod, before)
+	gateways(129).Refused("ADD", 7, "addroutes[0].gws: 129 gateways, 128 at most")
+}
+
 func TestWhichInterfaces(t *testing.T) {
 	pod := newPod(t)
 	interfaces := func(list ...any) func(map[string]any) {
