@@ -1,15 +1,12 @@
 package plugin
 
 import (
-	"errors"
-	"io/fs"
+	"cmp"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
@@ -17,7 +14,7 @@ import (
 // logOptions is the key log_options.
 type logOptions struct {
 	level slog.Level
-	file  *lumberjack.Logger // nil: no file
+	file  *logFile // nil: no file
 }
 
 const (
@@ -48,7 +45,8 @@ func decodeLogOptions(config strictjson.Object) logOptions {
 		if path, ok := v.Text(); ok && !filepath.IsAbs(path) {
 			v.Invalid("%q is not an absolute path", path)
 		} else if ok {
-			opts.file = &lumberjack.Logger{Filename: path, MaxSize: int(size), MaxAge: int(age), MaxBackups: int(count)}
+			opts.file = &logFile{path: path, maxSize: cmp.Or(int64(size)<<20, defaultMaxSize),
+				maxAge: time.Duration(age) * 24 * time.Hour, maxCount: int(count)}
 		}
 	}
 	return opts
@@ -84,8 +82,8 @@ func (l *logger) to() *slog.Logger {
 	stderr, file := l.opts.levels()
 	handler := slog.Handler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: stderr}))
 	if l.opts.file != nil {
-		to := &logFile{file: l.opts.file, complain: slog.New(handler).With(l.attrs()...)}
-		handler = slog.NewMultiHandler(handler, slog.NewTextHandler(to, &slog.HandlerOptions{Level: file}))
+		l.opts.file.complain = slog.New(handler).With(l.attrs()...)
+		handler = slog.NewMultiHandler(handler, slog.NewTextHandler(l.opts.file, &slog.HandlerOptions{Level: file}))
 	}
 	l.out = slog.New(handler).With(l.attrs()...)
 	return l.out
@@ -108,7 +106,7 @@ func (l *logger) debugs() bool {
 
 func (l *logger) close() {
 	if l.opts.file != nil {
-		_ = l.opts.file.Close()
+		l.opts.file.close()
 	}
 }
 
@@ -119,33 +117,6 @@ func (l *logger) operation(command string, took time.Duration, err error) {
 		return
 	}
 	l.Debug(command, "took", took)
-}
-
-// logFile is a log file that may not be writable: that is a warning, once, and
-// no failed pod.
-type logFile struct {
-	file     *lumberjack.Logger
-	complain *slog.Logger
-	failed   bool
-}
-
-func (f *logFile) Write(line []byte) (int, error) {
-	n, err := f.write(line)
-	if err != nil && !f.failed {
-		f.failed = true
-		f.complain.Warn("cannot write the log file", "log_file", f.file.Filename, "error", err)
-	}
-	return n, err
-}
-
-// write does not leave a folder to lumberjack, which moves aside what it cannot
-// open, nor a pipe that nobody may be reading.
-func (f *logFile) write(line []byte) (int, error) {
-	st, err := os.Stat(f.file.Filename)
-	if err == nil && !st.Mode().IsRegular() && st.Mode()&os.ModeCharDevice == 0 {
-		return 0, &fs.PathError{Op: "write", Path: f.file.Filename, Err: errors.New("not a regular file")}
-	}
-	return f.file.Write(line)
 }
 
 // traceID is that of a W3C trace context, by which runtimes find the lines of

@@ -2,9 +2,11 @@ package plugin
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,20 +82,68 @@ func TestLogIsQuiet(t *testing.T) {
 
 func TestLogRotation(t *testing.T) {
 	file := logged(`"log_file": "/x.log", "log_max_size": 5, "log_max_age": 6, "log_max_count": 7`).log.opts.file
-	if file.Filename != "/x.log" || file.MaxSize != 5 || file.MaxAge != 6 || file.MaxBackups != 7 {
+	if file.path != "/x.log" || file.maxSize != 5<<20 || file.maxAge != 6*24*time.Hour || file.maxCount != 7 {
 		t.Errorf("%+v", file)
 	}
+	if file = logged(`"log_file": "/x.log"`).log.opts.file; file.maxSize != 100<<20 || file.maxAge != 0 || file.maxCount != 0 {
+		t.Errorf("by default %+v", file)
+	}
 
-	// A file that is over its size gives way to a new one.
+	// A file that is over its size gives way to a new one; of the old ones some
+	// are kept, and what only looks like one is left alone.
 	dir := t.TempDir()
 	full := filepath.Join(dir, "example.log")
+	old := func(days int) string {
+		return filepath.Join(dir, "example-"+time.Now().UTC().AddDate(0, 0, -days).Format(oldTime)+".log")
+	}
+	for _, path := range []string{old(1), old(2), old(3), old(400), filepath.Join(dir, "example-mine.log"), filepath.Join(dir, "other.log")} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.WriteFile(full, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := logged(`"log_file": "` + full + `", "log_max_size": 1`)
-	stderr(t, func() { sayAll(r) })
-	if files, _ := filepath.Glob(dir + "/*"); len(files) != 2 || len(readFile(t, full)) > 1000 {
+	r := logged(`"log_file": "` + full + `", "log_max_size": 1, "log_max_count": 3, "log_max_age": 300`)
+	if got := stderr(t, func() { sayAll(r) }); strings.Contains(got, "cannot write") {
+		t.Error(got)
+	}
+	// This one, the one set aside, two of those before, and two that are none.
+	if files, _ := filepath.Glob(dir + "/*"); len(files) != 6 || len(readFile(t, full)) > 1000 {
 		t.Errorf("%d bytes in %s, files %v", len(readFile(t, full)), full, files)
+	}
+	for path, want := range map[string]bool{old(400): false, filepath.Join(dir, "example-mine.log"): true, filepath.Join(dir, "other.log"): true} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// Processes that write one file at once lose no line, and set it aside once.
+func TestLogInParallel(t *testing.T) {
+	const writers, each = 8, 200
+	full := filepath.Join(t.TempDir(), "example.log")
+	line := []byte(strings.Repeat("x", 99) + "\n")
+	var done sync.WaitGroup
+	for range writers {
+		done.Go(func() {
+			f := &logFile{path: full, maxSize: writers * each * 100 / 2, complain: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+			defer f.close()
+			for range each {
+				if _, err := f.Write(line); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done.Wait()
+	files, _ := filepath.Glob(filepath.Dir(full) + "/*")
+	lines := 0
+	for _, path := range files {
+		lines += strings.Count(readFile(t, path), string(line))
+	}
+	if lines != writers*each || len(files) < 2 || len(files) > 4 {
+		t.Errorf("%d lines of %d in %d files", lines, writers*each, len(files))
 	}
 }
 
