@@ -671,6 +671,44 @@ func TestAMultipathRouteIsNeverLost(t *testing.T) {
 	}
 }
 
+// Nor is it doubled, where the whole is out of reach for good.
+func TestAMultipathRouteIsNotDoubled(t *testing.T) {
+	for _, others := range [][]string{nil, {"before"}, {"behind"}} {
+		pod := netopstest.Namespace(t, "pod")
+		pod.Veth("eth0", "10.1.0.5/16")
+		pod.Veth("net1", "10.2.0.5/16")
+		made := []string{"route append default nexthop via 10.1.0.1 dev eth0 nexthop via 10.2.0.1 dev net1"}
+		want := []string{"default via 10.1.0.1 dev eth0"}
+		switch {
+		case others == nil:
+		case others[0] == "before":
+			made = append([]string{"route add default via 10.1.0.9"}, made...)
+			want = append([]string{"default via 10.1.0.9 dev eth0"}, want...)
+		default:
+			made = append(made, "route append default via 10.1.0.9")
+			want = append(want, "default via 10.1.0.9 dev eth0")
+		}
+		pod.Batch(made...)
+		n := enter(t, pod)
+		done := cut(t, n, "0.0.0.0/0")
+		if err := n.Apply(t.Context(), done); err != nil {
+			t.Fatal(err)
+		}
+		pod.IP("addr del 10.2.0.5/16 dev net1")
+		if err := n.Rescue(t.Context(), n.Undo(t.Context(), done)); !errors.Is(err, unix.ENETUNREACH) {
+			t.Errorf("%v: %v", others, err)
+		}
+		var got []string
+		for _, line := range strings.Split(strings.TrimSpace(pod.IP("route show default")), "\n") {
+			got = append(got, strings.TrimSpace(line))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", others, diff)
+		}
+		pod.Remove()
+	}
+}
+
 // Lenience is for routes that are added, not for what is left of one that was
 // cut.
 func TestTryDoesNotLeaveOutWhatIsLeft(t *testing.T) {
