@@ -96,32 +96,49 @@ func (n *Netns) remove(ctx context.Context, routes []*Route, done *[]operation, 
 }
 
 // uncover deletes a route that stands behind others which the kernel would
-// delete for it: these go to the end first.
+// delete for it: these go to the end first, and after it all of the slot come
+// into their old order again.
 func (n *Netns) uncover(ctx context.Context, r *Route, done *[]operation) []*OpError {
 	have, err := n.Snapshot(ctx, Query{Tables: []uint32{r.Table}, To: destinations([]*Route{r})})
 	if err != nil {
 		return failures(deletions([]*Route{r}), err)
 	}
-	var before []*Route
-	for i := range have.Routes {
-		e := &have.Routes[i]
-		if r.Is(e) {
-			break
-		}
-		if e.takenFor(r) {
-			before = append(before, e)
-		}
-	}
-	if !n.wouldTake(ctx, before) {
+	inTheWay, behind := cover(r, have.Routes)
+	if !n.wouldTake(ctx, inTheWay) {
 		return failures(deletions([]*Route{r}), ErrCannotDelete)
 	}
-	for _, e := range before {
-		// This deletes e, which stands first; so it is told as that.
-		if failed := n.rotate(ctx, []*Route{e}); len(failed) > 0 {
-			return failed
+	// A rotation deletes what stands first, which is what is in the way.
+	if failed := n.rotate(ctx, inTheWay); len(failed) > 0 {
+		return failed
+	}
+	if failed := n.run(ctx, deletions([]*Route{r}), done, false); len(failed) > 0 {
+		return failed
+	}
+	if n.wouldTake(ctx, behind) {
+		return n.rotate(ctx, behind)
+	}
+	return nil
+}
+
+// cover is what stands before r and would be deleted for it, and all others of
+// the slot that stand behind the first of these.
+func cover(r *Route, have []Route) (inTheWay, behind []*Route) {
+	met := false
+	for i := range have {
+		switch e := &have[i]; {
+		case e.Slot() != r.Slot():
+		case r.Is(e):
+			met = true
+		case !met && e.takenFor(r):
+			if inTheWay != nil {
+				behind = append(behind, e)
+			}
+			inTheWay = append(inTheWay, e)
+		case inTheWay != nil:
+			behind = append(behind, e)
 		}
 	}
-	return n.run(ctx, deletions([]*Route{r}), done, false)
+	return inTheWay, behind
 }
 
 // Rescue tries once more what an Undo could not put back because its gateway
