@@ -172,7 +172,7 @@ func TestCnitool(t *testing.T) {
 // Networks of one pod that are added, checked and deleted in parallel do not
 // take back each other's changes; ADDs of many pods do not wait for each other.
 func TestInParallel(t *testing.T) {
-	const pods, networks = 8, 3
+	const pods, networks = 20, 5
 	type attachment struct {
 		call  plugintest.Call
 		added plugintest.Answer
@@ -201,15 +201,19 @@ func TestInParallel(t *testing.T) {
 		}
 		done.Wait()
 	}
-	for range 3 {
+	var want []string
+	for n := range networks {
+		want = append(want, fmt.Sprintf("172.%d.0.0/16 via 10.%d.0.1 dev net%d proto 77", 16+n, n, n))
+	}
+	for range 2 {
 		atOnce(func(a *attachment) {
 			if a.added = a.call.Do("ADD"); a.added.Exit != 0 {
 				t.Errorf("ADD: %s", a.added.Stdout)
 			}
 		})
 		for _, pod := range namespaces {
-			if got, want := mains(pod), "172.16.0.0/16 via 10.0.0.1 dev net0 proto 77\n172.17.0.0/16 via 10.1.0.1 dev net1 proto 77\n172.18.0.0/16 via 10.2.0.1 dev net2 proto 77"; got != want {
-				t.Fatalf("%s:\n%s", pod.Name, got)
+			if diff := cmp.Diff(strings.Join(want, "\n"), mains(pod)); diff != "" {
+				t.Fatalf("%s (-want +got):\n%s", pod.Name, diff)
 			}
 		}
 		atOnce(func(a *attachment) {
