@@ -213,8 +213,8 @@ func (r *request) stillWanted(e *record.Entry) (netops.Change, error) {
 	if !slices.ContainsFunc(done.Del.Routes, ours) {
 		return done, nil
 	}
-	others, err := r.store().InNamespace(e.Netns.Lock)
-	if err != nil {
+	others, whole, err := r.store().InNamespace(e.Netns.Lock)
+	if err != nil || !whole { // a record that cannot be read may want it
 		return done, err
 	}
 	done.Del.Routes = slices.DeleteFunc(slices.Clone(done.Del.Routes), func(route netops.Route) bool {

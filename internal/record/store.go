@@ -262,49 +262,51 @@ func (e *Entry) Remove() error {
 }
 
 // InNamespace lists the finished records of all plugins and networks of the
-// namespace with that lock. It reads every record there is.
-func (s Store) InNamespace(lock string) ([]Record, error) {
-	var found []Record
+// namespace with that lock. It reads every record there is; whole says that it
+// could, so that no other one wants anything.
+func (s Store) InNamespace(lock string) (found []Record, whole bool, err error) {
 	plugins, err := s.list(s.root)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	whole = true
 	for _, plugin := range plugins {
 		of := Store{root: s.root, plugin: plugin.Name()}
 		networks, err := s.list(filepath.Join(s.root, plugin.Name()))
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		for _, network := range networks {
-			records, err := of.finished(network.Name())
+			records, all, err := of.finished(network.Name())
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
-			found = append(found, records...)
+			found, whole = append(found, records...), whole && all
 		}
 	}
-	return slices.DeleteFunc(found, func(r Record) bool { return r.Netns.Lock != lock }), nil
+	return slices.DeleteFunc(found, func(r Record) bool { return r.Netns.Lock != lock }), whole, nil
 }
 
-// finished lists the finished records of a network.
-func (s Store) finished(network string) ([]Record, error) {
+// finished lists the finished records of a network, and whether these are all.
+func (s Store) finished(network string) (found []Record, all bool, err error) {
 	keys, err := s.Attachments(network)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var found []Record
+	all = true
 	for _, k := range keys {
 		entries, err := s.Entries(k)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		for _, e := range entries {
+			all = all && e.Err == nil
 			if e.Err == nil && e.Progress == Finished {
 				found = append(found, e.Record)
 			}
 		}
 	}
-	return found, nil
+	return found, all, nil
 }
 
 // Attachments lists those of a network that have records.
