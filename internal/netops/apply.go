@@ -3,7 +3,6 @@ package netops
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -64,11 +63,11 @@ func (n *Netns) delete(ctx context.Context, routes []*Route, done *[]operation) 
 		deleted[op.route] = true
 	}
 	_, missed := split(routes, func(r *Route) bool { return deleted[r] })
-	have, err := n.Snapshot(ctx, Query{Tables: Change{Del: State{Routes: values(missed)}}.Tables(), To: destinations(missed)})
+	have, err := n.around(ctx, missed)
 	if err != nil {
 		return failures(deletions(missed), err)
 	}
-	ix := newIndex(have.Routes)
+	ix := newIndex(have)
 	there, _ := split(missed, func(r *Route) bool { return ix.find(r, r.Is) != none })
 	return failures(deletions(there), ErrStillThere)
 }
@@ -81,11 +80,11 @@ func (n *Netns) remove(ctx context.Context, routes []*Route, done *[]operation, 
 	if len(company) == 0 || (len(failed) > 0 && !goOn) {
 		return failed
 	}
-	have, err := n.Snapshot(ctx, Query{Tables: Change{Del: State{Routes: values(company)}}.Tables(), To: destinations(company)})
+	have, err := n.around(ctx, company)
 	if err != nil {
 		return append(failed, failures(deletions(company), err)...)
 	}
-	inOrder, hidden := orderly(company, have.Routes)
+	inOrder, hidden := orderly(company, have)
 	failed = append(failed, n.run(ctx, deletions(inOrder), done, goOn)...)
 	for _, r := range hidden {
 		if len(failed) == 0 || goOn {
@@ -99,11 +98,11 @@ func (n *Netns) remove(ctx context.Context, routes []*Route, done *[]operation, 
 // delete for it: these go to the end first, and after it all of the slot come
 // into their old order again.
 func (n *Netns) uncover(ctx context.Context, r *Route, done *[]operation) []*OpError {
-	have, err := n.Snapshot(ctx, Query{Tables: []uint32{r.Table}, To: destinations([]*Route{r})})
+	have, err := n.around(ctx, []*Route{r})
 	if err != nil {
 		return failures(deletions([]*Route{r}), err)
 	}
-	inTheWay, behind := cover(r, have.Routes)
+	inTheWay, behind := cover(r, have)
 	if !n.wouldTake(ctx, inTheWay) {
 		return failures(deletions([]*Route{r}), ErrCannotDelete)
 	}
@@ -141,62 +140,6 @@ func cover(r *Route, have []Route) (inTheWay, behind []*Route) {
 	return inTheWay, behind
 }
 
-// Rescue tries once more what an Undo could not put back because its gateway
-// was out of reach: others that came back since may lead there, and if not, it
-// goes back as an on-link route by the same way. It returns what is left of
-// the error.
-func (n *Netns) Rescue(ctx context.Context, err error) error {
-	var failures Failures
-	if !errors.As(err, &failures) {
-		return err
-	}
-	var left []*OpError
-	for _, f := range failures {
-		if !f.Adds || f.swap || !unreachable(f.Err) || !n.rescued(ctx, &f.Route) {
-			left = append(left, f)
-		}
-	}
-	return join(left)
-}
-
-// rescued puts a route back after others, in the end as an on-link one. What a
-// multipath route has of others is not made so.
-func (n *Netns) rescued(ctx context.Context, r *Route) bool {
-	if len(n.putBack(ctx, []*Route{r})) == 0 {
-		return true
-	}
-	onLink := r.asOnLink()
-	return r.single() && len(n.putBack(ctx, []*Route{&onLink})) == 0
-}
-
-// unreachable reports whether the kernel refused a gateway.
-func unreachable(err error) bool {
-	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
-}
-
-// Undo takes back what was done, as far as it is still there: what is gone
-// already is fine, and so is an interface that is gone with its routes. It
-// goes on after a failure; the error joins an OpError for each.
-func (n *Netns) Undo(ctx context.Context, done Change) error {
-	if done.IsZero() {
-		return nil
-	}
-	touched := append(pointers(done.Del.Routes), pointers(done.Add.Routes)...)
-	have, err := n.Snapshot(ctx, Query{Tables: done.Tables(), To: destinations(touched)})
-	if err != nil {
-		return err
-	}
-	todo, _ := done.Reverse().Needed(have.State)
-	todo.standBeside(have.State)
-	parts := todo.parts()
-	failed := n.remove(ctx, parts.del, nil, true)
-	// What is left of a route stays where the whole cannot come back.
-	swaps, _ := split(parts.swaps, func(s swap) bool { return n.possible(s.in) })
-	failed = append(failed, n.swap(ctx, swaps, have.Routes, nil, true)...)
-	back, _ := split(parts.add, n.possible)
-	return join(append(failed, n.putBack(ctx, back)...))
-}
-
 // swap gives routes the places of others. In a list of routes of one slot, a
 // deletion may hit one that has only the first of its ways; so the new one is
 // appended, and the old one, which stands before it, deleted: there is no
@@ -229,154 +172,6 @@ func (n *Netns) step(ctx context.Context, op operation, done *[]operation, goOn 
 		return n.remove(ctx, []*Route{op.route}, done, goOn)
 	}
 	return n.run(ctx, []operation{op}, done, goOn)
-}
-
-// putBack adds routes that were removed: exclusively, or in their place among
-// those that were there beside them.
-func (n *Netns) putBack(ctx context.Context, routes []*Route) []*OpError {
-	among, exclusive := split(routes, func(r *Route) bool { return r.Peers != nil })
-	failed := n.run(ctx, additions(exclusive), nil, true)
-	if len(among) == 0 {
-		return failed
-	}
-	tables := Change{Add: State{Routes: values(among)}}.Tables()
-	have, err := n.Snapshot(ctx, Query{Tables: tables, To: destinations(among)})
-	if err != nil {
-		return append(failed, failures(additions(among), err)...)
-	}
-	for _, r := range among {
-		have.Routes = n.insert(ctx, r, have.Routes, &failed)
-	}
-	return failed
-}
-
-// insert puts a route back among the others of its slot, and returns the
-// routes with it. IPv4 prepends or appends: for a place in between, those that
-// follow are taken out and appended again. IPv6 keeps no order.
-func (n *Netns) insert(ctx context.Context, r *Route, have []Route, failed *[]*OpError) []Route {
-	at, followers := place(r, have)
-	op := operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE, route: r}
-	if !r.is6() && !at.first {
-		op.flags |= unix.NLM_F_APPEND
-	}
-	if refusals := n.run(ctx, []operation{op}, nil, true); len(refusals) > 0 {
-		*failed = append(*failed, refusals...)
-		return have
-	}
-	if at.between && !r.is6() && n.wouldTake(ctx, followers) {
-		*failed = append(*failed, n.rotate(ctx, followers)...)
-	}
-	return slices.Insert(slices.Clone(have), at.index, *r)
-}
-
-// wouldTake reports whether the kernel would take routes again that it has: it
-// may not, where an interface route behind a gateway has gone. It is asked by
-// way of a table that no rule leads to.
-func (n *Netns) wouldTake(ctx context.Context, routes []*Route) bool {
-	const nowhere = 1<<32 - Protocol
-	taken := true
-	for _, r := range routes {
-		probe := r.inTable(nowhere)
-		add := operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_APPEND, route: &probe}
-		del := deletions([]*Route{&probe})
-		n.run(ctx, del, nil, true) // what a killed process has left
-		taken = len(n.run(ctx, append([]operation{add}, del...), nil, true)) == 0 && taken
-	}
-	return taken
-}
-
-// rotate takes routes out and appends them again, each in one send, so that
-// nothing comes between. One that does not come back at once is tried again.
-func (n *Netns) rotate(ctx context.Context, routes []*Route) (failed []*OpError) {
-	for _, r := range routes {
-		back := operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_APPEND, route: r}
-		refusals := n.run(ctx, append(deletions([]*Route{r}), back), nil, true)
-		if len(refusals) > 0 && !refusals[0].Adds {
-			failed = append(failed, refusals[0]) // it was not even taken out
-			continue
-		}
-		for range maxDumps {
-			if len(refusals) == 0 {
-				break
-			}
-			refusals = n.run(ctx, []operation{back}, nil, true)
-		}
-		failed = append(failed, refusals...)
-	}
-	return failed
-}
-
-// standBeside lets a route go back beside one of its slot that has come on
-// another interface: that is another attachment's, put back before it, not
-// somebody in its place.
-func (c *Change) standBeside(have State) {
-	deleted, ix := newIndex(c.Del.Routes), newIndex(have.Routes)
-	for i := range c.Add.Routes {
-		r := &c.Add.Routes[i]
-		if r.Peers != nil || r.Type.Rejects() {
-			continue
-		}
-		var peers []Route
-		for at := range ix.slots.All(r.Slot()) {
-			there := &ix.routes[at]
-			if there.Type.Rejects() || shareDevice(r, there) {
-				peers = nil
-				break
-			}
-			if deleted.find(there, there.Is) == none {
-				peers = append(peers, there.identity())
-			}
-		}
-		r.Peers, r.Rank = peers, len(peers)
-	}
-}
-
-func shareDevice(a, b *Route) bool {
-	return slices.ContainsFunc(a.Ways(), func(h NextHop) bool {
-		return slices.ContainsFunc(b.Ways(), func(o NextHop) bool { return h.Dev == o.Dev })
-	})
-}
-
-// possible reports whether the interfaces of a route are there.
-func (n *Netns) possible(r *Route) bool {
-	_, err := deviceIndexes(r, n.index)
-	return !errors.Is(err, ErrNoLink)
-}
-
-func pointers(routes []Route) []*Route {
-	list := make([]*Route, len(routes))
-	for i := range routes {
-		list[i] = &routes[i]
-	}
-	return list
-}
-
-func values(routes []*Route) []Route {
-	list := make([]Route, len(routes))
-	for i, r := range routes {
-		list[i] = *r
-	}
-	return list
-}
-
-func destinations(routes []*Route) map[netip.Prefix]bool {
-	to := make(map[netip.Prefix]bool, len(routes))
-	for _, r := range routes {
-		to[r.Dst] = true
-	}
-	return to
-}
-
-// split parts a list in two by a predicate.
-func split[T any](list []T, first func(T) bool) (yes, no []T) {
-	for _, x := range list {
-		if first(x) {
-			yes = append(yes, x)
-		} else {
-			no = append(no, x)
-		}
-	}
-	return yes, no
 }
 
 // run sends operations in order, in batches whose answers are all read before

@@ -25,9 +25,6 @@ func (c Change) IsZero() bool { return len(c.Del.Routes) == 0 && len(c.Add.Route
 // IsZero reports whether there is nothing at all.
 func (s State) IsZero() bool { return len(s.Routes) == 0 }
 
-// IsZero reports whether no namespace is changed.
-func (p Plan) IsZero() bool { return p.Pod.IsZero() }
-
 // Reverse is the change that takes c back.
 func (c Change) Reverse() Change { return Change{Del: c.Add, Add: c.Del} }
 

@@ -9,6 +9,7 @@
 //	have, err := n.Snapshot(ctx, query)         // filtered, repeated until whole
 //	want := decide(config, have)                // pure
 //	done, held := want.Needed(have.State)       // what already holds is not ours
+//	                                            // (written down, before anything is changed)
 //	err = n.Apply(ctx, done)                    // all of it, or nothing
 //	err = n.Undo(ctx, done)                     // what is gone already is fine
 //

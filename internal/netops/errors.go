@@ -36,8 +36,7 @@ type OpError struct {
 	Route Route
 	Adds  bool // else it deletes
 
-	route *Route // the very one
-	swap  bool   // it is one of two that belong together
+	swap bool // it is one of two that belong together
 }
 
 func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }

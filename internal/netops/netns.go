@@ -62,9 +62,6 @@ func (n *Netns) Close() {
 	_ = unix.Close(n.handle)
 }
 
-// Path is what the namespace was opened by.
-func (n *Netns) Path() string { return n.path }
-
 // Own reports whether this is the namespace that the process runs in.
 func (n *Netns) Own() (bool, error) {
 	var own, there unix.Stat_t

@@ -249,7 +249,7 @@ func (o operation) gone(err error) bool {
 }
 
 func (o operation) failure(err error) *OpError {
-	return &OpError{Op: o.String(), Err: err, Route: *o.route, Adds: o.typ == unix.RTM_NEWROUTE, route: o.route}
+	return &OpError{Op: o.String(), Err: err, Route: *o.route, Adds: o.typ == unix.RTM_NEWROUTE}
 }
 
 func failures(ops []operation, err error) []*OpError {

@@ -32,8 +32,8 @@ func (q *Query) Cover(c Change) {
 	}
 }
 
-// maxDumps bounds how often a dump is repeated until it is whole.
-const maxDumps = 10
+// maxTries bounds how often what others interfere with is tried.
+const maxTries = 10
 
 // Snapshot looks at the namespace. The error is ErrInterrupted where others
 // changed it so fast that no whole view could be had.
@@ -41,13 +41,12 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	n.forget()
 	var s Snapshot
 	for _, name := range q.Links {
-		index, err := n.index(name)
-		if errors.Is(err, ErrNoLink) {
+		if _, err := n.index(name); errors.Is(err, ErrNoLink) {
 			continue
 		} else if err != nil {
 			return Snapshot{}, err
 		}
-		s.Links = append(s.Links, Link{Name: name, Index: int(index)})
+		s.Links = append(s.Links, name)
 	}
 	if q.Addrs {
 		if err := n.repeat(ctx, "addresses", func() (err error) { s.Addrs, err = n.addrs(); return err }); err != nil {
@@ -69,10 +68,17 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	return s, nil
 }
 
+// around lists what is there now to the destinations of some routes, in their
+// tables.
+func (n *Netns) around(ctx context.Context, routes []*Route) ([]Route, error) {
+	s, err := n.Snapshot(ctx, Query{Tables: Change{Add: State{Routes: values(routes)}}.Tables(), To: destinations(routes)})
+	return s.Routes, err
+}
+
 // repeat looks until the kernel says that nothing changed meanwhile.
 func (n *Netns) repeat(ctx context.Context, what string, look func() error) error {
 	var err error
-	for range maxDumps {
+	for range maxTries {
 		if err = look(); !errors.Is(err, ErrInterrupted) || ctx.Err() != nil {
 			break
 		}

@@ -11,13 +11,6 @@ type State struct {
 	Routes []Route `json:"routes"`
 }
 
-// Link is a network interface as it was found. It is a fact: nothing here
-// makes or removes links.
-type Link struct {
-	Name  string
-	Index int
-}
-
 // Addr is an address of an interface as it was found.
 type Addr struct {
 	Dev    string
@@ -25,21 +18,12 @@ type Addr struct {
 	Subnet netip.Prefix // that is reached directly: the peer's, where there is one
 }
 
-// Snapshot is what a query found. It is never partial.
+// Snapshot is what a query found. It is never partial. Interfaces and addresses
+// are facts: nothing here makes or removes them.
 type Snapshot struct {
 	State
-	Links []Link
+	Links []string // names of the interfaces that were asked for and are there
 	Addrs []Addr
-}
-
-// Link finds an interface by name.
-func (s Snapshot) Link(name string) (Link, bool) {
-	for _, l := range s.Links {
-		if l.Name == name {
-			return l, true
-		}
-	}
-	return Link{}, false
 }
 
 // index finds routes by slot, in the order in which they were listed.
@@ -64,4 +48,40 @@ func (ix index) findIndex(r *Route, match func(i int) bool) int {
 		return i
 	}
 	return none
+}
+
+func pointers(routes []Route) []*Route {
+	list := make([]*Route, len(routes))
+	for i := range routes {
+		list[i] = &routes[i]
+	}
+	return list
+}
+
+func values(routes []*Route) []Route {
+	list := make([]Route, len(routes))
+	for i, r := range routes {
+		list[i] = *r
+	}
+	return list
+}
+
+func destinations(routes []*Route) map[netip.Prefix]bool {
+	to := make(map[netip.Prefix]bool, len(routes))
+	for _, r := range routes {
+		to[r.Dst] = true
+	}
+	return to
+}
+
+// split parts a list in two by a predicate.
+func split[T any](list []T, first func(T) bool) (yes, no []T) {
+	for _, x := range list {
+		if first(x) {
+			yes = append(yes, x)
+		} else {
+			no = append(no, x)
+		}
+	}
+	return yes, no
 }

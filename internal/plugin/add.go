@@ -37,11 +37,7 @@ func add(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	have, err := ns.Snapshot(ctx, planner.Query(prev))
-	if err != nil {
-		return err
-	}
-	d, err := planner.Plan(prev, have)
+	d, have, err := r.decide(ctx, planner, prev, ns)
 	if err != nil {
 		return err
 	}
@@ -53,6 +49,22 @@ func add(ctx context.Context, r *request) error {
 		return a.giveUp(ctx, entry, Errorf(types.ErrIOFailure, "print the result: %w", err))
 	}
 	return nil
+}
+
+// decide looks at the pod and lets the planner decide.
+func (r *request) decide(ctx context.Context, planner Planner, prev *Result, ns *netops.Netns) (Decision, netops.Snapshot, error) {
+	have, err := ns.Snapshot(ctx, planner.Query(prev))
+	if err != nil {
+		return Decision{}, have, err
+	}
+	d, err := planner.Plan(prev, have)
+	if err != nil {
+		return d, have, err
+	}
+	for _, w := range d.Warnings {
+		r.log.Warn(w)
+	}
+	return d, have, nil
 }
 
 // resultWithout is the result, where some routes had to be left out.
@@ -163,9 +175,6 @@ var errSignal = errors.New("interrupted by a signal")
 // nothing to do there is a record of that: without one, CHECK would have to
 // guess.
 func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, beside []*record.Entry) (*record.Entry, []netops.Route, error) {
-	for _, w := range d.Warnings {
-		a.log.Warn(w)
-	}
 	done, held := d.Want.Pod.Needed(have.State)
 	rec := record.Record{Boot: a.boot, Key: a.key(), Netns: a.where, Unjudged: planner.Unjudged(),
 		Done: netops.Plan{Pod: done}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
@@ -252,16 +261,9 @@ func plan(ctx context.Context, r *request) error {
 		return err
 	}
 	defer ns.Close()
-	have, err := ns.Snapshot(ctx, planner.Query(prev))
+	d, have, err := r.decide(ctx, planner, prev, ns)
 	if err != nil {
 		return err
-	}
-	d, err := planner.Plan(prev, have)
-	if err != nil {
-		return err
-	}
-	for _, w := range d.Warnings {
-		r.log.Warn(w)
 	}
 	needed, _ := d.Want.Pod.Needed(have.State)
 	if needed.IsZero() {

@@ -2,8 +2,6 @@ package plugin
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -116,10 +114,7 @@ func drift(found []netops.Drift) error {
 	for i, d := range found {
 		lines[i] = d.String()
 	}
-	if more := len(lines) - 1; more > 0 {
-		lines[0] = fmt.Sprintf("%s (and %d more)", lines[0], more)
-	}
-	return Errorf(CodeDrift, "%s", strings.Join(lines, "\n"))
+	return several(CodeDrift, lines)
 }
 
 // status tells whether the next ADD can work.

@@ -87,6 +87,12 @@ func invalid(p *strictjson.Problems) error {
 	if len(values) > 0 {
 		code = types.ErrInvalidNetworkConfig
 	}
+	return several(code, lines)
+}
+
+// several is one error that tells of several: in its first line of the first,
+// and how many more there are.
+func several(code uint, lines []string) error {
 	if more := len(lines) - 1; more > 0 {
 		lines[0] = fmt.Sprintf("%s (and %d more)", lines[0], more)
 	}

@@ -158,12 +158,9 @@ func (p Plugin) Parse(stdin []byte, ifName string) (Planner, *Result, error) {
 
 // netns opens CNI_NETNS for ADD and CHECK.
 func (r *request) netns() (*netops.Netns, error) {
-	ns, err := netops.Open(r.args.Netns)
+	ns, err := r.open(r.args.Netns)
 	if err != nil {
 		return nil, Errorf(types.ErrInvalidEnvironmentVariables, "CNI_NETNS %s: %w", r.args.Netns, err)
-	}
-	if r.log.debugs() {
-		ns.OnSend = r.log.operation
 	}
 	own, err := ns.Own()
 	if err == nil && own && r.verb != "CHECK" && !r.override {
@@ -174,6 +171,15 @@ func (r *request) netns() (*netops.Netns, error) {
 		return nil, err
 	}
 	return ns, nil
+}
+
+// open opens a namespace whose changes are logged, if anybody reads them.
+func (r *request) open(path string) (*netops.Netns, error) {
+	ns, err := netops.Open(path)
+	if err == nil && r.log.debugs() {
+		ns.OnSend = r.log.operation
+	}
+	return ns, err
 }
 
 // nothingThere reports whether a path leads to no network namespace, so that

@@ -151,7 +151,7 @@ func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
 	}
 	var failed error
 	for _, path := range paths {
-		ns, err := netops.Open(path)
+		ns, err := r.open(path)
 		if err != nil {
 			if !nothingThere(err) {
 				failed = err
@@ -160,9 +160,6 @@ func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
 		}
 		identity, err := ns.Identity(e.IfName)
 		if err == nil && e.In(boot, identity) {
-			if r.log.debugs() {
-				ns.OnSend = r.log.operation
-			}
 			return ns, nil
 		}
 		failed = cmp.Or(err, failed)

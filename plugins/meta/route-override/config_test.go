@@ -39,7 +39,7 @@ func FuzzConfig(f *testing.F) {
 			return
 		}
 		q := planner.Query(prev)
-		for _, pod := range []netops.Snapshot{{}, {Links: linksOf(q)}, {Links: linksOf(q), State: someRoutes(), Addrs: someAddrs()}} {
+		for _, pod := range []netops.Snapshot{{}, {Links: q.Links}, {Links: q.Links, State: someRoutes(), Addrs: someAddrs()}} {
 			decides(t, planner, prev, pod)
 		}
 	})
@@ -93,7 +93,7 @@ func FuzzRoutes(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			pod := netops.Snapshot{Links: linksOf(planner.Query(prev)), State: someRoutes(), Addrs: someAddrs()}
+			pod := netops.Snapshot{Links: planner.Query(prev).Links, State: someRoutes(), Addrs: someAddrs()}
 			decides(t, planner, prev, pod)
 		}
 	})
@@ -127,14 +127,6 @@ func decides(t *testing.T, planner plugin.Planner, prev *plugin.Result, pod neto
 			_ = d.String()
 		}
 	}
-}
-
-func linksOf(q netops.Query) []netops.Link {
-	links := make([]netops.Link, len(q.Links))
-	for i, name := range q.Links {
-		links[i] = netops.Link{Name: name, Index: i + 1}
-	}
-	return links
 }
 
 func someAddrs() []netops.Addr {

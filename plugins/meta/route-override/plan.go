@@ -136,7 +136,7 @@ func listedGateways(entries []cniroute.Route, prev *plugin.Result) []cniroute.Ro
 // of an interface that is not the attachment's.
 func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 	missing := func(name, where string) error {
-		if _, ok := pod.Link(name); ok {
+		if slices.Contains(pod.Links, name) {
 			return nil
 		}
 		return plugin.Errorf(types.ErrTryAgainLater, "%s: %w: %q", where, netops.ErrNoLink, name)

@@ -56,7 +56,7 @@ func by(dst, dev string) netops.Route {
 // Which gateway and which interface a route of addroutes goes by.
 func TestGatewayAndInterface(t *testing.T) {
 	pod := netops.Snapshot{
-		Links: []netops.Link{{Name: "net1", Index: 2}, {Name: "net2", Index: 3}, {Name: "eth0", Index: 4}},
+		Links: []string{"net1", "net2", "eth0"},
 		Addrs: []netops.Addr{addr("eth0", "10.244.0.5/24"), addr("net2", "10.2.0.5/16"), addr("net1", "10.1.0.5/16"),
 			addr("eth0", "fe80::4/64"), addr("net2", "fe80::3/64"), addr("net1", "fe80::2/64")},
 	}
@@ -95,7 +95,7 @@ func TestGatewayAndInterface(t *testing.T) {
 
 // What becomes of the result's routes, listed or not in the kernel.
 func TestResultRoutes(t *testing.T) {
-	links := []netops.Link{{Name: "net1", Index: 2}, {Name: "net2", Index: 3}}
+	links := []string{"net1", "net2"}
 	const ips = `"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 0}]`
 	one := `{"interfaces": [{"name": "net1", "sandbox": "x"}], ` + ips + `, "routes": [%s]}`
 	two := `{"interfaces": [{"name": "net1", "sandbox": "x"}, {"name": "net2", "sandbox": "x"}], ` + ips + `, "routes": [%s]}`
@@ -149,7 +149,7 @@ func TestResultRoutes(t *testing.T) {
 
 // flushgateway takes no gateway from an entry of the result.
 func TestFlushGatewayIsNoGateway(t *testing.T) {
-	pod := netops.Snapshot{Links: []netops.Link{{Name: "net1", Index: 2}}, State: netops.State{Routes: []netops.Route{by("192.168.0.0/24", "net1")}}}
+	pod := netops.Snapshot{Links: []string{"net1"}, State: netops.State{Routes: []netops.Route{by("192.168.0.0/24", "net1")}}}
 	const prev = `{"interfaces": [{"name": "net1", "sandbox": "x"}], "ips": [{"address": "10.1.0.5/16"}], "routes": [{"dst": "192.168.0.0/24", "gw": "10.1.0.1"}]}`
 	const keys = `"delroutes": [{"dst": "192.168.0.0/24"}], "addroutes": [{"dst": "192.168.0.0/24"}]`
 	want := "ip route del 192.168.0.0/24 via 10.1.0.1 dev net1\nip route add 192.168.0.0/24 dev net1\n192.168.0.0/24"

@@ -12,20 +12,20 @@ import (
 
 // removal is what goes and what is left.
 type removal struct {
-	change netops.Change
-	gone   []*netops.Route // whole, or the ways that go
-	left   []*netops.Route // whole, or the ways that stay
+	patterns patterns
+	change   netops.Change
+	gone     []*netops.Route // whole, or the ways that go
+	left     []*netops.Route // whole, or the ways that stay
 }
 
 // remove decides which routes go. One that addroutes asks for as it is stays.
 func (c config) remove(devs []string, have []netops.Route, wanted wanted) removal {
-	var r removal
+	r := removal{patterns: byDestination(c.del)}
 	r.left = make([]*netops.Route, 0, len(have))
 	r.change.Del.Routes = make([]netops.Route, 0, min(len(have), max(len(c.del), defaultRoutes)))
-	patterns := byDestination(c.del)
 	for i := range have {
 		route := &have[i]
-		goes := func(hop netops.NextHop) bool { return c.goes(route, hop, devs, patterns) && !wanted.held(route, hop) }
+		goes := func(hop netops.NextHop) bool { return c.goes(route, hop, devs, r.patterns) && !wanted.held(route, hop) }
 		if only, ok := route.Only(); ok || route.Type.Rejects() {
 			if goes(only) {
 				r.change.Del.Routes = append(r.change.Del.Routes, *route)
@@ -147,7 +147,6 @@ func (c config) unlist(devs []string, prev *plugin.Result, r removal, wanted wan
 	if len(prev.Routes) == 0 {
 		return func(plugin.ListedRoute) bool { return false }
 	}
-	patterns := byDestination(c.del)
 	gone, left := routesTo(r.gone), routesTo(r.left)
 	return func(l plugin.ListedRoute) bool {
 		gw := prev.Way(l)
@@ -159,7 +158,7 @@ func (c config) unlist(devs []string, prev *plugin.Result, r removal, wanted wan
 		if c.flushes(&listed, netops.NextHop{Gw: gw}) {
 			return true
 		}
-		if _, found := patterns.byDst.Find(l.Dst, func(i int) bool { return matchListed(patterns.list[i], &listed, devs) }); found {
+		if _, found := r.patterns.byDst.Find(l.Dst, func(i int) bool { return matchListed(r.patterns.list[i], &listed, devs) }); found {
 			return true
 		}
 		return slices.ContainsFunc(gone[l.Dst], same) && !slices.ContainsFunc(left[l.Dst], same)
