@@ -1,0 +1,47 @@
+package netops
+
+import (
+	"encoding/json"
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// What the record loses, DEL cannot put back: a member that is added to a type
+// and not to its AppendJSON fails here.
+func TestJSONHasEveryMember(t *testing.T) {
+	prefix, gw := netip.MustParsePrefix("fd00::/64"), netip.MustParseAddr("fe80::1")
+	hop := NextHop{Gw: gw, Dev: "net1", Weight: 3, OnLink: true}
+	r := Route{
+		Dst: prefix, Table: 100, Metric: 5, Type: Blackhole, Gw: gw, Dev: "net1", AnyDev: true, Hops: []NextHop{hop, hop},
+		Src: netip.MustParseAddr("fd00::5"), Scope: ScopeLink, OnLink: true, MTU: 1400, AdvMSS: 1300, Protocol: 99, Tos: 16,
+		From: netip.MustParsePrefix("fd01::/64"), NhID: 7, Expires: 60, Raw: []byte{0, 255}, Rank: 1,
+	}
+	r.Peers = []Route{r, {Dst: prefix}}
+	filled(t, hop)
+	filled(t, r)
+	want := Plan{Pod: Change{Del: State{Routes: []Route{r}}, Add: State{Routes: []Route{r, r}}}}
+	filled(t, want)
+	filled(t, want.Pod)
+	filled(t, want.Pod.Del)
+
+	var got Plan
+	if err := json.Unmarshal(want.AppendJSON(nil), &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Errorf("(-written +read):\n%s", diff)
+	}
+}
+
+func filled(t *testing.T, value any) {
+	t.Helper()
+	for field, v := range reflect.ValueOf(value).Fields() {
+		if v.IsZero() {
+			t.Errorf("%T.%s is not in this test", value, field.Name)
+		}
+	}
+}
