@@ -123,7 +123,7 @@ func family(ip netip.Addr) uint16 {
 	return unix.AF_INET6
 }
 
-// open begins an attribute of attributes; close ends it.
+// open begins an attribute of attributes; closeAttr ends it.
 func open(b []byte, typ uint16) ([]byte, int) {
 	return appendAttr(b, typ, nil), len(b)
 }

@@ -28,18 +28,7 @@ func (c Change) appendJSON(b []byte) []byte {
 }
 
 func (s State) appendJSON(b []byte) []byte {
-	return append(appendRoutes(append(b, `{"routes":`...), s.Routes), '}')
-}
-
-func appendRoutes(b []byte, routes []Route) []byte {
-	b = append(b, '[')
-	for i := range routes {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = routes[i].appendJSON(b)
-	}
-	return append(b, ']')
+	return append(appendList(append(b, `{"routes":`...), s.Routes, (*Route).appendJSON), '}')
 }
 
 func (r *Route) appendJSON(b []byte) []byte {
@@ -53,7 +42,7 @@ func (r *Route) appendJSON(b []byte) []byte {
 	o.Flag("anyDev", r.AnyDev)
 	if len(r.Hops) > 0 {
 		o.Key("hops")
-		o.B = appendHops(o.B, r.Hops)
+		o.B = appendList(o.B, r.Hops, (*NextHop).appendJSON)
 	}
 	o.Addr("src", r.Src)
 	o.Number("scope", uint32(r.Scope))
@@ -68,24 +57,28 @@ func (r *Route) appendJSON(b []byte) []byte {
 	o.Bytes("raw", r.Raw)
 	if len(r.Peers) > 0 {
 		o.Key("peers")
-		o.B = appendRoutes(o.B, r.Peers)
+		o.B = appendList(o.B, r.Peers, (*Route).appendJSON)
 	}
 	o.Number("rank", uint32(r.Rank))
 	return o.Close()
 }
 
-func appendHops(b []byte, hops []NextHop) []byte {
+func (h *NextHop) appendJSON(b []byte) []byte {
+	o := jsonappend.Open(b)
+	o.Addr("gw", h.Gw)
+	o.Text("dev", h.Dev)
+	o.Number("weight", uint32(h.Weight))
+	o.Flag("onlink", h.OnLink)
+	return o.Close()
+}
+
+func appendList[T any](b []byte, list []T, one func(*T, []byte) []byte) []byte {
 	b = append(b, '[')
-	for i, h := range hops {
+	for i := range list {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		o := jsonappend.Open(b)
-		o.Addr("gw", h.Gw)
-		o.Text("dev", h.Dev)
-		o.Number("weight", uint32(h.Weight))
-		o.Flag("onlink", h.OnLink)
-		b = o.Close()
+		b = one(&list[i], b)
 	}
 	return append(b, ']')
 }
