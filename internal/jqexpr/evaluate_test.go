@@ -1,0 +1,236 @@
+package jqexpr
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// worked are expressions as users write them, which must cost no child.
+var worked = map[string]struct{ source, want string }{
+	"pod addresses to a bridge": {
+		`[.prevResult.ips[] | {prefix: (.address | split("/")[0]), device: "cni0"}]`,
+		`[{"device":"cni0","prefix":"10.1.0.5"},{"device":"cni0","prefix":"fd00:1::5"}]`,
+	},
+	"only IPv6": {
+		`[.prevResult.ips[].address | select(contains(":")) | {prefix: "\(split("/")[0])/128", device: "cni0", metric: 50}]`,
+		`[{"device":"cni0","metric":50,"prefix":"fd00:1::5/128"}]`,
+	},
+	"gateway from runtimeConfig": {
+		`.runtimeConfig.gateway as $gw | [.prevResult.ips[] | .address | split("/") | first | select(contains(":") | not) | {prefix: ., gateway: $gw, device: "eth1", onlink: true}]`,
+		`[{"device":"eth1","gateway":"192.0.2.1","onlink":true,"prefix":"10.1.0.5"}]`,
+	},
+	"by the pod's namespace": {
+		`if $cni.args.K8S_POD_NAMESPACE == "prod" then [.prevResult.ips[] | {prefix: (.address | split("/")[0]), device: "cni0", table: 100}] else [] end`,
+		`[{"device":"cni0","prefix":"10.1.0.5","table":100},{"device":"cni0","prefix":"fd00:1::5","table":100}]`,
+	},
+	"a constant blackhole": {
+		`[{prefix: "198.51.100.0/24", type: "blackhole"}]`,
+		`[{"prefix":"198.51.100.0/24","type":"blackhole"}]`,
+	},
+}
+
+func TestWorkedExpressions(t *testing.T) {
+	t.Parallel()
+	for name, tt := range worked {
+		e, err := Compile(tt.source)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got, err := e.evaluateHere(context.Background(), []byte(network), encode(t, arguments)); err != nil || string(got) != tt.want {
+			t.Errorf("%s, in the process: %s, %v; want %s", name, got, err, tt.want)
+		}
+		again := request{Source: []byte(tt.source), Input: []byte(network), CNI: encode(t, arguments)}
+		if got, err := evaluateInChild(context.Background(), timeLimit, again); err != nil || string(got) != tt.want {
+			t.Errorf("%s, in a child: %s, %v; want %s", name, got, err, tt.want)
+		}
+	}
+}
+
+func encode(t testing.TB, v any) []byte {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("# a long comment\n", 300)
+	for _, tt := range []struct{ source, input, want string }{
+		{`.`, `[]`, `[]`},
+		{`.`, `{"a":10000000000000000000001,"b":1.50,"c":1e2}`, `{"a":10000000000000000000001,"b":1.50,"c":1e2}`},
+		{`[.[] | select(. > 1)]`, `[1,2,3]`, `[2,3]`},
+		{`"<&>"`, `null`, `"<&>"`},
+		{`[limit(3; range(10))]`, `null`, `[0,1,2]`},
+		{`def f: if . > 9 then . else . + 1 | f end; 0 | f`, `null`, `10`},
+		{`[.[] | test("^a")]`, `["ab","b"]`, `[true,false]`},
+		{`[..]`, `[1]`, `[[1],1]`},
+		{`.a |= map(. + 1)`, `{"a":[1]}`, `{"a":[2]}`},
+		{`try error("x") catch .`, `null`, `"x"`},
+		{`[.[]?]`, `1`, `[]`},
+		{`"x" * 10000000 | length`, `null`, `10000000`},
+		{`"x" * 4000000 | length`, `null`, `4000000`},
+		{`$cni.args.K8S_POD_NAME + $cni.command`, `null`, `"webADD"`},
+		{`[env, $ENV]`, `null`, `[{},{}]`},
+		{`[env, $ENV] | until(true; .)`, `null`, `[{},{}]`},
+		{`now | type`, `null`, `"number"`},
+		{`0 | localtime | length`, `null`, `8`},
+		{`0 | todate`, `null`, `"1970-01-01T00:00:00Z"`},
+		{`def input: 1; input`, `null`, `1`},
+		{long + `.a`, `{"a":1}`, `1`},
+	} {
+		if got, err := evaluate(tt.source, tt.input); err != nil || got != tt.want {
+			t.Errorf("%s of %s: %s, %v; want %s", tt.source, tt.input, got, err, tt.want)
+		}
+	}
+}
+
+// What fails says so in one line, and alike in the process and in a child.
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	const failed = "the expression failed: "
+	for _, tt := range []struct{ source, input, want string }{
+		{`empty`, `null`, failed + `it yields no value, where it must yield one`},
+		{`1, 2`, `null`, failed + `it yields 2 values, where it must yield one`},
+		{`.[]`, `[1,2,3]`, failed + `it yields 3 values, where it must yield one`},
+		{`range(5)`, `null`, failed + `it yields 5 values, where it must yield one`},
+		{`range(1e9)`, `null`, failed + `it yields more than 1000 values, where it must yield one`},
+		{`.a.b`, `{"a":1}`, failed + `expected an object but got: number (1)`},
+		{`error("no\nroute")`, `null`, failed + `error: no route`},
+		{`1, error("late")`, `null`, failed + `error: late`},
+		{`error(null)`, `null`, failed + `error: null`},
+		{`halt`, `null`, failed + `it halted`},
+		{`"bye\n" | halt_error`, `null`, failed + `it halted: "bye\n"`},
+		{`try halt_error catch 1`, `{"a":1}`, failed + `it halted: {"a":1}`},
+		{`"a.jq" | modulemeta`, `null`, failed + `cannot load module: "a.jq"`},
+		{`"x" * 5000000`, `null`, failed + `its value is longer than 4 MiB`},
+		{`"x" * 1e9`, `null`, failed + `it needs more than 64 MiB of memory`},
+		{`"x" * 3e9`, `null`, failed + `repeat string result too large: "x" * 3000000000`},
+		{`def f: f; f`, `null`, `the expression took longer than 1 s`},
+	} {
+		_, err := evaluate(tt.source, tt.input)
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("%s of %s: %v; want %s", tt.source, tt.input, err, tt.want)
+		}
+		if is := errors.Is(err, ErrFailed); is != strings.HasPrefix(tt.want, failed) || is == errors.Is(err, ErrTimeout) {
+			t.Errorf("%s: %#v", tt.source, err)
+		}
+	}
+	long := `error("` + strings.Repeat("very ", 1000) + `long")`
+	if _, err := evaluate(long, `null`); err == nil || len(err.Error()) > 400 {
+		t.Errorf("a long message: %v", err)
+	}
+}
+
+func TestInputThatIsNone(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{`.`, `range(1)`} {
+		for _, input := range []string{``, `{`, `1 2`} {
+			if got, err := evaluate(source, input); err == nil || errors.Is(err, ErrFailed) || errors.Is(err, ErrTimeout) {
+				t.Errorf("%s of %q: %s, %v", source, input, got, err)
+			}
+		}
+	}
+	e, err := Compile(`.`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := e.Evaluate(context.Background(), []byte(`1`), func() {}); err == nil {
+		t.Errorf("a $cni that is no JSON: %s", got)
+	}
+}
+
+// The caller's context ends an evaluation wherever it runs.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	reason := errors.New("a signal")
+	for _, source := range []string{`1`, `def f: f; f`} {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		time.AfterFunc(20*time.Millisecond, func() { cancel(reason) })
+		if source == `1` {
+			cancel(reason)
+		}
+		e, err := Compile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if got, err := e.Evaluate(ctx, []byte(`null`), nil); !errors.Is(err, reason) {
+			t.Errorf("%s: %s, %v", source, got, err)
+		}
+		if took := time.Since(began); took > 900*time.Millisecond {
+			t.Errorf("%s: ended after %s", source, took)
+		}
+	}
+}
+
+// A small expression that takes long after all is left to a child.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	_, code, err := compile(`def f: f; f`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if got, err := run(&budget{Context: context.Background(), until: began.Add(hereLimit)}, code, nil, nil); !errors.Is(err, errNotSmall) {
+		t.Errorf("%s, %v", got, err)
+	}
+	if took := time.Since(began); took < hereLimit || took > 500*time.Millisecond {
+		t.Errorf("took %s", took)
+	}
+}
+
+// Compiling is part of the second.
+func TestCompilingCounts(t *testing.T) {
+	t.Parallel()
+	e, err := Compile(`range(1)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.spent = timeLimit
+	if got, err := e.Evaluate(context.Background(), []byte(`null`), nil); !errors.Is(err, ErrTimeout) {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// The environment of the parent is none of the child's.
+func TestEnvironment(t *testing.T) {
+	t.Setenv("GODEBUG", "gctrace=1")
+	t.Setenv("GOMEMLIMIT", "1")
+	t.Setenv("JQEXPR_SECRET", "x")
+	if got, err := evaluate(`[env, $ENV, $cni.args.K8S_POD_NAME] | until(true; .)`, `null`); err != nil || got != `[{},{},"web"]` {
+		t.Errorf("%s, %v", got, err)
+	}
+	if len(os.Getenv("JQEXPR_SECRET")) == 0 {
+		t.Error("the variable is not set")
+	}
+}
+
+func BenchmarkHere(b *testing.B) {
+	cni := encode(b, arguments)
+	for b.Loop() {
+		e, err := Compile(worked["pod addresses to a bridge"].source)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := e.evaluateHere(context.Background(), []byte(network), cni); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkChild(b *testing.B) {
+	for b.Loop() {
+		if _, err := evaluate(`[range(1)]`, network); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
