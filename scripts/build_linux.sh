@@ -10,10 +10,17 @@ if [ -n "${VERSION:-}" ]; then
 	flags+=" -X github.com/cni-netops/plugins/internal/plugin.buildVersion=$VERSION"
 fi
 
+# What evaluates expressions is a third of host-routes, and runs for moments:
+# without inlining it is 190 KB smaller.
+compact=()
+for package in github.com/itchyny/... math/big regexp/...; do
+	compact+=("-gcflags=$package=-l")
+done
+
 mkdir -p "${BIN_DIR:=bin}"
 for dir in plugins/meta/* plugins/main/*; do
 	[ -d "$dir" ] || continue
 	plugin=$(basename "$dir")
 	echo "  $plugin"
-	go build -trimpath -ldflags "$flags" "$@" -o "$BIN_DIR/$plugin" "./$dir"
+	go build -trimpath -ldflags "$flags" "${compact[@]}" "$@" -o "$BIN_DIR/$plugin" "./$dir"
 done

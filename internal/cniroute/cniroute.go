@@ -50,6 +50,12 @@ type Route struct {
 	OnLink Optional[bool]
 }
 
+// Wanted is the route as it is asked of the kernel, by one way at most.
+func (r *Route) Wanted() netops.Route {
+	return netops.Route{Dst: r.Dst, Table: r.Table.Or(0), Metric: r.Metric.Or(0), Type: r.Type.Or(0), Gw: r.Gw, Dev: r.Dev, Src: r.Src,
+		Scope: r.Scope.Or(netops.ScopeAuto), OnLink: r.OnLink.Value, MTU: r.MTU, AdvMSS: r.AdvMSS, Protocol: netops.Protocol}.Normalize()
+}
+
 // Limits of the kernel: it cuts larger values silently (RTAX_MTU, RTAX_ADVMSS
 // in net/ipv4/metrics.c); RFC 791 has the least MTU.
 const (
@@ -60,8 +66,24 @@ const (
 	maxHops   = 128 // not far above it the kernel cannot list a route any more
 )
 
+// Schema says under which names routes have the fields that not all give the
+// same ones.
+type Schema struct {
+	Dst, Gw, Dev string
+	Gws          string // a multipath route; empty where there are none
+	Priority     string // another name of metric; empty where there is none
+	// Complete says that a route tells its way itself: nothing is filled in.
+	Complete bool
+}
+
+// CNI is the schema of the CNI specification, and what is beyond it here.
+var CNI = Schema{Dst: "dst", Gw: "gw", Dev: "dev", Gws: "gws", Priority: "priority"}
+
 // Keys are the fields of a route.
-var Keys = []string{"dst", "gw", "gws", "mtu", "advmss", "priority", "metric", "table", "scope", "dev", "src", "onlink", "type"}
+func (s Schema) Keys() []string {
+	keys := []string{s.Dst, s.Gw, s.Gws, "mtu", "advmss", s.Priority, "metric", "table", "scope", s.Dev, "src", "onlink", "type"}
+	return slices.DeleteFunc(keys, func(k string) bool { return k == "" })
+}
 
 // fields is a route before its values are looked at.
 type fields struct {
@@ -70,20 +92,20 @@ type fields struct {
 	Scope                                Optional[uint32]
 	OnLink                               Optional[bool]
 	Gws                                  []strictjson.Value // nil where it is not given
-	// refused: the value of dst was of the wrong type, which is told.
+	// refused: the destination was of the wrong type, which is told.
 	refused bool
 }
 
 // DecodeList decodes a list of routes and notes all problems in it. Thousands
 // are read in one quick pass; only if that fails, each by itself.
-func DecodeList(list strictjson.Value) []Route {
-	plain, ok := scanList(list.Raw)
+func (s Schema) DecodeList(list strictjson.Value) []Route {
+	plain, ok := s.scanList(list.Raw)
 	if !ok {
-		plain = decodeFields(list)
+		plain = s.decodeFields(list)
 	}
 	routes := make([]Route, 0, len(plain))
 	for i := range plain {
-		if r, ok := plain[i].route(checker{list: list, index: i}); ok {
+		if r, ok := plain[i].route(checker{schema: s, list: list, index: i}); ok {
 			routes = append(routes, r)
 		}
 	}
@@ -92,34 +114,35 @@ func DecodeList(list strictjson.Value) []Route {
 
 // decodeFields is the slow way, which names each value of a wrong type and
 // leaves it out.
-func decodeFields(list strictjson.Value) []fields {
+func (s Schema) decodeFields(list strictjson.Value) []fields {
 	var all []fields
+	keys := s.Keys()
 	for _, v := range list.List() {
 		o, ok := v.Object()
 		if !ok {
 			all = append(all, fields{refused: true})
 			continue
 		}
-		o.Fold(Keys)
-		o.Only(Keys...)
-		all = append(all, objectFields(o))
+		o.Fold(keys)
+		o.Only(keys...)
+		all = append(all, s.fields(o))
 	}
 	return all
 }
 
-func objectFields(o strictjson.Object) (f fields) {
-	f.Dst, f.Gw, f.Dev, f.Src, f.Type = text(o, "dst"), text(o, "gw"), text(o, "dev"), text(o, "src"), text(o, "type")
-	f.refused = o.Has("dst") && !f.Dst.Given
+func (s Schema) fields(o strictjson.Object) (f fields) {
+	f.Dst, f.Gw, f.Dev, f.Src, f.Type = text(o, s.Dst), text(o, s.Gw), text(o, s.Dev), text(o, "src"), text(o, "type")
+	f.refused = o.Has(s.Dst) && !f.Dst.Given
 	f.MTU = number(o, "mtu", minMTU, maxMTU)
 	f.AdvMSS = number(o, "advmss", 1, maxAdvMSS)
-	f.Priority = number(o, "priority", 0, math.MaxUint32)
+	f.Priority = number(o, s.Priority, 0, math.MaxUint32)
 	f.Metric = number(o, "metric", 0, math.MaxUint32)
 	f.Table = number(o, "table", 1, math.MaxUint32)
 	f.Scope = number(o, "scope", 0, math.MaxUint8)
 	if v, ok := o.Get("onlink"); ok {
 		f.OnLink.Value, f.OnLink.Given = v.Bool()
 	}
-	if v, ok := o.Get("gws"); ok {
+	if v, ok := o.Get(s.Gws); ok {
 		f.Gws = v.List()
 	}
 	return f
@@ -142,12 +165,14 @@ func number(o strictjson.Object, key string, low, high uint32) (f Optional[uint3
 // checker notes problems of one route of a list. The path is only made when
 // there is one.
 type checker struct {
-	list  strictjson.Value
-	index int
+	schema Schema
+	list   strictjson.Value
+	index  int
 }
 
 func (c checker) value(key string) strictjson.Value {
-	return strictjson.NewValue(nil, fmt.Sprintf("%s[%d].%s", c.list.Path, c.index, key), c.list.Problems())
+	path := fmt.Sprintf("%s[%d].%s", c.list.Path, c.index, key)
+	return strictjson.NewValue(nil, strings.TrimSuffix(path, "."), c.list.Problems())
 }
 
 func (c checker) invalid(key, format string, args ...any) {
@@ -157,14 +182,14 @@ func (c checker) invalid(key, format string, args ...any) {
 // route checks the values of the fields, and that they go together.
 func (f *fields) route(c checker) (Route, bool) {
 	before := len(c.list.Problems().List)
-	r := Route{Dev: c.dev("dev", f.Dev), OnLink: f.OnLink}
+	r := Route{Dev: c.dev(c.schema.Dev, f.Dev), OnLink: f.OnLink}
 	switch {
 	case f.Dst.Given:
-		r.Dst = c.prefix("dst", f.Dst.Value)
+		r.Dst = c.prefix(c.schema.Dst, f.Dst.Value)
 	case !f.refused:
-		c.invalid("dst", "missing")
+		c.invalid(c.schema.Dst, "missing")
 	}
-	r.Gw, r.Src = c.addr("gw", f.Gw, r.Dst), c.addr("src", f.Src, r.Dst)
+	r.Gw, r.Src = c.addr(c.schema.Gw, f.Gw, r.Dst), c.addr("src", f.Src, r.Dst)
 	r.Gws = c.hops(f.Gws, r.Dst)
 	r.MTU = c.number("mtu", f.MTU, minMTU, maxMTU).Value
 	r.AdvMSS = c.number("advmss", f.AdvMSS, 1, maxAdvMSS).Value
@@ -182,20 +207,35 @@ func (f *fields) route(c checker) (Route, bool) {
 
 // together notes what does not go with what.
 func (c checker) together(r Route, f *fields) {
+	s := c.schema
 	if f.Gws != nil && len(f.Gws) == 0 {
-		c.invalid("gws", "an empty list")
+		c.invalid(s.Gws, "an empty list")
 	}
 	if len(f.Gws) > maxHops {
-		c.invalid("gws", "%d gateways, %d at most", len(f.Gws), maxHops)
+		c.invalid(s.Gws, "%d gateways, %d at most", len(f.Gws), maxHops)
 	}
 	if f.Gws != nil && f.Gw.Given {
-		c.invalid("gws", "given beside \"gw\"")
+		c.invalid(s.Gws, "given beside %q", s.Gw)
 	}
 	if f.Gws != nil && f.Dev.Value != "" {
-		c.invalid("gws", "given beside \"dev\", which belongs to each gateway here")
+		c.invalid(s.Gws, "given beside %q, which belongs to each gateway here", s.Dev)
 	}
 	if r.Type.Given && r.Type.Value.Rejects() && (f.Gw.Given || f.Gws != nil || r.Dev != "" || r.OnLink.Value) {
-		c.invalid("type", "a route of type %s goes without gw, gws, dev and onlink", r.Type.Value)
+		ways := slices.DeleteFunc([]string{s.Gw, s.Gws, s.Dev}, func(k string) bool { return k == "" })
+		c.invalid("type", "a route of type %s goes without %s and onlink", r.Type.Value, strings.Join(ways, ", "))
+	} else if s.Complete && !r.Type.Value.Rejects() {
+		c.complete(r, f)
+	}
+}
+
+// complete notes what a route lacks that has to tell its way.
+func (c checker) complete(r Route, f *fields) {
+	s := c.schema
+	switch {
+	case !f.Gw.Given && r.Dev == "":
+		c.invalid("", "neither %s nor %s", s.Dev, s.Gw)
+	case r.OnLink.Value && (!f.Gw.Given || r.Dev == ""):
+		c.invalid("onlink", "goes with %s and %s", s.Dev, s.Gw)
 	}
 }
 
@@ -208,7 +248,7 @@ func scopeOf(s uint8) netops.Scope {
 
 func (c checker) metric(f *fields) Optional[uint32] {
 	if f.Metric.Given && f.Priority.Given && f.Metric != f.Priority {
-		c.invalid("metric", "%d, but priority, which is the same, is %d", f.Metric.Value, f.Priority.Value)
+		c.invalid("metric", "%d, but %s, which is the same, is %d", f.Metric.Value, c.schema.Priority, f.Priority.Value)
 	}
 	if f.Metric.Given {
 		return f.Metric
@@ -257,7 +297,7 @@ func (c checker) addr(key string, s Optional[string], dst netip.Prefix) netip.Ad
 	case ip.IsUnspecified():
 		c.invalid(key, "%q is no address of a host", s.Value)
 	case dst.IsValid() && ip.Is4() != dst.Addr().Is4():
-		c.invalid(key, "%s is of another address family than dst %s", ip, dst)
+		c.invalid(key, "%s is of another address family than %s %s", ip, c.schema.Dst, dst)
 	default:
 		return ip
 	}
@@ -281,9 +321,10 @@ func (c checker) dev(key string, s Optional[string]) string {
 func (c checker) hops(values []strictjson.Value, dst netip.Prefix) []netops.NextHop {
 	var hops []netops.NextHop
 	for i, v := range values {
-		hop, ok := c.hop(v, fmt.Sprintf("gws[%d]", i), dst)
+		key := fmt.Sprintf("%s[%d]", c.schema.Gws, i)
+		hop, ok := c.hop(v, key, dst)
 		if ok && slices.ContainsFunc(hops, func(h netops.NextHop) bool { return h.Gw == hop.Gw && h.Dev == hop.Dev }) {
-			c.invalid(fmt.Sprintf("gws[%d]", i), "%s is there twice", hop.Gw)
+			c.invalid(key, "%s is there twice", hop.Gw)
 		}
 		hops = append(hops, hop)
 	}

@@ -24,7 +24,7 @@ func decode(t testing.TB, list string) ([]Route, []string) {
 	if !ok || !given {
 		t.Fatalf("%s is no value", list)
 	}
-	routes := DecodeList(v)
+	routes := CNI.DecodeList(v)
 	var told []string
 	for _, problem := range p.List {
 		line := problem.String()
@@ -262,7 +262,7 @@ func TestEntriesThatAreNoRoutes(t *testing.T) {
 // The path is that of where the list came from.
 func TestPathOfAnOverriddenList(t *testing.T) {
 	p := &strictjson.Problems{}
-	DecodeList(strictjson.NewValue([]byte(`[{"dst":"10.9.0.0/16","gws":["x"]},{"dst":"y"}]`), "args.cni.addroutes", p))
+	CNI.DecodeList(strictjson.NewValue([]byte(`[{"dst":"10.9.0.0/16","gws":["x"]},{"dst":"y"}]`), "args.cni.addroutes", p))
 	want := []strictjson.Problem{{Path: "args.cni.addroutes[0].gws[0]", Text: `"x" is not an IP address`},
 		{Path: "args.cni.addroutes[1].dst", Text: `"y" is not an IP address or subnet`}}
 	if diff := cmp.Diff(want, p.List); diff != "" {
@@ -319,7 +319,7 @@ func TestScan(t *testing.T) {
 		"[{\"dst\":\"a\nb\"}]":           false,
 		"[\v]":                           false,
 	} {
-		got, ok := scanList([]byte(list))
+		got, ok := CNI.scanList([]byte(list))
 		if ok != quick {
 			t.Errorf("%s: %v", list, ok)
 		}
@@ -327,7 +327,7 @@ func TestScan(t *testing.T) {
 			t.Errorf("%s is no JSON", list)
 		}
 		if ok {
-			slow := decodeFields(strictjson.NewValue([]byte(list), "", &strictjson.Problems{}))
+			slow := CNI.decodeFields(strictjson.NewValue([]byte(list), "", &strictjson.Problems{}))
 			if diff := cmp.Diff(len(slow), len(got)); diff != "" {
 				t.Errorf("%s (-slow +quick):\n%s", list, diff)
 			}
@@ -345,8 +345,8 @@ func FuzzDecodeList(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, list []byte) {
 		p := &strictjson.Problems{}
-		routes := DecodeList(strictjson.NewValue(list, "r", p))
-		quick, ok := scanList(list)
+		routes := CNI.DecodeList(strictjson.NewValue(list, "r", p))
+		quick, ok := CNI.scanList(list)
 		if ok && !json.Valid(list) {
 			t.Fatal("the quick way reads what is no JSON")
 		}
@@ -374,7 +374,7 @@ func agree(t *testing.T, list []byte, quick []fields, routes []Route, p *strictj
 	slow := &strictjson.Problems{}
 	v := strictjson.NewValue(list, "r", slow)
 	var again []Route
-	for i, f := range decodeFields(v) {
+	for i, f := range CNI.decodeFields(v) {
 		if r, ok := f.route(checker{list: v, index: i}); ok {
 			again = append(again, r)
 		}
@@ -417,7 +417,7 @@ func BenchmarkDecodeList(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(list)))
 			for b.Loop() {
-				if routes := DecodeList(v); len(routes) != len(entries) || len(p.List) > 0 {
+				if routes := CNI.DecodeList(v); len(routes) != len(entries) || len(p.List) > 0 {
 					b.Fatal(len(routes), p.List)
 				}
 			}

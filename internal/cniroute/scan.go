@@ -10,29 +10,30 @@ import (
 // lists of thousands are made of, and reading them so takes a tenth of what
 // encoding/json takes. Everything else, however valid, it leaves to the way
 // that can also tell what is wrong.
-func scanList(raw []byte) ([]fields, bool) {
-	s := scanner{b: raw}
-	if !s.take('[') {
+func (s Schema) scanList(raw []byte) ([]fields, bool) {
+	in := scanner{names: s, b: raw}
+	if !in.take('[') {
 		return nil, false
 	}
 	// As many as there may be: a brace may also stand in a string.
 	list := make([]fields, 0, min(bytes.Count(raw, []byte{'{'}), len(raw)/len(`{"dst":"::"}`)+1))
-	for first := true; !s.take(']'); first = false {
-		if !first && !s.take(',') {
+	for first := true; !in.take(']'); first = false {
+		if !first && !in.take(',') {
 			return nil, false
 		}
-		f, ok := s.route()
+		f, ok := in.route()
 		if !ok {
 			return nil, false
 		}
 		list = append(list, f)
 	}
-	return list, s.end()
+	return list, in.end()
 }
 
 type scanner struct {
-	b []byte
-	i int
+	names Schema
+	b     []byte
+	i     int
 }
 
 func (s *scanner) space() {
@@ -84,12 +85,16 @@ func (s *scanner) value(f *fields, key string) bool {
 		return ok
 	}
 	switch key {
-	case "dst":
+	case "":
+		return false // which is no name, even where a schema has none
+	case s.names.Dst:
 		return text(&f.Dst)
-	case "gw":
+	case s.names.Gw:
 		return text(&f.Gw)
-	case "dev":
+	case s.names.Dev:
 		return text(&f.Dev)
+	case s.names.Priority:
+		return number(&f.Priority)
 	case "src":
 		return text(&f.Src)
 	case "type":
@@ -98,8 +103,6 @@ func (s *scanner) value(f *fields, key string) bool {
 		return number(&f.MTU)
 	case "advmss":
 		return number(&f.AdvMSS)
-	case "priority":
-		return number(&f.Priority)
 	case "metric":
 		return number(&f.Metric)
 	case "table":

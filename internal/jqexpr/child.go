@@ -1,16 +1,16 @@
 package jqexpr
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -157,10 +157,16 @@ func memorySize() (memory, error) {
 	if err != nil {
 		return memory{}, err
 	}
+	fields := strings.Fields(string(text))
+	const size, data = 0, 5
+	if len(fields) <= data {
+		return memory{}, fmt.Errorf("/proc/self/statm: %q", text)
+	}
 	var m memory
-	var skip uint64
-	if _, err := fmt.Sscan(string(text), &m.space, &skip, &skip, &skip, &skip, &m.data); err != nil {
-		return memory{}, fmt.Errorf("/proc/self/statm: %w", err)
+	for at, into := range map[int]*uint64{size: &m.space, data: &m.data} {
+		if *into, err = strconv.ParseUint(fields[at], 10, 64); err != nil {
+			return memory{}, fmt.Errorf("/proc/self/statm: %w", err)
+		}
 	}
 	page := uint64(os.Getpagesize())
 	return memory{m.space * page, m.data * page}, nil
@@ -179,23 +185,112 @@ func evaluateInChild(ctx context.Context, limit time.Duration, r request) ([]byt
 	defer cancel(nil)
 	ctx, stop := context.WithTimeoutCause(ctx, limit, ErrTimeout)
 	defer stop()
-	said := &answerBuffer{full: func() { cancel(tooLong()) }}
-	child := exec.CommandContext(ctx, "/proc/self/exe", childArgument)
-	child.Args[0] = os.Args[0]
-	child.Env = childEnvironment()
-	child.Stdin, child.Stdout = bytes.NewReader(text), said
-	// Go says why it ends a process, and may then hang for good.
-	child.Stderr = writerFunc(func([]byte) { cancel(errDying) })
-	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	child.WaitDelay = 100 * time.Millisecond
 	// Pdeathsig follows the thread that started the child, not the process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err = child.Run()
-	if err == nil {
-		return said.parse()
+	c, err := startChild()
+	if err != nil {
+		return nil, fmt.Errorf("evaluate the expression in a child process: %w", err)
 	}
-	return nil, whyNoAnswer(context.Cause(ctx), err, len(said.text) > 0)
+	killed := make(chan struct{})
+	spare := context.AfterFunc(ctx, func() {
+		_ = unix.Kill(c.pid, unix.SIGKILL)
+		close(killed)
+	})
+	go func() {
+		_, _ = c.stdin.Write(text)
+		_ = c.stdin.Close()
+	}()
+	go func() {
+		// Go says why it ends a process, and may then hang for good.
+		if n, _ := c.stderr.Read(make([]byte, 1)); n > 0 {
+			cancel(errDying)
+		}
+	}()
+	said, err := io.ReadAll(io.LimitReader(c.stdout, answerLimit+3))
+	if len(said) > answerLimit+2 {
+		cancel(tooLong())
+	}
+	// Until it has been waited for, its number is no other's.
+	c.ended()
+	if !spare() {
+		<-killed
+	}
+	err = cmp.Or(c.wait(), err)
+	if err == nil && context.Cause(ctx) == nil {
+		return parseAnswer(said)
+	}
+	return nil, whyNoAnswer(context.Cause(ctx), err, len(said) > 0)
+}
+
+// child is a process that evaluates, and the other ends of its streams.
+type child struct {
+	pid                   int
+	stdin, stdout, stderr *os.File
+}
+
+// startChild starts this program once more, by system calls rather than by
+// package os/exec, which is 150 KB of program.
+func startChild() (c child, err error) {
+	var theirs []*os.File
+	defer func() {
+		for _, f := range theirs {
+			_ = f.Close()
+		}
+		if err != nil {
+			c.close()
+		}
+	}()
+	for i, ours := range []**os.File{&c.stdin, &c.stdout, &c.stderr} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			return c, err
+		}
+		if i == 0 {
+			read, write = write, read
+		}
+		*ours, theirs = read, append(theirs, write)
+	}
+	var files []uintptr
+	for _, f := range theirs {
+		files = append(files, f.Fd())
+	}
+	c.pid, err = syscall.ForkExec("/proc/self/exe", []string{os.Args[0], childArgument}, &syscall.ProcAttr{
+		Env: childEnvironment(), Files: files, Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}})
+	return c, err
+}
+
+func (c child) close() {
+	for _, f := range []*os.File{c.stdin, c.stdout, c.stderr} {
+		_ = f.Close() // nil is an error as well
+	}
+}
+
+// ended waits for the end of the child, and leaves it to be waited for.
+func (c child) ended() {
+	var info unix.Siginfo
+	for unix.Waitid(unix.P_PID, c.pid, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+}
+
+// wait is how the child has ended: nil is well.
+func (c child) wait() error {
+	defer c.close()
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(c.pid, &status, 0, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return os.NewSyscallError("wait4", err)
+		case status.Signaled():
+			return fmt.Errorf("killed by %s", status.Signal())
+		case status.ExitStatus() != 0:
+			return fmt.Errorf("exit status %d", status.ExitStatus())
+		default:
+			return nil
+		}
+	}
 }
 
 // whyNoAnswer is the error for a child that did not end by itself, or not well.
@@ -222,29 +317,13 @@ func childEnvironment() []string {
 	return env
 }
 
-// answerBuffer takes what a child says, up to a limit.
-type answerBuffer struct {
-	text []byte
-	full func()
-}
-
-// Write implements [io.Writer].
-func (b *answerBuffer) Write(p []byte) (int, error) {
-	if len(b.text)+len(p) > answerLimit+2 {
-		b.full()
-		return 0, io.ErrShortWrite
-	}
-	b.text = append(b.text, p...)
-	return len(p), nil
-}
-
-// parse is the answer of a child that has ended well.
-func (b *answerBuffer) parse() ([]byte, error) {
-	if len(b.text) < 2 || b.text[0] != ready {
+// parseAnswer is the answer of a child that has ended well.
+func parseAnswer(said []byte) ([]byte, error) {
+	if len(said) < 2 || said[0] != ready {
 		return nil, errors.New("evaluate the expression in a child process: it is not one of this package's")
 	}
-	text := b.text[2:]
-	switch b.text[1] {
+	text := said[2:]
+	switch said[1] {
 	case kindValue:
 		return text, nil
 	case kindCompile:
@@ -255,13 +334,4 @@ func (b *answerBuffer) parse() ([]byte, error) {
 		return nil, wrong
 	}
 	return nil, failed("%s", text)
-}
-
-// writerFunc is told what would be written, and keeps nothing.
-type writerFunc func([]byte)
-
-// Write implements [io.Writer].
-func (f writerFunc) Write(p []byte) (int, error) {
-	f(p)
-	return len(p), nil
 }

@@ -14,9 +14,11 @@ type Change struct {
 	Add State `json:"add"`
 }
 
-// Plan is what an attachment changes, by namespace.
+// Plan is what an attachment changes, by namespace. On the host it only adds:
+// nothing there was made for it.
 type Plan struct {
-	Pod Change `json:"pod"`
+	Pod  Change `json:"pod"`
+	Host State  `json:"host"`
 }
 
 // IsZero reports whether there is nothing to do.
@@ -318,9 +320,15 @@ func byDependency(routes []*Route) []*Route {
 	return sorted
 }
 
-// Validate reports why a change that was read from a file cannot be one of
-// ours.
-func (c Change) Validate() error {
+// Validate reports why a plan that was read from a file cannot be one of ours.
+func (p Plan) Validate() error {
+	if err := p.Pod.validate(); err != nil {
+		return err
+	}
+	return Change{Add: p.Host}.validate()
+}
+
+func (c Change) validate() error {
 	for _, routes := range [][]Route{c.Del.Routes, c.Add.Routes} {
 		for i := range routes {
 			if err := routes[i].validate(); err != nil {

@@ -211,7 +211,7 @@ func FuzzChange(f *testing.F) {
 			t.Fatal(err)
 		}
 		same("JSON round trip", needed, back.Pod)
-		if err := back.Pod.Validate(); err != nil {
+		if err := back.Validate(); err != nil {
 			t.Errorf("a change of ours is not valid: %v", err)
 		}
 		reflected, err := json.Marshal(Plan{Pod: needed})

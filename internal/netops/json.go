@@ -11,6 +11,10 @@ func (p Plan) AppendJSON(b []byte) []byte {
 		o.Key("pod")
 		o.B = p.Pod.appendJSON(o.B)
 	}
+	if !p.Host.IsZero() {
+		o.Key("host")
+		o.B = p.Host.appendJSON(o.B)
+	}
 	return o.Close()
 }
 

@@ -23,7 +23,7 @@ func TestJSONHasEveryMember(t *testing.T) {
 	r.Peers = []Route{r, {Dst: prefix}}
 	filled(t, hop)
 	filled(t, r)
-	want := Plan{Pod: Change{Del: State{Routes: []Route{r}}, Add: State{Routes: []Route{r, r}}}}
+	want := Plan{Pod: Change{Del: State{Routes: []Route{r}}, Add: State{Routes: []Route{r, r}}}, Host: State{Routes: []Route{r}}}
 	filled(t, want)
 	filled(t, want.Pod)
 	filled(t, want.Pod.Del)

@@ -12,6 +12,8 @@ type operation struct {
 	typ   uint16 // RTM_NEWROUTE or RTM_DELROUTE
 	flags uint16
 	route *Route
+	// tagged says that a deletion hits a route of our protocol only.
+	tagged bool
 }
 
 func (o operation) String() string {
@@ -161,16 +163,18 @@ func (r *Route) preceded(o *Route) bool {
 }
 
 // encode writes the operation's message into the send buffer.
-func (n *Netns) encode(op operation) (err error) {
+func (n *Netns) encode(op operation) error {
 	c := n.conn
 	if op.shadowed() {
 		return ErrCannotDelete
 	}
 	start := c.message(op.typ, op.flags)
-	if c.send, err = appendRoute(c.send, op.route, n.index); err != nil {
-		return err
+	message, err := appendRoute(c.send, op.route, n.index)
+	if err != nil {
+		return err // what was encoded before stays
 	}
-	if op.typ == unix.RTM_DELROUTE && op.route.is6() {
+	c.send = message
+	if op.typ == unix.RTM_DELROUTE && op.route.is6() && !op.tagged {
 		// Merged routes are listed with the protocol of the first of them; in
 		// a deletion that would be the only one that it hits.
 		c.send[start+unix.SizeofNlMsghdr+rtProtocol] = unix.RTPROT_UNSPEC

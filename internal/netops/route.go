@@ -201,12 +201,17 @@ func (r *Route) Is(o *Route) bool {
 // one asks for is as asked. IPv6 merges routes of one metric, so there the
 // ways asked for may be some of those that have has.
 func (r *Route) HeldBy(have *Route) bool {
-	return r.Slot() == have.Slot() && r.Type == have.Type && r.waysIn(have) &&
+	return r.Leads(have) &&
 		(!r.Src.IsValid() || r.Src == have.Src) &&
 		(r.Scope == ScopeAuto || r.is6() || r.Scope == have.Scope) &&
 		(!r.OnLink || have.OnLink) &&
 		(r.MTU == 0 || r.MTU == have.MTU) &&
 		(r.AdvMSS == 0 || r.AdvMSS == have.AdvMSS)
+}
+
+// Leads reports whether have is this route, whatever else it carries.
+func (r *Route) Leads(have *Route) bool {
+	return r.Slot() == have.Slot() && r.Type == have.Type && r.waysIn(have)
 }
 
 // single reports whether the route has one way or none, the usual case, in

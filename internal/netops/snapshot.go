@@ -18,6 +18,8 @@ type Query struct {
 	// To, where it is not nil, leaves out routes to other destinations: of a
 	// table of thousands few may matter.
 	To map[netip.Prefix]bool
+	// Protocol, where it is not 0, leaves out routes of others.
+	Protocol uint8
 }
 
 // Cover makes the query look at everything that a change touches, too.
@@ -57,7 +59,7 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	slices.Sort(tables)
 	for _, table := range slices.Compact(tables) {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			routes, err := n.routes(ctx, routeQuery{family, table, q.To})
+			routes, err := n.routes(ctx, routeQuery{family, table, q.Protocol, q.To})
 			if err != nil {
 				return Snapshot{}, err
 			}
@@ -71,8 +73,12 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 // around lists what is there now to the destinations of some routes, in their
 // tables.
 func (n *Netns) around(ctx context.Context, routes []*Route) ([]Route, error) {
-	s, err := n.Snapshot(ctx, Query{Tables: Change{Add: State{Routes: values(routes)}}.Tables(), To: destinations(routes)})
+	s, err := n.Snapshot(ctx, about(routes))
 	return s.Routes, err
+}
+
+func about(routes []*Route) Query {
+	return Query{Tables: Change{Add: State{Routes: values(routes)}}.Tables(), To: destinations(routes)}
 }
 
 // repeat looks until the kernel says that nothing changed meanwhile.
@@ -131,9 +137,10 @@ func decodeAddr(body []byte, name func(int) (string, error)) (Addr, error) {
 
 // routeQuery is what one dump of routes asks for.
 type routeQuery struct {
-	family uint8
-	table  uint32
-	to     map[netip.Prefix]bool
+	family   uint8
+	table    uint32
+	protocol uint8
+	to       map[netip.Prefix]bool
 }
 
 // routes lists a table. The kernel never marks a dump of routes as
@@ -167,6 +174,7 @@ func (n *Netns) dumpRoutes(q routeQuery) (routes []Route, batches int, err error
 	start := c.message(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
 	c.send[start+unix.SizeofNlMsghdr+rtFamily] = q.family
+	c.send[start+unix.SizeofNlMsghdr+rtProtocol] = q.protocol
 	c.send = appendU32(c.send, unix.RTA_TABLE, q.table)
 	c.finish(start)
 	routes = []Route{}
@@ -200,7 +208,7 @@ func (n *Netns) dumpRoutes(q routeQuery) (routes []Route, batches int, err error
 // IPv6 answers with its IPv4 routes, and one without strict checking with those
 // of all tables.
 func (q routeQuery) wants(body []byte) bool {
-	if len(body) < unix.SizeofRtMsg || body[rtFamily] != q.family {
+	if len(body) < unix.SizeofRtMsg || body[rtFamily] != q.family || q.protocol != 0 && body[rtProtocol] != q.protocol {
 		return false
 	}
 	return q.to == nil || q.to[destination(body)]

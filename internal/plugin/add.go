@@ -28,6 +28,9 @@ func add(ctx context.Context, r *request) error {
 		return err
 	}
 	defer ns.Close()
+	if planner, err = prepare(ctx, planner); err != nil {
+		return err
+	}
 	a, err := r.lockAttachment(ns)
 	if err != nil {
 		return err
@@ -41,12 +44,13 @@ func add(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	entry, left, err := a.carryOut(ctx, planner, d, have, beside)
+	made, err := a.carryOut(ctx, planner, d, have, beside)
 	if err != nil {
 		return err
 	}
-	if err := d.resultWithout(left).print(os.Stdout); err != nil {
-		return a.giveUp(ctx, entry, Errorf(types.ErrIOFailure, "print the result: %w", err))
+	defer made.onHost.close()
+	if err := d.resultWithout(made.left).print(os.Stdout); err != nil {
+		return a.giveUp(ctx, made, Errorf(types.ErrIOFailure, "print the result: %w", err))
 	}
 	return nil
 }
@@ -170,36 +174,43 @@ func (a *attachment) settle(ctx context.Context, e *record.Entry) (keep bool, er
 // errSignal is why a change was given up.
 var errSignal = errors.New("interrupted by a signal")
 
-// carryOut makes the plan true: first the record, then the kernel. It returns
-// the record and the routes that a lenient plan had to leave out. Where there is
-// nothing to do there is a record of that: without one, CHECK would have to
+// made is what an ADD has made: its record, what it has on the host, and the
+// routes that a lenient plan had to leave out.
+type made struct {
+	*record.Entry
+	onHost *claim
+	left   []netops.Route
+}
+
+// carryOut makes the plan true: first the record, then the kernel. Where there
+// is nothing to do there is a record of that: without one, CHECK would have to
 // guess.
-func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, beside []*record.Entry) (*record.Entry, []netops.Route, error) {
+func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, beside []*record.Entry) (m made, err error) {
 	done, held := d.Want.Pod.Needed(have.State)
 	rec := record.Record{Boot: a.boot, Key: a.key(), Netns: a.where, Unjudged: planner.Unjudged(),
-		Done: netops.Plan{Pod: done}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
+		Done: netops.Plan{Pod: done, Host: d.Want.Host}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
 
 	ctx = untilSignal(ctx)
-	entry, err := a.store().Create(a.lock, rec, beside)
-	if err != nil {
-		return nil, nil, err
+	if m.Entry, err = a.store().Create(a.lock, rec, beside); err != nil {
+		return m, err
 	}
-	left, err := a.apply(ctx, d, done)
-	if err != nil {
-		a.dropRecord(entry, err)
-		return nil, nil, err
+	if m.onHost, err = a.claim(ctx, m.Entry, d.Tries); err != nil {
+		return m, a.withdraw(ctx, m, err)
 	}
-	if len(left) > 0 {
-		entry.Done.Pod = entry.Done.Pod.Without(left)
-		err = entry.Rewrite()
+	if m.left, err = a.apply(ctx, d, done); err != nil {
+		return m, a.withdraw(ctx, m, err)
+	}
+	if len(m.left) > 0 {
+		m.Done.Pod = m.Done.Pod.Without(m.left)
+		err = m.Rewrite()
 	}
 	if err == nil {
-		err = entry.Finish()
+		err = m.Finish()
 	}
 	if err != nil {
-		return nil, nil, a.giveUp(ctx, entry, err)
+		return m, a.giveUp(ctx, m, err)
 	}
-	return entry, left, nil
+	return m, nil
 }
 
 // dropRecord removes the record of a change that was taken back. One that was
@@ -213,12 +224,21 @@ func (a *attachment) dropRecord(e *record.Entry, why error) {
 }
 
 // giveUp takes back a change that was made, but cannot be recorded or told.
-func (a *attachment) giveUp(ctx context.Context, e *record.Entry, err error) error {
+func (a *attachment) giveUp(ctx context.Context, m made, err error) error {
 	ctx = context.WithoutCancel(ctx)
-	if back := a.ns.Rescue(ctx, a.ns.Undo(ctx, e.Done.Pod)); back != nil {
+	if back := a.ns.Rescue(ctx, a.ns.Undo(ctx, m.Done.Pod)); back != nil {
 		err = &netops.NotRestoredError{Err: err, Back: back}
 	}
-	a.dropRecord(e, err)
+	return a.withdraw(ctx, m, err)
+}
+
+// withdraw takes back what was made on the host, nothing being left in the pod.
+func (a *attachment) withdraw(ctx context.Context, m made, err error) error {
+	if back := m.onHost.undo(context.WithoutCancel(ctx)); back != nil {
+		err = &netops.NotRestoredError{Err: err, Back: back}
+	}
+	m.onHost.close()
+	a.dropRecord(m.Entry, err)
 	return err
 }
 
@@ -261,14 +281,28 @@ func plan(ctx context.Context, r *request) error {
 		return err
 	}
 	defer ns.Close()
+	if planner, err = prepare(ctx, planner); err != nil {
+		return err
+	}
 	d, have, err := r.decide(ctx, planner, prev, ns)
 	if err != nil {
 		return err
 	}
-	needed, _ := d.Want.Pod.Needed(have.State)
-	if needed.IsZero() {
+	onHost, err := r.neededOnHost(ctx, d.Want.Host)
+	if err != nil {
+		return err
+	}
+	inPod, _ := d.Want.Pod.Needed(have.State)
+	if err := preview("host", onHost); err != nil {
+		return err
+	}
+	return preview("pod "+r.args.Netns, inPod)
+}
+
+func preview(where string, c netops.Change) error {
+	if c.IsZero() {
 		return nil
 	}
-	_, err = fmt.Printf("# pod %s\n%s\n", r.args.Netns, strings.Join(needed.Commands(), "\n"))
+	_, err := fmt.Printf("# %s\n%s\n", where, strings.Join(c.Commands(), "\n"))
 	return err
 }

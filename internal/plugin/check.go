@@ -33,21 +33,29 @@ func check(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	recorded := merge(records)
+	want := merge(records)
+	if len(records) == 0 {
+		if planner, err = prepare(ctx, planner); err != nil {
+			return err
+		}
+	}
 	query := planner.Query(prev)
-	query.Cover(recorded)
+	query.Cover(want.Pod)
 	have, err := ns.Snapshot(ctx, query)
 	if err != nil {
 		return err
 	}
-	if len(records) > 0 {
-		return drift(judged(recorded, prev).Drift(have.State))
+	if len(records) == 0 {
+		if want, err = planner.Expect(prev, have); err != nil {
+			return err
+		}
 	}
-	expected, err := planner.Expect(prev, have)
+	onHost, err := r.look(ctx, want.Host)
 	if err != nil {
 		return err
 	}
-	return drift(judged(expected.Pod, prev).Drift(have.State))
+	found := judged(want.Pod, prev).Drift(have.State)
+	return drift(append(found, netops.Change{Add: want.Host}.Drift(netops.State{Routes: onHost})...))
 }
 
 // records are those of the attachment in this pod. One that is not finished
@@ -74,14 +82,15 @@ func (a *attachment) records() ([]record.Record, error) {
 
 // merge is what all entries of the chain want together: a later one overrides
 // an earlier, also where it is not to be judged itself.
-func merge(records []record.Record) netops.Change {
-	var want netops.Change
+func merge(records []record.Record) (want netops.Plan) {
 	for _, r := range records {
+		later := r.Want()
 		if r.Unjudged {
-			want = want.Overridden(r.Want())
-		} else {
-			want = want.Then(r.Want())
+			want.Pod = want.Pod.Overridden(later.Pod)
+			continue
 		}
+		want.Pod = want.Pod.Then(later.Pod)
+		want.Host.Routes = append(want.Host.Routes, later.Host.Routes...)
 	}
 	return want
 }
@@ -120,7 +129,7 @@ func drift(found []netops.Drift) error {
 // status tells whether the next ADD can work.
 func status(_ context.Context, r *request) error {
 	r.planner()
-	if err := invalid(r.config.Problems); err != nil {
+	if err := Invalid(r.config.Problems); err != nil {
 		return Errorf(types.ErrInvalidNetworkConfig, "%w", err) // for an unknown key too
 	}
 	if err := r.store().Writable(); err != nil {

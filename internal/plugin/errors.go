@@ -50,7 +50,7 @@ func code(err error) uint {
 	}
 	var k *netops.KernelError
 	switch {
-	case netops.Passing(err), errors.Is(err, netops.ErrNoLink), errors.Is(err, context.Canceled), errors.Is(err, errSignal):
+	case netops.Passing(err), errors.Is(err, netops.ErrNoLink), errors.Is(err, unix.ENODEV), errors.Is(err, context.Canceled), errors.Is(err, errSignal):
 		return types.ErrTryAgainLater
 	case errors.As(err, &k) && k.Errno == unix.EEXIST:
 		return CodeOwned
@@ -69,8 +69,8 @@ func cniError(plugin string, err error) *types.Error {
 	return types.NewError(code(err), plugin+": "+first, rest)
 }
 
-// invalid is the error for a configuration with problems, nil for one without.
-func invalid(p *strictjson.Problems) error {
+// Invalid is the error for a configuration with problems, nil for one without.
+func Invalid(p *strictjson.Problems) error {
 	if len(p.List) == 0 {
 		return nil
 	}
@@ -94,7 +94,11 @@ func invalid(p *strictjson.Problems) error {
 // and how many more there are.
 func several(code uint, lines []string) error {
 	if more := len(lines) - 1; more > 0 {
-		lines[0] = fmt.Sprintf("%s (and %d more)", lines[0], more)
+		first, rest, shown := strings.Cut(lines[0], "\n") // as an expression with a caret
+		lines[0] = fmt.Sprintf("%s (and %d more)", first, more)
+		if shown {
+			lines[0] += "\n" + rest
+		}
 	}
 	return Errorf(code, "%s", strings.Join(lines, "\n"))
 }

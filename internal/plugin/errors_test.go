@@ -36,7 +36,7 @@ func TestCode(t *testing.T) {
 		{"somebody else's route", kernel(unix.EEXIST), 101},
 		{"unreachable", kernel(unix.ENETUNREACH), 100},
 		{"not permitted", kernel(unix.EPERM), 100},
-		{"no such device", kernel(unix.ENODEV), 100},
+		{"no such device", kernel(unix.ENODEV), 11},
 		{"several, told about the first", netops.Failures{{Op: "ip route add x", Err: kernel(unix.ENETUNREACH)}, {Op: "ip route add y", Err: kernel(unix.EEXIST)}}, 100},
 		{"what the kernel cannot delete", netops.ErrCannotDelete, 100},
 		{"what is still there", netops.ErrStillThere, 100},

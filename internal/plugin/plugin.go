@@ -32,6 +32,14 @@ type Plugin struct {
 	Keys    []Key
 	// Since is the first version of the CNI specification that is supported.
 	Since string
+	// Alone says that it may stand first in a chain, without prevResult.
+	Alone bool
+	// PerAttachment says that args.cni may override the keys. Whoever may
+	// annotate a pod can set it, so they must concern the pod only.
+	PerAttachment bool
+	// Recomputes says that DEL without a record goes by what Expect says of the
+	// host, as far as it is ours.
+	Recomputes bool
 	// Decode reads the plugin's own keys. Problems are noted in the
 	// configuration; what is returned then is not used.
 	Decode func(*Config) Planner
@@ -53,9 +61,26 @@ type Planner interface {
 	Unjudged() bool
 }
 
+// Preparer is a planner that has to evaluate something, or to wait for it,
+// before it can decide. Prepare is called outside of all locks, and not by
+// verbs that have a record to go by.
+type Preparer interface {
+	Planner
+	Prepare(context.Context) (Planner, error)
+}
+
+func prepare(ctx context.Context, p Planner) (Planner, error) {
+	if unprepared, ok := p.(Preparer); ok {
+		return unprepared.Prepare(ctx)
+	}
+	return p, nil
+}
+
 // Decision is what a planner has decided.
 type Decision struct {
 	Want netops.Plan
+	// Tries is how often what fails on the host is tried, in all.
+	Tries int
 	// Result is prevResult without what goes; Listed are the entries that it
 	// gains, each once its route is there.
 	Result *Result
@@ -110,9 +135,7 @@ func (p Plugin) serve(ctx context.Context, preview bool) *types.Error {
 	var doc document
 	verb := func(run func(context.Context, *request) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
-			r := newRequest(p, name, args, doc)
-			defer r.log.close()
-			return r.answer(run(ctx, r))
+			return newRequest(p, name, args, doc).answer(ctx, run)
 		}
 	}
 	funcs := skel.CNIFuncs{Add: verb(add), Check: verb(check), Del: verb(del), GC: verb(gc), Status: verb(status)}

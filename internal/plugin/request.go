@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -20,21 +21,25 @@ import (
 type Config struct {
 	strictjson.Object
 	*strictjson.Problems
-	IfName string // CNI_IFNAME
-	Args   map[string]string
+	Text        []byte            // all of it, as it was received
+	Verb        string            // CNI_COMMAND, or "plan"
+	ContainerID string            // CNI_CONTAINERID
+	IfName      string            // CNI_IFNAME
+	Netns       string            // CNI_NETNS
+	Args        map[string]string // CNI_ARGS; of a repeated key the last
 }
 
 // request is one call by the runtime.
 type request struct {
-	plugin   Plugin
-	verb     string
-	args     *skel.CmdArgs
-	config   Config
-	override bool // CNI_NETNS_OVERRIDE
-	network  string
-	version  string // of the CNI specification, as asked for
-	root     string // of records
-	log      *logger
+	plugin  Plugin
+	verb    string
+	args    *skel.CmdArgs
+	config  Config
+	own     bool // CNI_NETNS_OVERRIDE: CNI_NETNS may be our own namespace
+	network string
+	version string // of the CNI specification, as asked for
+	root    string // of records
+	log     *logger
 }
 
 // cniKeys are the keys that the CNI specification, its conventions and
@@ -46,14 +51,15 @@ var cniKeys = []string{"cniVersion", "cniVersions", "name", "type", "args", "run
 // that mind them.
 func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *request {
 	r := &request{plugin: p, verb: verb, args: args}
-	r.override = args.NetnsOverride == "1" || strings.EqualFold(args.NetnsOverride, "true")
+	r.own = args.NetnsOverride == "1" || strings.EqualFold(args.NetnsOverride, "true")
 	// skel looks only after ADD, with the changes made, and fails a DEL that
 	// has nothing to do there. We look first.
 	args.NetnsOverride = "true"
 	doc.Fold(names(p.allKeys()))
 	doc.Text("name", &r.network)
 	doc.Text("cniVersion", &r.version)
-	r.config = Config{Object: doc.Object, Problems: doc.Problems, IfName: args.IfName, Args: parseArgs(args.Args)}
+	r.config = Config{Object: doc.Object, Problems: doc.Problems, Text: doc.text, Verb: verb,
+		ContainerID: args.ContainerID, IfName: args.IfName, Netns: args.Netns, Args: parseArgs(args.Args)}
 	r.log = &logger{opts: decodeLogOptions(doc.Object), attrs: r.about}
 	r.root = r.stateDir()
 	return r
@@ -112,24 +118,35 @@ func parseArgs(s string) map[string]string {
 func (r *request) planner() Planner {
 	c := &r.config
 	c.RefuseSlips(names(r.plugin.allKeys()), cniKeys)
-	if args, ok := c.Object.Object("args"); ok {
-		if own, ok := args.Object("cni"); ok {
-			own.Fold(names(r.plugin.Keys))
-			own.RefuseSlips(names(r.plugin.allKeys()), nil)
-			for _, k := range frameKeys {
-				if own.Has(k.Name) {
-					c.Unsupported(own.At(k.Name), "may not be set for a single attachment")
-				}
-			}
-			c.Object = c.Overridden(own, names(r.plugin.Keys))
-		}
+	if r.plugin.PerAttachment {
+		r.override()
 	}
 	p := r.plugin.Decode(c)
 	for _, w := range c.Warnings {
 		r.log.Warn(w)
 	}
-	r.log.Debug("start", "version", buildVersion)
 	return p
+}
+
+// override takes keys from args.cni.
+func (r *request) override() {
+	c := &r.config
+	args, ok := c.Object.Object("args")
+	if !ok {
+		return
+	}
+	own, ok := args.Object("cni")
+	if !ok {
+		return
+	}
+	own.Fold(names(r.plugin.Keys))
+	own.RefuseSlips(names(r.plugin.allKeys()), nil)
+	for _, k := range frameKeys {
+		if own.Has(k.Name) {
+			c.Unsupported(own.At(k.Name), "may not be set for a single attachment")
+		}
+	}
+	c.Object = c.Overridden(own, names(r.plugin.Keys))
 }
 
 // decode is planner and prevResult, for ADD and CHECK. A problem of the
@@ -137,10 +154,12 @@ func (r *request) planner() Planner {
 func (r *request) decode() (Planner, *Result, error) {
 	p := r.planner()
 	raw, ok := r.config.Get("prevResult")
-	if !ok {
+	if !ok && r.plugin.Alone {
+		raw.Raw = []byte("{}")
+	} else if !ok {
 		r.config.Invalid("prevResult", "missing: %s must stand after the plugin that makes the interface", r.plugin.Name)
 	}
-	if err := invalid(r.config.Problems); err != nil {
+	if err := Invalid(r.config.Problems); err != nil {
 		return nil, nil, err
 	}
 	prev, err := decodeResult(raw.Raw, r.version)
@@ -163,7 +182,7 @@ func (r *request) netns() (*netops.Netns, error) {
 		return nil, Errorf(types.ErrInvalidEnvironmentVariables, "CNI_NETNS %s: %w", r.args.Netns, err)
 	}
 	own, err := ns.Own()
-	if err == nil && own && r.verb != "CHECK" && !r.override {
+	if err == nil && own && r.verb != "CHECK" && !r.own {
 		err = Errorf(types.ErrInvalidNetNS, "CNI_NETNS %s is the plugin's own network namespace; nothing was changed", r.args.Netns)
 	}
 	if err != nil {
@@ -195,8 +214,11 @@ func (r *request) key() record.Key {
 
 func (r *request) store() record.Store { return record.NewStore(r.root, r.plugin.Name) }
 
-// answer makes an error CNI's.
-func (r *request) answer(err error) error {
+// answer runs a verb, and makes its error CNI's.
+func (r *request) answer(ctx context.Context, verb func(context.Context, *request) error) error {
+	defer r.log.close()
+	r.log.Debug("start", "version", buildVersion)
+	err := verb(ctx, r)
 	if err == nil {
 		return nil
 	}

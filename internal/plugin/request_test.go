@@ -32,7 +32,7 @@ func (wanted) Expect(*Result, netops.Snapshot) (netops.Plan, error) { return net
 func (wanted) Unjudged() bool                                       { return false }
 
 var example = Plugin{
-	Name: "example", Purpose: "Tests the frame.", Since: "0.3.0",
+	Name: "example", Purpose: "Tests the frame.", Since: "0.3.0", PerAttachment: true,
 	Keys: []Key{{"addroutes", "a list"}, {"flag", "true or false"}},
 	Decode: func(c *Config) Planner {
 		var w wanted
@@ -119,7 +119,7 @@ func TestConfig(t *testing.T) {
 			warned := stderr(t, func() {
 				r := newExample(tt.keys)
 				got = r.planner()
-				problems = invalid(r.config.Problems)
+				problems = Invalid(r.config.Problems)
 			})
 			if problems != nil {
 				t.Fatal(problems)
@@ -178,7 +178,7 @@ func TestProblems(t *testing.T) {
 	} {
 		r := newExample(tt.keys)
 		r.planner()
-		err := invalid(r.config.Problems)
+		err := Invalid(r.config.Problems)
 		if err == nil || code(err) != tt.code {
 			t.Errorf("%s: %v, want code %d", tt.keys, err, tt.code)
 			continue
@@ -273,8 +273,8 @@ func TestDelMindsNoProblem(t *testing.T) {
 func TestSkelLooksNoMore(t *testing.T) {
 	for value, want := range map[string]bool{"": false, "0": false, "yes": false, "1": true, "true": true, "TRUE": true} {
 		args := &skel.CmdArgs{NetnsOverride: value, StdinData: []byte(`{}`)}
-		if r := requestOf("DEL", args); r.override != want || args.NetnsOverride != "true" {
-			t.Errorf("CNI_NETNS_OVERRIDE=%q: override %v, left for skel %q", value, r.override, args.NetnsOverride)
+		if r := requestOf("DEL", args); r.own != want || args.NetnsOverride != "true" {
+			t.Errorf("CNI_NETNS_OVERRIDE=%q: override %v, left for skel %q", value, r.own, args.NetnsOverride)
 		}
 	}
 }

@@ -279,6 +279,21 @@ func (r *Result) Without(drop func(ListedRoute) bool, gateways bool) (*Result, e
 	return &left, nil
 }
 
+// Extended is the result with further elements in a list that is not CNI's.
+// Where that is there and is none, the configuration is not valid.
+func (r *Result) Extended(key string, elements []json.RawMessage) (*Result, error) {
+	left := *r
+	left.raw = maps.Clone(r.raw)
+	var list []json.RawMessage
+	if there, ok := r.raw[key]; ok {
+		if err := json.Unmarshal(there, &list); err != nil {
+			return nil, Errorf(types.ErrInvalidNetworkConfig, "prevResult.%s: not a list", key)
+		}
+	}
+	left.raw[key] = appendList(nil, append(list, elements...), func(b []byte, e json.RawMessage) []byte { return append(b, e...) })
+	return &left, nil
+}
+
 func edit(raw *json.RawMessage, change func(map[string]json.RawMessage)) error {
 	var o map[string]json.RawMessage
 	if err := json.Unmarshal(*raw, &o); err != nil {

@@ -16,10 +16,11 @@ import (
 type document struct {
 	strictjson.Object
 	*strictjson.Problems
+	text []byte
 }
 
 func parseDocument(data []byte) (doc document, ok bool) {
-	doc.Problems = &strictjson.Problems{}
+	doc.text, doc.Problems = data, &strictjson.Problems{}
 	doc.Object, ok = strictjson.NewValue(data, "", doc.Problems).Object()
 	doc.Fold(specKeys)
 	return doc, ok

@@ -20,7 +20,34 @@ import (
 // refuses, DEL cleans up.
 func del(ctx context.Context, r *request) error {
 	r.warnProblems()
-	return r.undoAll(ctx, r.key(), false, func(*record.Entry) bool { return true })
+	recorded, err := r.undoAll(ctx, r.key(), false, func(*record.Entry) bool { return true })
+	if err != nil || recorded || !r.plugin.Recomputes {
+		return err
+	}
+	return r.undoExpected(ctx)
+}
+
+// undoExpected takes away what configuration and prevResult say of the host,
+// as far as it is ours and no record wants it. Where they are of no use, nothing
+// says that there is anything.
+func (r *request) undoExpected(ctx context.Context) error {
+	want, err := r.expected(ctx)
+	if err != nil {
+		r.log.Warn("there is no record, and the configuration is of no use without one", "error", err)
+		return nil
+	}
+	return r.releaseRecord(ctx, &record.Entry{Record: record.Record{Done: want}})
+}
+
+func (r *request) expected(ctx context.Context) (netops.Plan, error) {
+	planner, prev, err := r.decode()
+	if err != nil {
+		return netops.Plan{}, err
+	}
+	if planner, err = prepare(ctx, planner); err != nil {
+		return netops.Plan{}, err
+	}
+	return planner.Expect(prev, netops.Snapshot{})
 }
 
 // warnProblems tells what of the configuration is of no use, for verbs that do
@@ -29,38 +56,38 @@ func (r *request) warnProblems() {
 	for _, p := range r.config.List {
 		r.log.Warn(p.String())
 	}
-	r.log.Debug("start", "version", buildVersion)
 }
 
 // undoAll takes back those records of an attachment that choose names, newest
 // first, and goes on after a failure. Where it only tries, it leaves out what
-// another process has locked.
-func (r *request) undoAll(ctx context.Context, k record.Key, try bool, choose func(*record.Entry) bool) error {
+// another process has locked. It reports whether there was a record at all.
+func (r *request) undoAll(ctx context.Context, k record.Key, try bool, choose func(*record.Entry) bool) (recorded bool, err error) {
 	entries, err := r.store().Entries(k)
 	if err != nil || len(entries) == 0 {
-		return err
+		return false, err
 	}
 	locks, err := r.lockAll(entries, try)
 	for _, l := range locks {
 		defer l.Unlock()
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	// Whoever had a lock may have changed or removed what was listed.
 	if entries, err = r.store().Entries(k); err != nil {
-		return err
+		return false, err
 	}
 	var chosen []*record.Entry
 	for _, e := range slices.Backward(entries) {
 		if !r.usable(e) {
 			continue
 		}
+		recorded = true
 		if _, ours := locks[e.Netns.Lock]; ours && choose(e) {
 			chosen = append(chosen, e)
 		}
 	}
-	return r.undoBySandbox(ctx, chosen)
+	return recorded, r.undoBySandbox(ctx, chosen)
 }
 
 // undoBySandbox takes records back, newest first, those of one sandbox
@@ -123,16 +150,41 @@ func (r *request) usable(e *record.Entry) bool {
 	return false
 }
 
-// undoIn takes records of one sandbox back, in it if it lives.
+// undoIn takes records of one sandbox back: on the host first, then in the pod,
+// if it lives and anything was changed there.
 func (r *request) undoIn(ctx context.Context, entries []*record.Entry) error {
-	ns, err := r.sandbox(entries[0])
+	failed, err := r.undoOnHost(ctx, entries)
 	if err != nil {
 		return err
+	}
+	var ns *netops.Netns
+	if slices.ContainsFunc(entries, func(e *record.Entry) bool { return !e.Done.Pod.IsZero() }) {
+		if ns, err = r.sandbox(entries[0]); err != nil {
+			return errors.Join(append(failed, err)...)
+		}
 	}
 	if ns != nil {
 		defer ns.Close()
 	}
-	return r.undo(ctx, ns, entries...)
+	return r.undoInPod(ctx, ns, entries, failed)
+}
+
+// undoOnHost begins to take records back, newest first, and returns for each
+// what failed on the host.
+func (r *request) undoOnHost(ctx context.Context, entries []*record.Entry) ([]error, error) {
+	for _, e := range entries {
+		// One that is not there somebody else has taken back.
+		if err := e.BeginUndo(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	failed := make([]error, len(entries))
+	for i, e := range entries {
+		if e.Progress == record.Undoing {
+			failed[i] = r.releaseRecord(ctx, e)
+		}
+	}
+	return failed, nil
 }
 
 // sandbox opens the namespace of a record: what CNI_NETNS or the record's path
@@ -168,19 +220,24 @@ func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
 	return nil, failed
 }
 
-// undo takes records back, newest first, and removes them. In a pod, only what
-// may go away by itself is a failure, which keeps the record: what is refused
-// for good would make the pod undeletable. A route that went before the one
-// that it leads over is tried again when both are due.
-func (r *request) undo(ctx context.Context, ns *netops.Netns, entries ...*record.Entry) error {
+// undo takes one record back, its pod being open, if it lives.
+func (r *request) undo(ctx context.Context, ns *netops.Netns, e *record.Entry) error {
+	failed, err := r.undoOnHost(ctx, []*record.Entry{e})
+	if err != nil {
+		return err
+	}
+	return r.undoInPod(ctx, ns, []*record.Entry{e}, failed)
+}
+
+// undoInPod takes back what is left of records, newest first, and removes those
+// of which nothing failed. In a pod, only what may go away by itself is a
+// failure, which keeps the record: what is refused for good would make the pod
+// undeletable. A route that went before the one that it leads over is tried
+// again when both are due.
+func (r *request) undoInPod(ctx context.Context, ns *netops.Netns, entries []*record.Entry, onHost []error) error {
 	refused := make([]error, len(entries))
 	for i, e := range entries {
-		if err := e.BeginUndo(); errors.Is(err, fs.ErrNotExist) {
-			continue // somebody else has taken it back
-		} else if err != nil {
-			return err
-		}
-		if ns == nil {
+		if ns == nil || e.Progress != record.Undoing {
 			continue
 		}
 		done, err := r.stillWanted(e)
@@ -194,6 +251,7 @@ func (r *request) undo(ctx context.Context, ns *netops.Netns, entries ...*record
 		if refused[i] != nil {
 			refused[i] = r.passing(ns.Rescue(ctx, refused[i]))
 		}
+		refused[i] = errors.Join(onHost[i], refused[i])
 		if refused[i] == nil {
 			refused[i] = e.Remove()
 		}
@@ -261,7 +319,7 @@ func gc(ctx context.Context, r *request) error {
 	}
 	var failed []error
 	for _, k := range keys {
-		err := r.undoAll(ctx, k, true, func(e *record.Entry) bool {
+		_, err := r.undoAll(ctx, k, true, func(e *record.Entry) bool {
 			switch {
 			case e.Progress != record.Finished:
 				return true

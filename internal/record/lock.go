@@ -77,6 +77,31 @@ func lock(path string, create, how int) (*Lock, error) {
 	}
 }
 
+// LockHost waits for the lock under which it is decided who else wants what is
+// on the host. It is one for all plugins that keep their records here: their
+// common folder, so that there is nothing to leave behind.
+func (s Store) LockHost() (*HostLock, error) {
+	if err := makeDirs(s.root); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(s.root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open lock", Path: s.root, Err: err}
+	}
+	if err := flock(fd, unix.LOCK_EX); err != nil {
+		_ = unix.Close(fd)
+		return nil, &fs.PathError{Op: "lock", Path: s.root, Err: err}
+	}
+	return &HostLock{fd}, nil
+}
+
+// HostLock is held for moments only, after the lock of a namespace and never
+// before it.
+type HostLock struct{ fd int }
+
+// Unlock gives the lock back.
+func (l *HostLock) Unlock() { _ = unix.Close(l.fd) }
+
 func flock(fd, how int) error {
 	for {
 		if err := unix.Flock(fd, how); err != unix.EINTR {

@@ -65,7 +65,8 @@ type Record struct {
 	Key
 	Netns Namespace `json:"netns"`
 	// Done is what was changed, for DEL; Held is what was wanted and there
-	// already.
+	// already. On the host Done is all that was wanted: what of it was made
+	// here tells the protocol.
 	Done netops.Plan `json:"done"`
 	Held netops.Plan `json:"held"`
 	// Unjudged says that CHECK leaves it out.
@@ -78,18 +79,26 @@ func (r Record) In(boot string, namespace netops.Identity) bool {
 	return r.Boot == boot && r.Netns.Identity == namespace && namespace != netops.Identity{}
 }
 
-// Want is what the attachment wants of its pod, done or found.
-func (r Record) Want() netops.Change {
-	want := r.Done.Pod
-	want.Add.Routes = append(want.Add.Routes[:len(want.Add.Routes):len(want.Add.Routes)], r.Held.Pod.Add.Routes...)
+// Want is what the attachment wants, done or found.
+func (r Record) Want() netops.Plan {
+	want := r.Done
+	added := want.Pod.Add.Routes
+	want.Pod.Add.Routes = append(added[:len(added):len(added)], r.Held.Pod.Add.Routes...)
 	return want
 }
 
-// Wants reports whether the attachment added the route or found it as it asked
-// for it.
+// Wants reports whether the attachment added the route to its pod or found it
+// there as it asked for it.
 func (r Record) Wants(route *netops.Route) bool {
 	want := r.Want()
-	return slices.ContainsFunc(want.Add.Routes, func(w netops.Route) bool { return w.Is(route) || w.HeldBy(route) })
+	return slices.ContainsFunc(want.Pod.Add.Routes, func(w netops.Route) bool { return w.Is(route) || w.HeldBy(route) })
+}
+
+// WantsOnHost reports whether the attachment wants this route on the host.
+// There it makes no difference who added it: it goes with the last that wants
+// it.
+func (r Record) WantsOnHost(route *netops.Route) bool {
+	return slices.ContainsFunc(r.Done.Host.Routes, func(w netops.Route) bool { return w.Leads(route) })
 }
 
 // encode is the record as JSON.
@@ -147,7 +156,7 @@ func decode(data []byte, plugin string, key Key) (Record, error) {
 		return Record{}, fmt.Errorf("%w: %q is no path", ErrDamaged, r.Netns.Path)
 	}
 	for _, plan := range []netops.Plan{r.Done, r.Held} {
-		if err := plan.Pod.Validate(); err != nil {
+		if err := plan.Validate(); err != nil {
 			return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 	}

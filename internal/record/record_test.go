@@ -29,7 +29,8 @@ func fullRecord() Record {
 		Format: Format, Boot: "b-1", Plugin: testPlugin, Key: testKey, Unjudged: true,
 		Netns: Namespace{Path: "/run/netns/\"p\"\n\u00e9", Lock: netnsLock,
 			Identity: netops.Identity{Cookie: 1<<64 - 1, LinkIndex: 1<<32 - 1, HardwareAddr: "02:00:00:00:00:01"}},
-		Done: netops.Plan{Pod: netops.Change{Del: netops.State{Routes: []netops.Route{removed}}, Add: netops.State{Routes: []netops.Route{added, several}}}},
+		Done: netops.Plan{Pod: netops.Change{Del: netops.State{Routes: []netops.Route{removed}}, Add: netops.State{Routes: []netops.Route{added, several}}},
+			Host: netops.State{Routes: []netops.Route{several}}},
 		Held: netops.Plan{Pod: netops.Change{Add: netops.State{Routes: []netops.Route{testRoute("10.8.0.0/16")}}}},
 	}
 }
@@ -59,13 +60,13 @@ func TestWant(t *testing.T) {
 	r := fullRecord()
 	r.Done.Pod.Add.Routes = append(make([]netops.Route, 0, 8), r.Done.Pod.Add.Routes...)
 	want := r.Want()
-	if len(want.Del.Routes) != 1 || len(want.Add.Routes) != 3 {
-		t.Errorf("%s", want)
+	if len(want.Pod.Del.Routes) != 1 || len(want.Pod.Add.Routes) != 3 {
+		t.Errorf("%v", want)
 	}
-	want.Add.Routes[2].Dev = "changed"
+	want.Pod.Add.Routes[2].Dev = "changed"
 	again := r.Want()
-	if again.Add.Routes[2].Dev != "" || len(r.Done.Pod.Add.Routes) != 2 {
-		t.Errorf("%s", again)
+	if again.Pod.Add.Routes[2].Dev != "" || len(r.Done.Pod.Add.Routes) != 2 {
+		t.Errorf("%v", again)
 	}
 }
 

@@ -119,6 +119,11 @@ const attempts = 1000
 // one under whose key nothing can be recorded: what ADD refused, DEL need not
 // look for.
 func (s Store) Entries(k Key) ([]*Entry, error) {
+	return s.entries(k, func([]byte) bool { return true })
+}
+
+// entries lists the records of an attachment whose text matters.
+func (s Store) entries(k Key, matters func(text []byte) bool) ([]*Entry, error) {
 	if s.misfit(k) != "" {
 		return nil, nil
 	}
@@ -131,7 +136,7 @@ func (s Store) Entries(k Key) ([]*Entry, error) {
 		}
 		// A file that is gone since then may only have another name: to miss
 		// the record of an ADD that is ending would be to never undo it.
-		if found, err = s.load(files, k); !errors.Is(err, fs.ErrNotExist) {
+		if found, err = s.load(files, k, matters); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
@@ -139,7 +144,7 @@ func (s Store) Entries(k Key) ([]*Entry, error) {
 }
 
 // load reads the records among some files of an attachment's folder.
-func (s Store) load(files []fs.DirEntry, k Key) ([]*Entry, error) {
+func (s Store) load(files []fs.DirEntry, k Key, matters func([]byte) bool) ([]*Entry, error) {
 	var found []*Entry
 	for _, f := range files {
 		seq, progress, ok := parseRecord(f.Name())
@@ -148,6 +153,9 @@ func (s Store) load(files []fs.DirEntry, k Key) ([]*Entry, error) {
 		}
 		e := &Entry{Progress: progress, store: s, dir: s.dir(k), seq: seq}
 		data, err := read(e.Path())
+		if err == nil && !matters(data) {
+			continue
+		}
 		if err == nil {
 			e.Record, err = decode(data, s.plugin, k)
 		}
@@ -259,54 +267,6 @@ func (e *Entry) Remove() error {
 	_ = unix.Unlink(e.file(linkSuffix))
 	removeEmpty(e.dir)
 	return nil
-}
-
-// InNamespace lists the finished records of all plugins and networks of the
-// namespace with that lock. It reads every record there is; whole says that it
-// could, so that no other one wants anything.
-func (s Store) InNamespace(lock string) (found []Record, whole bool, err error) {
-	plugins, err := s.list(s.root)
-	if err != nil {
-		return nil, false, err
-	}
-	whole = true
-	for _, plugin := range plugins {
-		of := Store{root: s.root, plugin: plugin.Name()}
-		networks, err := s.list(filepath.Join(s.root, plugin.Name()))
-		if err != nil {
-			return nil, false, err
-		}
-		for _, network := range networks {
-			records, all, err := of.finished(network.Name())
-			if err != nil {
-				return nil, false, err
-			}
-			found, whole = append(found, records...), whole && all
-		}
-	}
-	return slices.DeleteFunc(found, func(r Record) bool { return r.Netns.Lock != lock }), whole, nil
-}
-
-// finished lists the finished records of a network, and whether these are all.
-func (s Store) finished(network string) (found []Record, all bool, err error) {
-	keys, err := s.Attachments(network)
-	if err != nil {
-		return nil, false, err
-	}
-	all = true
-	for _, k := range keys {
-		entries, err := s.Entries(k)
-		if err != nil {
-			return nil, false, err
-		}
-		for _, e := range entries {
-			all = all && e.Err == nil
-			if e.Err == nil && e.Progress == Finished {
-				found = append(found, e.Record)
-			}
-		}
-	}
-	return found, all, nil
 }
 
 // Attachments lists those of a network that have records.

@@ -67,14 +67,14 @@ func (v Value) Invalid(format string, args ...any) { v.p.Invalid(v.Path, format,
 // any, is of none.
 func (v Value) decode(into any, what string) bool {
 	if null(v.Raw) || json.Unmarshal(v.Raw, into) != nil {
-		v.Invalid("%s is not %s", short(v.Raw), what)
+		v.Invalid("%s is not %s", Short(v.Raw), what)
 		return false
 	}
 	return true
 }
 
-// short is a value as messages, which are one line, show it.
-func short(raw json.RawMessage) string {
+// Short is a value as messages, which are one line, show it.
+func Short(raw json.RawMessage) string {
 	var line bytes.Buffer
 	if json.Compact(&line, raw) == nil {
 		raw = line.Bytes()
@@ -98,7 +98,7 @@ func (v Value) Bool() (b, ok bool) { ok = v.decode(&b, "true or false"); return 
 func (v Value) Uint32(low, high uint32) (uint32, bool) {
 	n, err := strconv.ParseUint(string(v.Raw), 10, 32)
 	if err != nil || n < uint64(low) || n > uint64(high) {
-		v.Invalid("%s is not a whole number from %d to %d", short(v.Raw), low, high)
+		v.Invalid("%s is not a whole number from %d to %d", Short(v.Raw), low, high)
 		return 0, false
 	}
 	return uint32(n), true

@@ -45,8 +45,7 @@ func (c config) additions(prev *plugin.Result, pod netops.Snapshot) ([]addition,
 
 // complete fills in gateway and interface.
 func (c config) complete(e *cniroute.Route, prev *plugin.Result, pod netops.Snapshot) (addition, error) {
-	r := netops.Route{Dst: e.Dst, Table: e.Table.Or(0), Metric: e.Metric.Or(0), Type: e.Type.Or(0), Gw: e.Gw, Dev: e.Dev, Src: e.Src,
-		Scope: e.Scope.Or(netops.ScopeAuto), OnLink: e.OnLink.Value, MTU: e.MTU, AdvMSS: e.AdvMSS, Protocol: netops.Protocol}.Normalize()
+	r := e.Wanted()
 	a := addition{entry: e}
 	switch {
 	case r.Type.Rejects():

@@ -33,10 +33,10 @@ func decode(c *plugin.Config) plugin.Planner {
 	c.Bool(skipCheck, &conf.skipCheck)
 	c.Bool(ignoreErrors, &conf.ignoreErrors)
 	if list, ok := c.Get(delRoutes); ok {
-		conf.del = cniroute.DecodeList(list)
+		conf.del = cniroute.CNI.DecodeList(list)
 	}
 	if list, ok := c.Get(addRoutes); ok {
-		conf.add = cniroute.DecodeList(list)
+		conf.add = cniroute.CNI.DecodeList(list)
 	}
 	return conf
 }

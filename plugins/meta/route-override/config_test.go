@@ -108,7 +108,7 @@ func decides(t *testing.T, planner plugin.Planner, prev *plugin.Result, pod neto
 		}
 		needed, _ := d.Want.Pod.Needed(pod.State)
 		_ = needed.Commands()
-		if err := d.Want.Pod.Validate(); err != nil {
+		if err := d.Want.Validate(); err != nil {
 			t.Fatalf("a plan that no record may hold: %v", err)
 		}
 		for _, l := range d.Listed {

@@ -8,6 +8,8 @@ var routeOverride = plugin.Plugin{
 	Name:    "route-override",
 	Purpose: "Flushes, deletes and adds routes of an attachment. Stands in a chain, after the plugin that makes the interface.",
 	Since:   "0.3.0",
+	// What it changes is the pod's own.
+	PerAttachment: true,
 	Keys: []plugin.Key{
 		{Name: flushRoutes, Help: "true: remove all routes by a gateway and all default routes of the attachment's interfaces"},
 		{Name: flushGateway, Help: "true: remove the default routes of the attachment's interfaces, and gateways from the result"},

@@ -1,0 +1,148 @@
+package netops
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// On the host routes are others' as well: those of the node's administrator,
+// of routing daemons, a million of them. So nothing is listed before there is
+// a reason to. A route is added exclusively, and is ours if that works; what is
+// deleted carries our protocol, so that it can hit no stranger's.
+
+// Here opens the network namespace that the process runs in.
+func Here() (*Netns, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	return &Netns{path: "the host", handle: -1, conn: c, names: map[int]string{}, indexes: map[string]uint32{}}, nil
+}
+
+// AddEach adds routes exclusively, each by itself: one that fails keeps no
+// other from being added. It tells which were added, or may have been.
+func (n *Netns) AddEach(ctx context.Context, routes []Route) (added []Route, failed Failures) {
+	n.forget()
+	var done []operation
+	failed = n.run(ctx, additions(pointers(routes)), &done, true)
+	return changed(done).Add.Routes, failed
+}
+
+// DeleteEach deletes routes of our protocol, each by itself. To delete what is
+// gone already is no failure.
+func (n *Netns) DeleteEach(ctx context.Context, routes []Route) Failures {
+	ops := deletions(pointers(routes))
+	for i := range ops {
+		ops[i].tagged = true
+	}
+	return n.run(ctx, ops, nil, true)
+}
+
+// Exists reports whether the kernel refused an addition because another route
+// has its place.
+func (e *OpError) Exists() bool { return e.Adds && errors.Is(e.Err, unix.EEXIST) }
+
+// Missing reports whether an operation failed for an interface that is not
+// there.
+func (e *OpError) Missing() bool {
+	return errors.Is(e.Err, ErrNoLink) || errors.Is(e.Err, unix.ENODEV)
+}
+
+// Find lists what has the places of some routes: of each at least the one that
+// holds it, if there is one. With onlyOurs those of other protocols are left
+// out.
+func (n *Netns) Find(ctx context.Context, routes []Route, onlyOurs bool) ([]Route, error) {
+	n.forget()
+	protocol, single := uint8(0), true
+	if onlyOurs {
+		// Our own are few, and the kernel filters: then many are listed faster
+		// than each is asked for.
+		protocol, single = Protocol, len(routes) <= fewRoutes
+	}
+	var found []Route
+	var left []*Route
+	for i := range routes {
+		r := &routes[i]
+		if single {
+			have, err := n.match(r)
+			if err != nil {
+				return nil, err
+			}
+			if have != nil && r.HeldBy(have) && (protocol == 0 || have.Protocol == protocol) {
+				found = append(found, *have)
+				continue
+			}
+		}
+		left = append(left, r)
+	}
+	if left == nil {
+		return found, nil
+	}
+	query := about(left)
+	query.Protocol = protocol
+	s, err := n.Snapshot(ctx, query)
+	return append(found, s.Routes...), err
+}
+
+// fewRoutes are asked for one by one, about 10 µs each, where a dump has the
+// kernel walk all of a table.
+const fewRoutes = 64
+
+// match asks the kernel by which route it reaches the destination of r. The
+// answer proves that this route is there, and nothing about others: a rule, or
+// a more specific route, may answer in the place of r.
+func (n *Netns) match(r *Route) (found *Route, err error) {
+	if r.Default() || r.Type.Rejects() {
+		return nil, nil // the kernel answers with an error
+	}
+	c := n.conn
+	start := c.message(unix.RTM_GETROUTE, 0)
+	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
+	header := c.send[start+unix.SizeofNlMsghdr:]
+	header[rtFamily], header[rtDstLen] = uint8(family(r.Dst.Addr())), uint8(r.Dst.Addr().BitLen())
+	native.PutUint32(header[rtFlags:], unix.RTM_F_FIB_MATCH)
+	c.send = appendAddr(c.send, unix.RTA_DST, r.Dst.Addr())
+	c.finish(start)
+	_, err = c.ask(func(answer reply) error {
+		route, err := decodeRoute(answer.body, n.name)
+		found = &route
+		return err
+	})
+	if errors.As(err, new(*KernelError)) {
+		return nil, nil // by none, or by one that rejects
+	}
+	return found, err
+}
+
+// Unwanted are the routes that are none of those which somebody wants.
+func Unwanted(routes []Route, wanted State) []Route {
+	ix := newIndex(wanted.Routes)
+	_, unwanted := split(routes, func(r Route) bool {
+		return ix.find(&r, func(w *Route) bool { return w.Leads(&r) }) != none
+	})
+	return unwanted
+}
+
+// Ours is what of have some of the wanted routes have made: it leads where they
+// do, and carries our protocol.
+func Ours(wanted, have []Route) []Route {
+	ix := newIndex(wanted)
+	var ours []Route
+	for i := range have {
+		h := &have[i]
+		at := ix.find(h, func(w *Route) bool { return w.Leads(h) })
+		if at == none || h.Protocol != Protocol {
+			continue
+		}
+		if w := &wanted[at]; len(h.Hops) > 0 && w.single() {
+			// IPv6 has merged it with another's.
+			mine, _ := split(h.Hops, func(hop NextHop) bool { return hop.Gw == w.Gw && (hop.Dev == w.Dev || w.AnyDev) })
+			ours = append(ours, h.withWays(mine[:1]))
+			continue
+		}
+		ours = append(ours, *h)
+	}
+	return ours
+}

@@ -1,0 +1,105 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+)
+
+// What several attachments want goes with the last of them. Which others there
+// are, only their records tell, of whichever plugin and network.
+
+// InNamespace lists the finished records of all plugins and networks of the
+// namespace with that lock. It reads every record there is; whole says that it
+// could, so that no other one wants anything.
+func (s Store) InNamespace(lock string) (found []Record, whole bool, err error) {
+	whole = true
+	all := func([]byte) bool { return true }
+	err = s.each(all, func(e *Entry) bool {
+		whole = whole && e.Err == nil
+		if e.Err == nil && e.Progress == Finished && e.Netns.Lock == lock {
+			found = append(found, e.Record)
+		}
+		return true
+	})
+	return found, whole, err
+}
+
+// Naming visits the records of all plugins and networks that name one of these
+// destinations, and those of later versions, of which that cannot be told, until
+// visit has seen enough. What is being taken back wants nothing any more, and is
+// left out. To read hundreds, only those that matter are decoded.
+func (s Store) Naming(destinations map[netip.Prefix]bool, visit func(*Entry) (more bool)) error {
+	texts := make(map[string]bool, len(destinations))
+	for dst := range destinations {
+		texts[dst.String()] = true
+	}
+	matters := func(text []byte) bool { return names(text, texts) || newer(text) }
+	return s.each(matters, func(e *Entry) bool { return e.Progress == Undoing || visit(e) })
+}
+
+// names reports whether a record has one of the destinations in it.
+func names(text []byte, destinations map[string]bool) bool {
+	for found := true; found; {
+		var dst []byte
+		if _, text, found = bytes.Cut(text, []byte(`"dst":"`)); found {
+			dst, _, _ = bytes.Cut(text, []byte{'"'})
+		}
+		if destinations[string(dst)] {
+			return true
+		}
+	}
+	return false
+}
+
+// newer reports whether a later version wrote a record.
+func newer(text []byte) bool {
+	if bytes.HasPrefix(text, fmt.Appendf(nil, `{"format":%d,`, Format)) {
+		return false
+	}
+	var head struct{ Format int }
+	return json.Unmarshal(text, &head) == nil && head.Format > Format
+}
+
+// each visits the records of all plugins and networks whose text matters.
+func (s Store) each(matters func(text []byte) bool, visit func(*Entry) (more bool)) error {
+	plugins, err := s.list(s.root)
+	if err != nil {
+		return err
+	}
+	for _, plugin := range plugins {
+		of := Store{root: s.root, plugin: plugin.Name()}
+		networks, err := s.list(filepath.Join(s.root, plugin.Name()))
+		if err != nil {
+			return err
+		}
+		for _, network := range networks {
+			if more, err := of.eachOf(network.Name(), matters, visit); err != nil || !more {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// eachOf is each for one network of the plugin.
+func (s Store) eachOf(network string, matters func([]byte) bool, visit func(*Entry) bool) (more bool, err error) {
+	keys, err := s.Attachments(network)
+	if err != nil {
+		return false, err
+	}
+	for _, k := range keys {
+		entries, err := s.entries(k, matters)
+		if err != nil {
+			return false, err
+		}
+		for _, e := range entries {
+			if !visit(e) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/jqexpr"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+// Error codes of expressions.
+const (
+	codeFailed  uint = 103
+	codeTimeout uint = 104
+)
+
+// Prepare evaluates the expression.
+func (c config) Prepare(ctx context.Context) (plugin.Planner, error) {
+	if c.expression == nil && c.failure == nil {
+		c.compile()
+	}
+	if c.failure != nil {
+		return nil, c.failed(c.failure)
+	}
+	value, err := c.expression.Evaluate(ctx, c.input, c.request)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	err = c.take(value)
+	return c, err
+}
+
+func (c *config) compile() { c.expression, c.failure = jqexpr.Compile(c.source) }
+
+// failed is why there is no value, with the expression.
+func (c config) failed(err error) error {
+	switch {
+	case errors.As(err, new(*jqexpr.CompileError)):
+		return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", routing, err)
+	case errors.Is(err, jqexpr.ErrFailed):
+		return plugin.Errorf(codeFailed, "%s: %w\n%s", routing, err, c.source)
+	case errors.Is(err, jqexpr.ErrTimeout):
+		return plugin.Errorf(codeTimeout, "%s: %w\n%s", routing, err, c.source)
+	}
+	return err
+}

@@ -1,0 +1,32 @@
+// Command host-routes is a CNI plugin that makes routes on the host, which a jq
+// expression computes from the configuration of a network.
+package main
+
+import (
+	"os"
+
+	"github.com/cni-netops/plugins/internal/jqexpr"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+var hostRoutes = plugin.Plugin{
+	Name:    "host-routes",
+	Purpose: "Makes routes on the host that a jq expression computes. Stands in a chain, or alone.",
+	Since:   "0.3.0",
+	Alone:   true,
+	// Attachments that an earlier version has made, or whose record was lost.
+	Recomputes: true,
+	Keys: []plugin.Key{
+		{Name: routing, Help: "jq expression: from this configuration, prevResult included, to a list of routes"},
+		{Name: tries, Help: "how often ADD tries a route that fails, 50 ms apart (default 3, at most 10)"},
+	},
+	Decode: decode,
+}
+
+func main() {
+	// An expression that may get large is evaluated in a process of its own.
+	if exit, is := jqexpr.Child(); is {
+		os.Exit(exit)
+	}
+	plugin.Main(hostRoutes)
+}
