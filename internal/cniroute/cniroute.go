@@ -92,8 +92,9 @@ type fields struct {
 	Scope                                Optional[uint32]
 	OnLink                               Optional[bool]
 	Gws                                  []strictjson.Value // nil where it is not given
-	// refused: the destination was of the wrong type, which is told.
-	refused bool
+	// refused: the destination was of the wrong type, which is told; faulty:
+	// something is told already.
+	refused, faulty bool
 }
 
 // DecodeList decodes a list of routes and notes all problems in it. Thousands
@@ -120,12 +121,15 @@ func (s Schema) decodeFields(list strictjson.Value) []fields {
 	for _, v := range list.List() {
 		o, ok := v.Object()
 		if !ok {
-			all = append(all, fields{refused: true})
+			all = append(all, fields{refused: true, faulty: true})
 			continue
 		}
+		told := len(list.Problems().List)
 		o.Fold(keys)
 		o.Only(keys...)
-		all = append(all, s.fields(o))
+		f := s.fields(o)
+		f.faulty = len(list.Problems().List) > told
+		all = append(all, f)
 	}
 	return all
 }
@@ -135,14 +139,16 @@ func (s Schema) fields(o strictjson.Object) (f fields) {
 	f.refused = o.Has(s.Dst) && !f.Dst.Given
 	f.MTU = number(o, "mtu", minMTU, maxMTU)
 	f.AdvMSS = number(o, "advmss", 1, maxAdvMSS)
-	f.Priority = number(o, s.Priority, 0, math.MaxUint32)
+	if s.Priority != "" {
+		f.Priority = number(o, s.Priority, 0, math.MaxUint32)
+	}
 	f.Metric = number(o, "metric", 0, math.MaxUint32)
 	f.Table = number(o, "table", 1, math.MaxUint32)
 	f.Scope = number(o, "scope", 0, math.MaxUint8)
 	if v, ok := o.Get("onlink"); ok {
 		f.OnLink.Value, f.OnLink.Given = v.Bool()
 	}
-	if v, ok := o.Get(s.Gws); ok {
+	if v, ok := o.Get(s.Gws); ok && s.Gws != "" {
 		f.Gws = v.List()
 	}
 	return f
@@ -202,6 +208,9 @@ func (f *fields) route(c checker) (Route, bool) {
 		r.Type = Some(c.kind(f.Type.Value))
 	}
 	c.together(r, f)
+	if told := len(c.list.Problems().List); c.schema.Complete && !f.faulty && told == before {
+		c.complete(r)
+	}
 	return r, !f.refused && len(c.list.Problems().List) == before
 }
 
@@ -223,18 +232,17 @@ func (c checker) together(r Route, f *fields) {
 	if r.Type.Given && r.Type.Value.Rejects() && (f.Gw.Given || f.Gws != nil || r.Dev != "" || r.OnLink.Value) {
 		ways := slices.DeleteFunc([]string{s.Gw, s.Gws, s.Dev}, func(k string) bool { return k == "" })
 		c.invalid("type", "a route of type %s goes without %s and onlink", r.Type.Value, strings.Join(ways, ", "))
-	} else if s.Complete && !r.Type.Value.Rejects() {
-		c.complete(r, f)
 	}
 }
 
 // complete notes what a route lacks that has to tell its way.
-func (c checker) complete(r Route, f *fields) {
+func (c checker) complete(r Route) {
 	s := c.schema
 	switch {
-	case !f.Gw.Given && r.Dev == "":
+	case r.Type.Value.Rejects():
+	case !r.Gw.IsValid() && r.Dev == "":
 		c.invalid("", "neither %s nor %s", s.Dev, s.Gw)
-	case r.OnLink.Value && (!f.Gw.Given || r.Dev == ""):
+	case r.OnLink.Value && (!r.Gw.IsValid() || r.Dev == ""):
 		c.invalid("onlink", "goes with %s and %s", s.Dev, s.Gw)
 	}
 }

@@ -88,7 +88,7 @@ func (n *Netns) Find(ctx context.Context, routes []Route, onlyOurs bool) ([]Rout
 
 // fewRoutes are asked for one by one, about 10 µs each, where a dump has the
 // kernel walk all of a table.
-const fewRoutes = 64
+const fewRoutes = 128
 
 // match asks the kernel by which route it reaches the destination of r. The
 // answer proves that this route is there, and nothing about others: a rule, or

@@ -57,8 +57,12 @@ func (r *request) claim(ctx context.Context, e *record.Entry, tries int) (*claim
 		if len(failed) == 0 {
 			return c, nil
 		}
-		if try >= tries || !pause(ctx) {
-			return c, cmp.Or(context.Cause(ctx), inOrder(failed))
+		err := inOrder(failed)
+		switch {
+		case errors.Is(err, netops.ErrNotRestored) || try >= tries && ctx.Err() == nil:
+			return c, err
+		case !pause(ctx):
+			return c, context.Cause(ctx)
 		}
 		todo = routesOf(failed)
 	}

@@ -10,10 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/isolate"
 )
@@ -120,6 +123,32 @@ func (n *NS) Batch(lines ...string) {
 	cmd.Stdin = strings.NewReader(strings.ReplaceAll(strings.Join(lines, "\n"), "-6 ", "") + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		n.tb.Fatalf("ip -batch: %v: %s", err, out)
+	}
+}
+
+// Enter calls f on a thread that is in the namespace: a process that is started
+// there is in it, too.
+func (n *NS) Enter(f func()) {
+	n.tb.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var handles []int
+	for _, path := range []string{"/proc/thread-self/ns/net", n.Path} {
+		handle, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			n.tb.Fatal(err)
+		}
+		defer func() { _ = unix.Close(handle) }()
+		handles = append(handles, handle)
+	}
+	defer n.set(handles[0])
+	n.set(handles[1])
+	f()
+}
+
+func (n *NS) set(handle int) {
+	if err := unix.Setns(handle, unix.CLONE_NEWNET); err != nil {
+		n.tb.Errorf("setns: %v", err)
 	}
 }
 

@@ -37,16 +37,24 @@ func Main(m *testing.M, p plugin.Plugin, prepare ...func() error) {
 // Upstream builds the upstream plugins and cnitool, and puts them on PATH. It
 // is for Main's prepare: inside, no module can be downloaded.
 func Upstream() error {
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	root, err := moduleRoot()
 	if err != nil {
-		return fmt.Errorf("find the module: %w", err)
+		return err
 	}
-	dir := filepath.Join(strings.TrimSpace(string(root)), "bin", "upstream")
-	build := exec.Command(filepath.Join(strings.TrimSpace(string(root)), "scripts", "build_upstream.sh"))
+	dir := filepath.Join(root, "bin", "upstream")
+	build := exec.Command(filepath.Join(root, "scripts", "build_upstream.sh"))
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the upstream plugins: %w: %s", err, out)
 	}
 	return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func moduleRoot() (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	return strings.TrimSpace(string(root)), nil
 }
 
 // Fault is what happens at one of the operations of a plugin's process.
@@ -156,11 +164,14 @@ type Answer struct {
 	}
 }
 
-// Do calls the plugin, without a verb for a sub-command.
-func (c Call) Do(verb string, args ...string) Answer {
+// Do calls the plugin for a verb, or for its sub-command "plan".
+func (c Call) Do(verb string) Answer {
 	c.TB.Helper()
-	cmd := exec.Command(c.Plugin, args...)
-	cmd.Env = c.environ(verb)
+	cmd := exec.Command(c.Plugin)
+	if verb == "plan" {
+		cmd.Args = append(cmd.Args, verb)
+	}
+	cmd.Env = c.Environ(verb)
 	cmd.Stdin = strings.NewReader(c.Conf)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -179,9 +190,10 @@ func (c Call) Do(verb string, args ...string) Answer {
 	return a
 }
 
-func (c Call) environ(verb string) []string {
+// Environ is the environment of the call.
+func (c Call) Environ(verb string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH")}
-	if verb != "" {
+	if verb != "plan" {
 		env = append(env, "CNI_COMMAND="+verb)
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.Env)) {
@@ -196,11 +208,11 @@ func (c Call) environ(verb string) []string {
 }
 
 // OK calls the plugin and fails the test unless it succeeds.
-func (c Call) OK(verb string, args ...string) Answer {
+func (c Call) OK(verb string) Answer {
 	c.TB.Helper()
-	a := c.Do(verb, args...)
+	a := c.Do(verb)
 	if a.Exit != 0 {
-		c.TB.Fatalf("%s %v: exit %d: %s%s\nwith %s", verb, args, a.Exit, a.Stdout, a.Stderr, c.Conf)
+		c.TB.Fatalf("%s: exit %d: %s%s\nwith %s", verb, a.Exit, a.Stdout, a.Stderr, c.Conf)
 	}
 	return a
 }

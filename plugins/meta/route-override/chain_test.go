@@ -11,49 +11,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugin/plugintest"
 )
-
-// runtime is libcni, as a container runtime uses it.
-type runtime struct {
-	*libcni.CNIConfig
-	t    *testing.T
-	list *libcni.NetworkConfigList
-	rt   *libcni.RuntimeConf
-}
-
-func newRuntime(t *testing.T, pod *netopstest.NS, ifname, conflist string) *runtime {
-	t.Helper()
-	list, err := libcni.ConfListFromBytes([]byte(conflist))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cni := libcni.NewCNIConfigWithCacheDir(filepath.SplitList(os.Getenv("PATH")), t.TempDir(), nil)
-	return &runtime{cni, t, list, &libcni.RuntimeConf{ContainerID: "c1", NetNS: pod.Path, IfName: ifname,
-		Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAME", "web"}}}}
-}
-
-func (r *runtime) ok(verb string, err error) {
-	r.t.Helper()
-	if err != nil {
-		r.t.Fatalf("%s: %v", verb, err)
-	}
-}
-
-func (r *runtime) add() {
-	r.t.Helper()
-	_, err := r.AddNetworkList(r.t.Context(), r.list, r.rt)
-	r.ok("ADD", err)
-}
-
-func (r *runtime) del() { r.t.Helper(); r.ok("DEL", r.DelNetworkList(r.t.Context(), r.list, r.rt)) }
-
-func (r *runtime) check() error { return r.CheckNetworkList(r.t.Context(), r.list, r.rt) }
 
 // lan is a node's interface eth1 in the test's own namespace, for macvlan.
 func lan(t *testing.T) {
@@ -79,8 +42,8 @@ func TestMacvlanChain(t *testing.T) {
 			pod := netopstest.Namespace(t, "pod")
 			t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
 			before := pod.Dump()
-			r := newRuntime(t, pod, "net1", fmt.Sprintf(macvlanChain, version))
-			r.add()
+			r := plugintest.NewRuntime(t, pod, "net1", fmt.Sprintf(macvlanChain, version))
+			r.Add()
 			want := lines(`172.20.0.0/16 via 10.1.0.1 dev net1 proto 77 mtu 1400
 				192.168.0.0/24 via 10.1.254.254 dev net1 proto 77
 				fd20::/64 via fd01::1 dev net1 proto 77 metric 1024`)
@@ -88,23 +51,22 @@ func TestMacvlanChain(t *testing.T) {
 				t.Errorf("table main (-want +got):\n%s", diff)
 			}
 			if version >= "0.4.0" {
-				r.ok("CHECK", r.check())
+				r.OK("CHECK", r.Check())
 				pod.IP("route add 172.16.0.0/16 via 10.1.0.1") // macvlan's CHECK does not mind
 				var drift *types.Error
-				if err := r.check(); !errors.As(err, &drift) || drift.Code != 106 {
+				if err := r.Check(); !errors.As(err, &drift) || drift.Code != 106 {
 					t.Errorf("CHECK after somebody put a removed route back: %v", err)
 				}
 			}
 			if version >= "1.1.0" {
-				r.ok("STATUS", r.GetStatusNetworkList(t.Context(), r.list))
-				valid := &libcni.GCArgs{ValidAttachments: []types.GCAttachment{{ContainerID: "c1", IfName: "net1"}}}
-				r.ok("GC", r.GCNetworkList(t.Context(), r.list, valid))
+				r.OK("STATUS", r.Status())
+				r.OK("GC", r.GC([]types.GCAttachment{{ContainerID: "c1", IfName: "net1"}}))
 				if got := mains(pod); !strings.Contains(got, "192.168.0.0/24 via 10.1.254.254") {
 					t.Errorf("GC of a valid attachment took its routes:\n%s", got)
 				}
 			}
-			r.del()
-			r.del()
+			r.Del()
+			r.Del()
 			restored(t, pod, before)
 			nothingLeft(t)
 		})
@@ -125,18 +87,18 @@ func TestFailingChain(t *testing.T) {
 		netopstest.Host(t).IP("link del cni0")
 	})
 	before := pod.Dump()
-	r := newRuntime(t, pod, "eth0", fmt.Sprintf(bridgeChain, `{"dst": "172.16.0.0/16", "gw": "10.99.0.1"}`))
-	_, err := r.AddNetworkList(t.Context(), r.list, r.rt)
+	r := plugintest.NewRuntime(t, pod, "eth0", fmt.Sprintf(bridgeChain, `{"dst": "172.16.0.0/16", "gw": "10.99.0.1"}`))
+	_, err := r.AddNetworkList(t.Context(), r.List, r.Args)
 	const want = "route-override: ip route add 172.16.0.0/16 via 10.99.0.1 dev eth0: network is unreachable"
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Fatalf("ADD: %v, want %s", err, want)
 	}
-	r.del()
+	r.Del()
 	restored(t, pod, before)
-	r = newRuntime(t, pod, "eth0", fmt.Sprintf(bridgeChain, `{"dst": "172.16.0.0/16"}`))
-	r.add()
-	r.ok("CHECK", r.check())
-	r.del()
+	r = plugintest.NewRuntime(t, pod, "eth0", fmt.Sprintf(bridgeChain, `{"dst": "172.16.0.0/16"}`))
+	r.Add()
+	r.OK("CHECK", r.Check())
+	r.Del()
 	leases, err := filepath.Glob("/run/ipam/mybridge/[0-9f]*")
 	if err != nil || leases != nil {
 		t.Errorf("leases left: %v, %v", leases, err)

@@ -92,7 +92,7 @@ func carryOut(t *testing.T, conf map[string]any, session string) string {
 	var added plugintest.Answer
 	printed := typeIn(t, session, map[string]func() string{
 		"ip -n pod route":                 func() string { return trimLines(pod.IP("route show")) },
-		"route-override plan < conf.json": func() string { return c.OK("", "plan").Stdout },
+		"route-override plan < conf.json": func() string { return c.OK("plan").Stdout },
 		"CNI_COMMAND=ADD route-override < conf.json | jq -c '.routes[]'": func() string {
 			added = c.OK("ADD")
 			return listed(t, added) + "\n"

@@ -346,7 +346,7 @@ func TestFaults(t *testing.T) {
 	pod.Batch("route add 172.30.0.0/16 mtu 1400 nexthop via 10.244.1.1 nexthop via 10.1.0.1")
 	before := pod.Dump()
 	c := call(t, pod, keys)
-	operations := strings.Count(c.OK("", "plan").Stdout, "ip ")
+	operations := strings.Count(c.OK("plan").Stdout, "ip ")
 	if operations != 12 {
 		t.Fatalf("%d operations", operations)
 	}
@@ -396,7 +396,7 @@ func killedAt(t *testing.T, c, killed plugintest.Call, asBefore func(*testing.T)
 	}
 	kill("ADD")
 	c.Refused("CHECK", 106, "was not finished")
-	c.OK("", "plan")
+	c.OK("plan")
 	c.OK("DEL")
 	asBefore(t)
 
@@ -786,7 +786,7 @@ func TestResultThatCannotBeTold(t *testing.T) {
 	}
 	for _, stdout := range []*os.File{writer, full} {
 		cmd := exec.Command(routeOverride.Name)
-		cmd.Env = append(environ(c, "ADD"), "PATH="+os.Getenv("PATH"))
+		cmd.Env = c.Environ("ADD")
 		cmd.Stdin, cmd.Stdout = strings.NewReader(c.Conf), stdout
 		_ = cmd.Run()
 		_ = stdout.Close()
@@ -820,7 +820,7 @@ func TestPlanChangesNothing(t *testing.T) {
 		ip -6 route del default via fd01::1 dev net1 metric 50
 		ip -6 route del fd20::/64 via fd01::1 dev net1
 		ip route add 172.16.0.0/16 via 10.1.0.1 dev net1`) + "\n"
-	got := c.OK("", "plan").Stdout
+	got := c.OK("plan").Stdout
 	if diff := cmp.Diff(sorted(strings.Split(want, "\n")), sorted(strings.Split(got, "\n"))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -830,11 +830,11 @@ func TestPlanChangesNothing(t *testing.T) {
 	for _, l := range strings.Split(strings.TrimSpace(got), "\n")[1:] {
 		pod.IP(strings.TrimPrefix(l, "ip "))
 	}
-	if again := c.OK("", "plan").Stdout; again != "" {
+	if again := c.OK("plan").Stdout; again != "" {
 		t.Errorf("after its own commands plan prints\n%s", again)
 	}
 	failing := c.Edit(func(conf map[string]any) { conf["addroutes"] = []any{map[string]any{"dst": "0.0.0.0/0"}} })
-	a, b := failing.Do("", "plan"), failing.Refused("ADD", 101)
+	a, b := failing.Do("plan"), failing.Refused("ADD", 101)
 	if a.Stdout != b.Stdout {
 		t.Errorf("plan: %s\nADD: %s", a.Stdout, b.Stdout)
 	}

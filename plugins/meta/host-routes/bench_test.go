@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+// podAddresses is the expression of most users.
+const podAddresses = `[.prevResult.ips[] | {prefix: (.address | split("/")[0]), device: "cni0"}]`
+
+// BenchmarkHello compares small requests with a process that does nothing.
+func BenchmarkHello(b *testing.B) {
+	newHost(b)
+	hello, plugin := plugintest.Hello(b), plugintest.Released(b, hostRoutes.Name)
+	c := call(b, netopstest.Namespace(b, "pod"), podAddresses)
+	ratios := plugintest.Ratios{}
+	for b.Loop() {
+		base, _ := hello.Run(nil, "")
+		for _, verb := range []string{"ADD", "CHECK", "DEL", "STATUS"} {
+			took, _ := plugin.Call(c, verb)
+			ratios.Add("x-hello-"+verb, took, base)
+		}
+	}
+	ratios.Report(b)
+	b.ReportMetric(plugin.Peak(c), "MiB-peak")
+}
+
+// BenchmarkForeignRoutes compares the same requests on an empty host and on one
+// that has 50,000 routes of others.
+func BenchmarkForeignRoutes(b *testing.B) {
+	plugin := plugintest.Released(b, hostRoutes.Name)
+	for _, n := range []int{1, 10, 100, 1000} {
+		b.Run(fmt.Sprintf("routes=%d", n), func(b *testing.B) {
+			hosts := []*netopstest.NS{netopstest.Namespace(b, "empty"), netopstest.Namespace(b, "full")}
+			for _, h := range hosts {
+				h.IP("link add cni0 type bridge", "addr add 10.1.0.1/16 dev cni0", "link set cni0 up")
+			}
+			hosts[1].Batch(foreignRoutes(50_000)...)
+			c := call(b, netopstest.Namespace(b, "pod"), fmt.Sprintf(`[%s]`, strings.Join(elements(n), ", ")))
+			ratios := plugintest.Ratios{}
+			for b.Loop() {
+				for _, verb := range []string{"ADD", "CHECK", "DEL"} {
+					var took [2]time.Duration
+					for i, h := range hosts {
+						own := c.Edit(func(conf map[string]any) { conf["stateDir"] = "/run/cni-" + h.Name })
+						h.Enter(func() { took[i], _ = plugin.Call(own, verb) })
+					}
+					ratios.Add("x-empty-"+verb, took[1], took[0])
+				}
+			}
+			ratios.Report(b)
+		})
+	}
+}
+
+func foreignRoutes(n int) []string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("route add 20.%d.%d.0/24 via 10.1.0.9 proto bgp", i/256, i%256)
+	}
+	return lines
+}
+
+// elements are n routings.
+func elements(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf(`{prefix: "172.16.%d.%d", device: "cni0"}`, i/250, i%250)
+	}
+	return list
+}
