@@ -64,13 +64,21 @@ func (c chain) inject(i int, further map[string]any) *libcni.PluginConfig {
 	return conf
 }
 
-// pod is a pod with the interface that a chain makes.
-type pod struct{ name, ifName string }
+// pod is a pod with the interface that a chain makes, and the addresses that
+// the runtime asks for, where the chain lets it.
+type pod struct {
+	name, ifName string
+	ips          []string
+}
 
 func (p pod) netns() string { return "/run/netns/" + p.name }
 
 func (p pod) args() *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: p.name, NetNS: p.netns(), IfName: p.ifName}
+	conf := &libcni.RuntimeConf{ContainerID: p.name, NetNS: p.netns(), IfName: p.ifName}
+	if p.ips != nil {
+		conf.CapabilityArgs = map[string]any{"ips": p.ips}
+	}
+	return conf
 }
 
 func (c chain) tryAdd(p pod) error {

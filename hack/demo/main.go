@@ -23,7 +23,7 @@ type scenario struct {
 	run   func(*stage)
 }
 
-var scenarios = []scenario{routeOverride, routeOverrideTwice}
+var scenarios = []scenario{routeOverride, routeOverrideTwice, hostRoutes}
 
 func main() {
 	if name, ok := entered(); ok {

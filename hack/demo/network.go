@@ -66,35 +66,51 @@ func (s *stage) address(ns, dev string, prefixes ...string) {
 	}
 }
 
-// routers makes namespaces that pass packets on. They use their addresses at
+// routers makes namespaces that pass packets on, as the node does, too. They use their addresses at
 // once: without duplicate address detection nobody waits for them.
 func (s *stage) routers(names ...string) {
 	const settings = `cd /proc/sys/net
 echo 1 | tee ipv4/ip_forward ipv6/conf/all/forwarding
 echo 0 | tee ipv6/conf/default/accept_dad`
 	s.namespaces(names...)
-	for _, name := range names {
-		if out, err := exec.Command("ip", "netns", "exec", name, "sh", "-ec", settings).CombinedOutput(); err != nil {
-			fatal(fmt.Errorf("make %s a router: %w: %s", name, err, out))
+	for _, name := range append(names, node) {
+		command := within(name, "sh", "-ec", settings)
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			fatal(fmt.Errorf("make %s a router: %w: %s", called(name), err, out))
 		}
 	}
 }
 
+// within is a command in a namespace.
+func within(ns string, command ...string) []string {
+	if ns == node {
+		return command
+	}
+	return append([]string{"ip", "netns", "exec", ns}, command...)
+}
+
+func called(ns string) string {
+	if ns == node {
+		return "the host"
+	}
+	return ns
+}
+
 // reaches promises that a ping from a namespace is answered.
 func (s *stage) reaches(ns, addr, whom string) {
-	s.promise(s.ping(ns, addr), fmt.Sprintf("%s reaches %s, %s", ns, addr, whom))
+	s.promise(s.ping(ns, addr), fmt.Sprintf("%s reaches %s, %s", called(ns), addr, whom))
 }
 
 // misses promises that it is not.
 func (s *stage) misses(ns, addr, whom string) {
-	s.promise(!s.ping(ns, addr), fmt.Sprintf("%s does not reach %s, %s", ns, addr, whom))
+	s.promise(!s.ping(ns, addr), fmt.Sprintf("%s does not reach %s, %s", called(ns), addr, whom))
 }
 
 // ping shows the lines that tell, of what ping(8) prints.
 func (s *stage) ping(ns, addr string) bool {
-	args := []string{"netns", "exec", ns, "ping", "-c", "1", "-W", "1", addr}
-	s.command("ip", args...)
-	out, err := exec.Command("ip", args...).CombinedOutput()
+	command := within(ns, "ping", "-c", "1", "-W", "1", addr)
+	s.command(command[0], command[1:]...)
+	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		if strings.HasPrefix(line, "64 bytes") || strings.HasPrefix(line, "From ") ||
 			strings.HasPrefix(line, "ping: ") || strings.Contains(line, " received,") {

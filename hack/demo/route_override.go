@@ -8,7 +8,7 @@ var routeOverride = scenario{
 	name:  "route-override",
 	title: "route-override after macvlan: a pod joins a factory's LAN",
 	run: func(s *stage) {
-		f := factory{chain: s.chain(factoryChain), pod: pod{"pod", "net1"}}
+		f := factory{chain: s.chain(factoryChain), pod: pod{name: "pod", ifName: "net1"}}
 		f.build()
 		f.macvlanAlone()
 		f.wholeChain()
@@ -150,7 +150,7 @@ func (f *factory) collect() {
 	f.step("One pod lives; another died without DEL, and the runtime forgot it: GC")
 	f.add(f.pod)
 	living := f.records()
-	lost := pod{"lost", "net1"}
+	lost := pod{name: "lost", ifName: "net1"}
 	f.namespaces(lost.name)
 	f.mustAdd(lost)
 	f.ip(node, "netns del "+lost.name)

@@ -5,7 +5,7 @@ var routeOverrideTwice = scenario{
 	name:  "route-override-twice",
 	title: "route-override twice after bridge: no way out but to the database, in IPv4 and IPv6",
 	run: func(s *stage) {
-		f := fenced{chain: s.chain(fencedChain), pod: pod{"pod", "eth0"}}
+		f := fenced{chain: s.chain(fencedChain), pod: pod{name: "pod", ifName: "eth0"}}
 		f.build()
 		f.bridgeAlone()
 		f.wholeChain()

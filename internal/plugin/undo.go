@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -33,7 +34,8 @@ func del(ctx context.Context, r *request) error {
 func (r *request) undoExpected(ctx context.Context) error {
 	want, err := r.expected(ctx)
 	if err != nil {
-		r.log.Warn("there is no record, and the configuration is of no use without one", "error", err)
+		why, _, _ := strings.Cut(err.Error(), "\n")
+		r.log.Warn("nothing tells what to take away: there is no record, and what the configuration wants is not known", "error", why)
 		return nil
 	}
 	return r.releaseRecord(ctx, &record.Entry{Record: record.Record{Done: want}})

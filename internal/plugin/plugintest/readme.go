@@ -1,0 +1,110 @@
+package plugintest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Example is a configuration that a page shows, and the session that follows
+// it.
+type Example struct {
+	Conf    map[string]any
+	Session string // as a user sees it: commands after "$ ", and what they print
+}
+
+var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+
+// Readme has every example of the plugin's page carried out, each as a test of
+// its own. Where a session differs from the one that is written, the test
+// fails.
+func Readme(t *testing.T, carryOut func(*testing.T, Example)) {
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := fence.FindAllSubmatch(page, -1)
+	examples := 0
+	for i, b := range blocks {
+		conf := exampleOf(t, string(b[1]), string(b[2]))
+		if conf == nil {
+			continue
+		}
+		e := Example{Conf: conf}
+		if i+1 < len(blocks) && string(blocks[i+1][1]) == "console" {
+			e.Session = string(blocks[i+1][2])
+		}
+		examples++
+		t.Run(fmt.Sprint("example ", examples), func(t *testing.T) { carryOut(t, e) })
+	}
+	if examples == 0 {
+		t.Error("no example found")
+	}
+}
+
+// exampleOf is the configuration in a block: JSON, or that of a
+// NetworkAttachmentDefinition.
+func exampleOf(t *testing.T, kind, text string) map[string]any {
+	t.Helper()
+	if kind == "yaml" {
+		_, text, _ = strings.Cut(text, "config: |\n")
+	} else if kind != "json" {
+		return nil
+	}
+	var conf map[string]any
+	if err := json.Unmarshal([]byte(text), &conf); err != nil {
+		t.Fatalf("%v in an example: %s", err, text)
+	}
+	return conf
+}
+
+// Entry is the last plugin's part of a chain, as it gets to read it, or a lone
+// entry with name and version filled in.
+func (e Example) Entry(name string) map[string]any {
+	plugins, ok := e.Conf["plugins"].([]any)
+	if !ok {
+		e.Conf["name"], e.Conf["cniVersion"] = name, "1.1.0"
+		return e.Conf
+	}
+	entry := plugins[len(plugins)-1].(map[string]any)
+	entry["name"], entry["cniVersion"] = e.Conf["name"], e.Conf["cniVersion"]
+	return entry
+}
+
+// TypeIn gives the lines of the session with a prompt to the commands of that
+// name, and compares.
+func (e Example) TypeIn(t *testing.T, commands map[string]func() string) {
+	t.Helper()
+	var real strings.Builder
+	for line := range strings.Lines(e.Session) {
+		command, typed := strings.CutPrefix(strings.TrimSpace(line), "$ ")
+		if !typed {
+			continue
+		}
+		run := commands[command]
+		if run == nil {
+			t.Fatalf("unknown command in a session: %s", command)
+		}
+		real.WriteString(line + run())
+	}
+	if diff := cmp.Diff(e.Session, real.String()); diff != "" {
+		t.Errorf("the session (-README +real):\n%s", diff)
+	}
+}
+
+// TrimLines is what a command printed, without white space at the ends of
+// lines.
+func TrimLines(s string) string {
+	var out strings.Builder
+	for l := range strings.Lines(s) {
+		if l = strings.TrimSpace(l); l != "" {
+			out.WriteString(l + "\n")
+		}
+	}
+	return out.String()
+}
