@@ -82,8 +82,7 @@ func (r Record) In(boot string, namespace netops.Identity) bool {
 // Want is what the attachment wants, done or found.
 func (r Record) Want() netops.Plan {
 	want := r.Done
-	added := want.Pod.Add.Routes
-	want.Pod.Add.Routes = append(added[:len(added):len(added)], r.Held.Pod.Add.Routes...)
+	want.Pod.Add.Routes = slices.Concat(r.Done.Pod.Add.Routes, r.Held.Pod.Add.Routes)
 	return want
 }
 

@@ -80,19 +80,19 @@ func (e Example) Entry(name string) map[string]any {
 // name, and compares.
 func (e Example) TypeIn(t *testing.T, commands map[string]func() string) {
 	t.Helper()
-	var real strings.Builder
+	var typed strings.Builder
 	for line := range strings.Lines(e.Session) {
-		command, typed := strings.CutPrefix(strings.TrimSpace(line), "$ ")
-		if !typed {
+		command, prompt := strings.CutPrefix(strings.TrimSpace(line), "$ ")
+		if !prompt {
 			continue
 		}
 		run := commands[command]
 		if run == nil {
 			t.Fatalf("unknown command in a session: %s", command)
 		}
-		real.WriteString(line + run())
+		typed.WriteString(line + run())
 	}
-	if diff := cmp.Diff(e.Session, real.String()); diff != "" {
+	if diff := cmp.Diff(e.Session, typed.String()); diff != "" {
 		t.Errorf("the session (-README +real):\n%s", diff)
 	}
 }
