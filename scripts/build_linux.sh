@@ -24,3 +24,5 @@ for dir in plugins/meta/* plugins/main/*; do
 	echo "  $plugin"
 	go build -trimpath -ldflags "$flags" "${compact[@]}" "$@" -o "$BIN_DIR/$plugin" "./$dir"
 done
+# Configurations of its predecessor call seamless so.
+cp "$BIN_DIR/seamless" "$BIN_DIR/seamless-static-route"

@@ -315,11 +315,9 @@ func (c checker) addr(key string, s Optional[string], dst netip.Prefix) netip.Ad
 // plain reports whether an address is one that the kernel takes as written.
 func plain(ip netip.Addr) bool { return ip.Zone() == "" && !ip.Is4In6() }
 
-// dev reads the name of an interface; an empty one is none. No other ever
-// names one (dev_valid_name in net/core/dev.c).
+// dev reads the name of an interface; an empty one is none.
 func (c checker) dev(key string, s Optional[string]) string {
-	const longest = 15 // IFNAMSIZ, less the NUL
-	if name := s.Value; len(name) > longest || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\v\f\r\x00") {
+	if name := s.Value; name != "" && !netops.ValidDevice(name) {
 		c.invalid(key, "%q is not the name of an interface", name)
 	}
 	return s.Value

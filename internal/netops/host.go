@@ -3,6 +3,7 @@ package netops
 import (
 	"context"
 	"errors"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,20 +91,25 @@ func (n *Netns) Find(ctx context.Context, routes []Route, onlyOurs bool) ([]Rout
 // kernel walk all of a table.
 const fewRoutes = 128
 
-// match asks the kernel by which route it reaches the destination of r. The
-// answer proves that this route is there, and nothing about others: a rule, or
-// a more specific route, may answer in the place of r.
+// match asks the kernel by which route it reaches the destination of r.
 func (n *Netns) match(r *Route) (found *Route, err error) {
 	if r.Default() || r.Type.Rejects() {
 		return nil, nil // the kernel answers with an error
 	}
+	return n.lookup(r.Dst.Addr())
+}
+
+// lookup asks the kernel by which route it reaches an address. The answer
+// proves that this route is there, and nothing about others: a rule, or a more
+// specific route, may answer in the place of another.
+func (n *Netns) lookup(ip netip.Addr) (found *Route, err error) {
 	c := n.conn
 	start := c.message(unix.RTM_GETROUTE, 0)
 	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
 	header := c.send[start+unix.SizeofNlMsghdr:]
-	header[rtFamily], header[rtDstLen] = uint8(family(r.Dst.Addr())), uint8(r.Dst.Addr().BitLen())
+	header[rtFamily], header[rtDstLen] = uint8(family(ip)), uint8(ip.BitLen())
 	native.PutUint32(header[rtFlags:], unix.RTM_F_FIB_MATCH)
-	c.send = appendAddr(c.send, unix.RTA_DST, r.Dst.Addr())
+	c.send = appendAddr(c.send, unix.RTA_DST, ip)
 	c.finish(start)
 	_, err = c.ask(func(answer reply) error {
 		route, err := decodeRoute(answer.body, n.name)

@@ -135,6 +135,12 @@ type Route struct {
 	Rank  int     `json:"rank"`
 }
 
+// ValidDevice reports whether an interface can have that name (dev_valid_name in
+// net/core/dev.c).
+func ValidDevice(name string) bool {
+	return name != "" && len(name) < unix.IFNAMSIZ && name != "." && name != ".." && !strings.ContainsAny(name, "/: \t\n\v\f\r\x00")
+}
+
 // Normalize fills in what the kernel would: table main, type unicast, and
 // IPv6's metric 1024.
 func (r Route) Normalize() Route {

@@ -12,9 +12,14 @@ import (
 
 // Query says what a snapshot is to look at.
 type Query struct {
-	Links  []string // by name; those that do not exist are left out
-	Addrs  bool     // of all interfaces
-	Tables []uint32 // routing tables, of both families
+	Links []string // by name; those that do not exist are left out
+	Addrs bool     // of all interfaces
+	// HardwareAddrs asks for those of Links.
+	HardwareAddrs bool
+	// Defaults asks for the default routes of table main that are used, without
+	// a list of all that is in it.
+	Defaults bool
+	Tables   []uint32 // routing tables, of both families
 	// To, where it is not nil, leaves out routes to other destinations: of a
 	// table of thousands few may matter.
 	To map[netip.Prefix]bool
@@ -43,15 +48,27 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	n.forget()
 	var s Snapshot
 	for _, name := range q.Links {
-		if _, err := n.index(name); errors.Is(err, ErrNoLink) {
+		index, err := n.index(name)
+		if errors.Is(err, ErrNoLink) {
 			continue
 		} else if err != nil {
 			return Snapshot{}, err
 		}
 		s.Links = append(s.Links, name)
+		if q.HardwareAddrs {
+			if err := n.addHardwareAddr(&s, name, index); err != nil {
+				return Snapshot{}, err
+			}
+		}
 	}
 	if q.Addrs {
 		if err := n.repeat(ctx, "addresses", func() (err error) { s.Addrs, err = n.addrs(); return err }); err != nil {
+			return Snapshot{}, err
+		}
+	}
+	if q.Defaults {
+		var err error
+		if s.Routes, err = n.defaultRoutes(ctx); err != nil {
 			return Snapshot{}, err
 		}
 	}
@@ -68,6 +85,43 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 		}
 	}
 	return s, nil
+}
+
+func (n *Netns) addHardwareAddr(s *Snapshot, name string, index uint32) error {
+	mac, err := n.hardwareAddr(index)
+	if s.HardwareAddrs == nil {
+		s.HardwareAddrs = map[string]string{}
+	}
+	s.HardwareAddrs[name] = mac.String()
+	return err
+}
+
+// defaultRoutes are those of both families in table main that are used. The
+// kernel is asked for the way to an address that nobody has (RFC 5737, RFC
+// 3849). Where something else answers, a rule or a more specific route, all of
+// the table is looked through.
+func (n *Netns) defaultRoutes(ctx context.Context) (found []Route, err error) {
+	for _, nobody := range []string{"203.0.113.1", "2001:db8::1"} {
+		ip := netip.MustParseAddr(nobody)
+		r, err := n.lookup(ip)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil && r.Default() && r.Table == TableMain {
+			found = append(found, *r)
+			continue
+		}
+		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if ip.Is6() {
+			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		listed, err := n.routes(ctx, routeQuery{family: uint8(family(ip)), table: TableMain, to: map[netip.Prefix]bool{all: true}})
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, listed...)
+	}
+	return found, nil
 }
 
 // around lists what is there now to the destinations of some routes, in their
@@ -111,11 +165,12 @@ func (n *Netns) addrs() (found []Addr, err error) {
 
 // decodeAddr reads an RTM_NEWADDR message, without its header.
 func decodeAddr(body []byte, name func(int) (string, error)) (Addr, error) {
-	const prefixLen, index = 1, 4 // struct ifaddrmsg
+	const prefixLen, flags, scope, index = 1, 2, 3, 4 // struct ifaddrmsg
 	if len(body) < unix.SizeofIfAddrmsg {
 		return Addr{}, errMalformed
 	}
 	var local, address netip.Addr
+	found := Addr{Scope: wireScope(body[scope]), Flags: uint32(body[flags])}
 	for a, err := range attrs(body[unix.SizeofIfAddrmsg:]) {
 		if err != nil {
 			return Addr{}, err
@@ -125,14 +180,18 @@ func decodeAddr(body []byte, name func(int) (string, error)) (Addr, error) {
 			local = a.addr()
 		case unix.IFA_ADDRESS:
 			address = a.addr() // of the peer, where there is a local one
+		case unix.IFA_FLAGS:
+			found.Flags = a.u32()
 		}
 	}
 	if !local.IsValid() {
 		local = address
 	}
-	dev, err := name(int(native.Uint32(body[index:])))
 	bits := int(body[prefixLen])
-	return Addr{Dev: dev, Prefix: netip.PrefixFrom(local, bits), Subnet: netip.PrefixFrom(address, bits).Masked()}, err
+	found.Prefix, found.Subnet = netip.PrefixFrom(local, bits), netip.PrefixFrom(address, bits).Masked()
+	var err error
+	found.Dev, err = name(int(native.Uint32(body[index:])))
+	return found, err
 }
 
 // routeQuery is what one dump of routes asks for.

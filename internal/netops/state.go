@@ -1,7 +1,10 @@
 package netops
 
 import (
+	"fmt"
 	"net/netip"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/listindex"
 )
@@ -16,6 +19,20 @@ type Addr struct {
 	Dev    string
 	Prefix netip.Prefix // with its host bits: 10.1.0.5/16
 	Subnet netip.Prefix // that is reached directly: the peer's, where there is one
+	Scope  Scope
+	Flags  uint32 // IFA_F_… (rtnetlink(7))
+}
+
+// Primary reports whether the address is global, and none that the kernel made
+// for a while or that was added to another of its subnet. (IPv4 has no
+// temporary ones: the bit is one.)
+func (a Addr) Primary() bool {
+	return a.Scope == ScopeGlobal && a.Flags&(unix.IFA_F_SECONDARY|unix.IFA_F_TEMPORARY) == 0
+}
+
+// Usable reports whether the host would choose the address for what it sends.
+func (a Addr) Usable() bool {
+	return a.Primary() && a.Flags&(unix.IFA_F_DEPRECATED|unix.IFA_F_DADFAILED) == 0
 }
 
 // Snapshot is what a query found. It is never partial. Interfaces and addresses
@@ -23,7 +40,41 @@ type Addr struct {
 type Snapshot struct {
 	State
 	Links []string // names of the interfaces that were asked for and are there
-	Addrs []Addr
+	// HardwareAddrs are those of these interfaces, where they were asked for.
+	HardwareAddrs map[string]string
+	Addrs         []Addr
+}
+
+// Rival finds the route that keeps one from being added: another one that has
+// its slot, where none that is there is as it is asked for.
+func (s State) Rival(want *Route) *Route {
+	var rival *Route
+	for i := range s.Routes {
+		switch r := &s.Routes[i]; {
+		case r.Slot() != want.Slot():
+		case want.HeldBy(r):
+			return nil
+		case rival == nil:
+			rival = r
+		}
+	}
+	return rival
+}
+
+// Slots are those that routes of one configuration take.
+type Slots map[Slot]*Route
+
+// Take takes a route's slot. It is not fresh where the same route has it; that
+// another one does is an error.
+func (s Slots) Take(r *Route) (fresh bool, err error) {
+	other, there := s[r.Slot()]
+	switch {
+	case !there:
+		s[r.Slot()] = r
+	case other.String() != r.String():
+		return false, fmt.Errorf("%q and %q have destination, table and metric in common", other, r)
+	}
+	return !there, nil
 }
 
 // index finds routes by slot, in the order in which they were listed.

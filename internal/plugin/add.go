@@ -28,7 +28,7 @@ func add(ctx context.Context, r *request) error {
 		return err
 	}
 	defer ns.Close()
-	if planner, err = prepare(ctx, planner); err != nil {
+	if planner, err = prepare(ctx, planner, ns); err != nil {
 		return err
 	}
 	a, err := r.lockAttachment(ns)
@@ -281,7 +281,7 @@ func plan(ctx context.Context, r *request) error {
 		return err
 	}
 	defer ns.Close()
-	if planner, err = prepare(ctx, planner); err != nil {
+	if planner, err = prepare(ctx, planner, ns); err != nil {
 		return err
 	}
 	d, have, err := r.decide(ctx, planner, prev, ns)

@@ -35,7 +35,7 @@ func check(ctx context.Context, r *request) error {
 	}
 	want := merge(records)
 	if len(records) == 0 {
-		if planner, err = prepare(ctx, planner); err != nil {
+		if planner, err = prepare(ctx, planner, ns); err != nil {
 			return err
 		}
 	}
@@ -103,12 +103,12 @@ func judged(want netops.Change, prev *Result) netops.Change {
 	var left netops.Change
 	want = want.Taken()
 	for _, r := range want.Add.Routes {
-		if !listable(&r) || prev.Lists(&r) {
+		if !listable(&r) || prev.absent || prev.Lists(&r) {
 			left.Add.Routes = append(left.Add.Routes, r)
 		}
 	}
 	for _, r := range want.Del.Routes {
-		if !listable(&r) || !prev.Lists(&r) {
+		if !listable(&r) || prev.absent || !prev.Lists(&r) {
 			left.Del.Routes = append(left.Del.Routes, r)
 		}
 	}
@@ -127,13 +127,18 @@ func drift(found []netops.Drift) error {
 }
 
 // status tells whether the next ADD can work.
-func status(_ context.Context, r *request) error {
-	r.planner()
+func status(ctx context.Context, r *request) error {
+	planner := r.planner()
 	if err := Invalid(r.config.Problems); err != nil {
 		return Errorf(types.ErrInvalidNetworkConfig, "%w", err) // for an unknown key too
 	}
 	if err := r.store().Writable(); err != nil {
 		return Errorf(types.ErrPluginNotAvailable, "records cannot be saved: %w", err)
+	}
+	if p, ok := planner.(Prober); ok {
+		if err := p.Probe(ctx); err != nil {
+			return Errorf(types.ErrPluginNotAvailable, "%w", err)
+		}
 	}
 	return nil
 }

@@ -62,18 +62,25 @@ type Planner interface {
 }
 
 // Preparer is a planner that has to evaluate something, or to wait for it,
-// before it can decide. Prepare is called outside of all locks, and not by
-// verbs that have a record to go by.
+// before it can decide. ADD calls Prepare without any lock; verbs that have a
+// record to go by do not call it. There is no pod for a DEL without a record.
 type Preparer interface {
 	Planner
-	Prepare(context.Context) (Planner, error)
+	Prepare(ctx context.Context, pod *netops.Netns) (Planner, error)
 }
 
-func prepare(ctx context.Context, p Planner) (Planner, error) {
+func prepare(ctx context.Context, p Planner, pod *netops.Netns) (Planner, error) {
 	if unprepared, ok := p.(Preparer); ok {
-		return unprepared.Prepare(ctx)
+		return unprepared.Prepare(ctx, pod)
 	}
 	return p, nil
+}
+
+// Prober is a planner that needs more for the next ADD than a configuration
+// that is valid and a place for records.
+type Prober interface {
+	Planner
+	Probe(context.Context) error
 }
 
 // Decision is what a planner has decided.

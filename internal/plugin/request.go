@@ -154,13 +154,14 @@ func (r *request) override() {
 func (r *request) decode() (Planner, *Result, error) {
 	p := r.planner()
 	raw, ok := r.config.Get("prevResult")
-	if !ok && r.plugin.Alone {
-		raw.Raw = []byte("{}")
-	} else if !ok {
+	if !ok && !r.plugin.Alone {
 		r.config.Invalid("prevResult", "missing: %s must stand after the plugin that makes the interface", r.plugin.Name)
 	}
 	if err := Invalid(r.config.Problems); err != nil {
 		return nil, nil, err
+	}
+	if !ok {
+		return p, noResult(r.version), nil
 	}
 	prev, err := decodeResult(raw.Raw, r.version)
 	return p, prev, err

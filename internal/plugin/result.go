@@ -11,6 +11,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/jsonappend"
 	"github.com/cni-netops/plugins/internal/listindex"
 	"github.com/cni-netops/plugins/internal/netops"
@@ -23,9 +24,10 @@ type Result struct {
 	IPs        []IP
 	Routes     []ListedRoute
 
-	raw   map[string]json.RawMessage
-	ips   []json.RawMessage
-	byDst *listindex.Index[netip.Prefix] // of Routes, made when it is needed
+	absent bool // there is no prevResult
+	raw    map[string]json.RawMessage
+	ips    []json.RawMessage
+	byDst  *listindex.Index[netip.Prefix] // of Routes, made when it is needed
 }
 
 // Interface is an element of interfaces.
@@ -75,6 +77,11 @@ func decodeResult(raw json.RawMessage, version string) (*Result, error) {
 	}
 	r.raw["cniVersion"] = jsonappend.String(nil, version)
 	return r, nil
+}
+
+// noResult is that of a plugin that stands alone.
+func noResult(version string) *Result {
+	return &Result{absent: true, raw: map[string]json.RawMessage{"cniVersion": jsonappend.String(nil, version)}}
 }
 
 func (r *Result) decode(raw json.RawMessage) error {
@@ -290,7 +297,7 @@ func (r *Result) Extended(key string, elements []json.RawMessage) (*Result, erro
 			return nil, Errorf(types.ErrInvalidNetworkConfig, "prevResult.%s: not a list", key)
 		}
 	}
-	left.raw[key] = appendList(nil, append(list, elements...), func(b []byte, e json.RawMessage) []byte { return append(b, e...) })
+	left.raw[key] = appendRaw(append(list, elements...))
 	return &left, nil
 }
 
@@ -319,6 +326,35 @@ func (r *Result) Append(l ListedRoute) {
 	r.byDst.Append(l.Dst)
 }
 
+// List adds the entries of the result for a route that is wanted: one for each
+// gateway, none where it leads nowhere. Of the optional fields those are told
+// that the configuration gives. onLink tells that it goes by no gateway, where
+// who reads the result would think of that in its ips.
+func (d *Decision) List(r *netops.Route, e *cniroute.Route, onLink bool) {
+	if !listable(r) {
+		return
+	}
+	l := ListedRoute{Dst: r.Dst, Gw: r.Gw, MTU: r.MTU, AdvMSS: r.AdvMSS}
+	if e.Metric.Given {
+		l.Priority = &e.Metric.Value
+	}
+	if e.Table.Given {
+		l.Table = &e.Table.Value
+	}
+	if e.Scope.Given || onLink {
+		scope := uint8(e.Scope.Or(netops.ScopeLink))
+		l.Scope = &scope
+	}
+	if r.Hops == nil {
+		d.Listed = append(d.Listed, Listing{Entry: l, For: r})
+		return
+	}
+	for _, hop := range r.Hops {
+		l.Gw = hop.Gw
+		d.Listed = append(d.Listed, Listing{Entry: l, For: r})
+	}
+}
+
 func (l ListedRoute) appendJSON(b []byte) []byte {
 	if l.raw != nil {
 		return append(b, l.raw...)
@@ -342,11 +378,15 @@ func (l ListedRoute) appendJSON(b []byte) []byte {
 
 // print writes the result.
 func (r *Result) print(w io.Writer) error {
-	if _, was := r.raw["routes"]; was || len(r.Routes) > 0 {
+	if r.before("0.3.0") {
+		if err := r.oldRoutes(); err != nil {
+			return err
+		}
+	} else if _, was := r.raw["routes"]; was || len(r.Routes) > 0 {
 		r.raw["routes"] = appendList(nil, r.Routes, func(b []byte, l ListedRoute) []byte { return l.appendJSON(b) })
 	}
 	if r.ips != nil {
-		r.raw["ips"] = appendList(nil, r.ips, func(b []byte, ip json.RawMessage) []byte { return append(b, ip...) })
+		r.raw["ips"] = appendRaw(r.ips)
 	}
 	o := jsonappend.Open(nil)
 	for _, key := range slices.Sorted(maps.Keys(r.raw)) {
@@ -354,6 +394,10 @@ func (r *Result) print(w io.Writer) error {
 	}
 	_, err := w.Write(append(o.Close(), '\n'))
 	return err
+}
+
+func appendRaw(list []json.RawMessage) []byte {
+	return appendList(nil, list, func(b []byte, e json.RawMessage) []byte { return append(b, e...) })
 }
 
 func appendList[T any](b []byte, list []T, element func([]byte, T) []byte) []byte {

@@ -46,7 +46,7 @@ func (r *request) expected(ctx context.Context) (netops.Plan, error) {
 	if err != nil {
 		return netops.Plan{}, err
 	}
-	if planner, err = prepare(ctx, planner); err != nil {
+	if planner, err = prepare(ctx, planner, nil); err != nil {
 		return netops.Plan{}, err
 	}
 	return planner.Expect(prev, netops.Snapshot{})

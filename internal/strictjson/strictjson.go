@@ -112,10 +112,14 @@ func (v Value) List() []Value {
 	}
 	list := make([]Value, len(raws))
 	for i, raw := range raws {
-		list[i] = Value{raw, fmt.Sprintf("%s[%d]", v.Path, i), v.p}
+		list[i] = v.At(i)
+		list[i].Raw = raw
 	}
 	return list
 }
+
+// At names an element of an array.
+func (v Value) At(i int) Value { return Value{nil, fmt.Sprintf("%s[%d]", v.Path, i), v.p} }
 
 // Object is the value as an object.
 func (v Value) Object() (Object, bool) {

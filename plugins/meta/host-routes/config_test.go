@@ -111,7 +111,7 @@ func TestRoutingsThatAreNone(t *testing.T) {
 		{`[{"dst": "10.9.0.5", "dev": "cni0"}]`, []string{
 			`routing[0].dst: unknown key; there are prefix, gateway, mtu, advmss, metric, table, scope, device, src, onlink, type`, `routing[0].dev: unknown key`, `routing[0].prefix: missing`}},
 		{`[{"prefix": "10.9.0.5", "device": "cni0"}, {"prefix": "10.9.0.5", "device": "cni1"}]`,
-			[]string{`routing[1]: "10.9.0.5 dev cni0" and "10.9.0.5 dev cni1" have prefix, table and metric in common`}},
+			[]string{`routing[1]: "10.9.0.5 dev cni0" and "10.9.0.5 dev cni1" have destination, table and metric in common`}},
 		{`[{"prefix": "10.9.0.5", "device": "cni0"}, {"prefix": "10.9.0.5", "device": "cni0", "mtu": 1400}]`, []string{`routing[1]: `}},
 		{`[{"prefix": "fd09::5", "device": "cni0"}, {"prefix": "fd09::5", "gateway": "fd01::9", "metric": 1024}]`, []string{`routing[1]: `}},
 		{`[{"prefix": "x", "device": "cni0"}, {"prefix": "10.9.0.5", "device": "cni0"}, {"prefix": "10.9.0.6", "gateway": "y", "metric": "z"}]`,

@@ -7,6 +7,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/cni-netops/plugins/internal/jqexpr"
+	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
 )
 
@@ -17,7 +18,7 @@ const (
 )
 
 // Prepare evaluates the expression.
-func (c config) Prepare(ctx context.Context) (plugin.Planner, error) {
+func (c config) Prepare(ctx context.Context, _ *netops.Netns) (plugin.Planner, error) {
 	if c.expression == nil && c.failure == nil {
 		c.compile()
 	}

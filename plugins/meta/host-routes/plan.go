@@ -21,19 +21,16 @@ func (c *config) take(value []byte) error {
 	if err != nil {
 		return err
 	}
-	seen := make(map[netops.Slot]*netops.Route, len(list))
-	c.routes = make([]netops.Route, 0, len(list))
+	taken := make(netops.Slots, len(list))
 	for i := range list {
 		r := list[i].Wanted()
 		r.AnyDev = r.Dev == ""
-		other, there := seen[r.Slot()]
-		switch {
-		case !there:
+		fresh, err := taken.Take(&r)
+		if err != nil {
+			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", routing, i, err)
+		}
+		if fresh {
 			c.routes, c.elements = append(c.routes, r), append(c.elements, elements[i])
-			seen[r.Slot()] = &c.routes[len(c.routes)-1]
-		case other.String() != r.String():
-			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %q and %q have %s, table and metric in common",
-				routing, i, other, r, routings.Dst)
 		}
 	}
 	return nil

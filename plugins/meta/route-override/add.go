@@ -23,30 +23,28 @@ type addition struct {
 
 // additions completes the entries of addroutes. The same one twice is one; two
 // that cannot both be are refused.
-func (c config) additions(prev *plugin.Result, pod netops.Snapshot) ([]addition, wanted, error) {
-	list, seen := make([]addition, 0, len(c.add)), make(wanted, len(c.add))
+func (c config) additions(prev *plugin.Result, pod netops.Snapshot) ([]*addition, wanted, error) {
+	list, taken := make([]*addition, 0, len(c.add)), make(netops.Slots, len(c.add))
 	for i := range c.add {
 		a, err := c.complete(&c.add[i], prev, pod)
 		if err != nil {
 			return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
 		}
-		other, there := seen[a.route.Slot()]
-		switch {
-		case !there:
+		fresh, err := taken.Take(&a.route)
+		if err != nil {
+			return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
+		}
+		if fresh {
 			list = append(list, a)
-			seen[a.route.Slot()] = &list[len(list)-1].route
-		case other.String() != a.route.String():
-			return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig,
-				"%s[%d]: %q and %q have destination, table and metric in common", addRoutes, i, other, &a.route)
 		}
 	}
-	return list, seen, nil
+	return list, wanted(taken), nil
 }
 
 // complete fills in gateway and interface.
-func (c config) complete(e *cniroute.Route, prev *plugin.Result, pod netops.Snapshot) (addition, error) {
+func (c config) complete(e *cniroute.Route, prev *plugin.Result, pod netops.Snapshot) (*addition, error) {
 	r := e.Wanted()
-	a := addition{entry: e}
+	a := &addition{entry: e}
 	switch {
 	case r.Type.Rejects():
 	case e.Gws != nil:
@@ -115,31 +113,4 @@ func (c config) interfaceTo(gw netip.Addr, pod netops.Snapshot) string {
 		}
 	}
 	return found
-}
-
-// appendListings adds the entries of the result for a route: one for each
-// gateway, none where it leads nowhere.
-func (a *addition) appendListings(list []plugin.Listing) []plugin.Listing {
-	if a.route.Type != netops.Unicast {
-		return list
-	}
-	l := plugin.ListedRoute{Dst: a.route.Dst, Gw: a.route.Gw, MTU: a.route.MTU, AdvMSS: a.route.AdvMSS}
-	if a.entry.Metric.Given {
-		l.Priority = &a.entry.Metric.Value
-	}
-	if a.entry.Table.Given {
-		l.Table = &a.entry.Table.Value
-	}
-	if a.entry.Scope.Given || a.onLinkThough {
-		scope := uint8(a.entry.Scope.Or(netops.ScopeLink))
-		l.Scope = &scope
-	}
-	if a.route.Hops == nil {
-		return append(list, plugin.Listing{Entry: l, For: &a.route})
-	}
-	for _, hop := range a.route.Hops {
-		l.Gw = hop.Gw
-		list = append(list, plugin.Listing{Entry: l, For: &a.route})
-	}
-	return list
 }

@@ -76,8 +76,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 	rivals := wanted.rivals(removed.left)
 	d.Want.Pod.Add.Routes = slices.Grow(d.Want.Pod.Add.Routes, len(additions))
 	d.Listed = make([]plugin.Listing, 0, len(additions))
-	for i := range additions {
-		a := &additions[i]
+	for _, a := range additions {
 		if rival, ok := inTheWay(&a.route, rivals); ok {
 			err := plugin.Errorf(plugin.CodeOwned, "%s: there is %q already; remove it by delroutes, or give this one another metric",
 				a.route.AddCommand(), rival)
@@ -91,7 +90,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 		if !slices.ContainsFunc(removed.change.Add.Routes, func(r netops.Route) bool { return a.route.HeldBy(&r) }) {
 			d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
 		}
-		d.Listed = a.appendListings(d.Listed)
+		d.List(&a.route, a.entry, a.onLinkThough)
 	}
 	return d, nil
 }
@@ -112,8 +111,8 @@ func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, e
 		return netops.Plan{}, err
 	}
 	want := c.remove(devs, pod.Routes, wanted).change
-	for i := range additions {
-		want.Add.Routes = append(want.Add.Routes, additions[i].route)
+	for _, a := range additions {
+		want.Add.Routes = append(want.Add.Routes, a.route)
 	}
 	return netops.Plan{Pod: want}, nil
 }

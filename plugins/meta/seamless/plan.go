@@ -1,0 +1,203 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/cniroute"
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+// Query asks for the pod's interface, its addresses and default routes, and
+// for what has the places of the routes that are wanted.
+func (c config) Query(prev *plugin.Result) netops.Query {
+	q := netops.Query{Links: []string{c.podInterface}, HardwareAddrs: prev.Absent(), Addrs: true, Tables: []uint32{netops.TableMain},
+		To: map[netip.Prefix]bool{netip.PrefixFrom(netip.IPv4Unspecified(), 0): true, netip.PrefixFrom(netip.IPv6Unspecified(), 0): true}}
+	for _, ip := range c.hostIPs {
+		q.To[hostRoute(ip)] = true
+	}
+	for i := range c.routes {
+		r := c.routes[i].Wanted()
+		q.To[r.Dst] = true
+		q.Tables = append(q.Tables, r.Table)
+	}
+	return q
+}
+
+func hostRoute(ip netip.Addr) netip.Prefix { return netip.PrefixFrom(ip, ip.BitLen()) }
+
+// addition is a route that is wanted, and what the configuration says of it.
+type addition struct {
+	route netops.Route
+	entry *cniroute.Route
+}
+
+// Plan is to have a route to each address of the node, and to what routes
+// names.
+func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision, error) {
+	d := plugin.Decision{Result: prev}
+	if prev.Absent() {
+		d.Result = c.result(prev, pod)
+	}
+	additions, err := c.additions(pod)
+	if err != nil {
+		return d, err
+	}
+	for _, a := range additions {
+		if rival := pod.Rival(&a.route); rival != nil {
+			return d, plugin.Errorf(plugin.CodeOwned, "%s: there is %q already", a.route.AddCommand(), rival)
+		}
+		d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
+		d.List(&a.route, a.entry, false)
+	}
+	return d, nil
+}
+
+// Expect is the same routes.
+func (c config) Expect(_ *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
+	additions, err := c.additions(pod)
+	var want netops.Plan
+	for _, a := range additions {
+		want.Pod.Add.Routes = append(want.Pod.Add.Routes, a.route)
+	}
+	return want, err
+}
+
+// result is that of a plugin that stands alone: the pod's interface and its
+// addresses.
+func (c config) result(prev *plugin.Result, pod netops.Snapshot) *plugin.Result {
+	var addrs []netip.Prefix
+	for _, a := range pod.Addrs {
+		if a.Dev == c.podInterface && !a.Prefix.Addr().IsLinkLocalUnicast() {
+			addrs = append(addrs, a.Prefix)
+		}
+	}
+	return prev.Of(plugin.Interface{Name: c.podInterface, Mac: pod.HardwareAddrs[c.podInterface], Sandbox: c.netns}, addrs)
+}
+
+// podReady reports what the pod lacks: the interface, or an address of a
+// family. A tentative one will do.
+func (c config) podReady(pod netops.Snapshot) (missing error) {
+	if !slices.Contains(pod.Links, c.podInterface) {
+		return fmt.Errorf("the pod: %w: %q", netops.ErrNoLink, c.podInterface)
+	}
+	for _, f := range c.families {
+		if _, ok := c.podAddress(pod, f); !ok {
+			return fmt.Errorf("the pod's %s has no global %s address", c.podInterface, f)
+		}
+	}
+	return nil
+}
+
+// podAddress is the first primary global address of the pod's interface.
+func (c config) podAddress(pod netops.Snapshot, f family) (netops.Addr, bool) {
+	at := slices.IndexFunc(pod.Addrs, func(a netops.Addr) bool {
+		return a.Dev == c.podInterface && familyOf(a.Prefix.Addr()) == f && a.Primary()
+	})
+	if at < 0 {
+		return netops.Addr{}, false
+	}
+	return pod.Addrs[at], true
+}
+
+// additions are the routes to the node, but for those of its addresses that the
+// pod's subnets hold, and those of the key routes. The same one twice is one;
+// two that cannot both be are refused.
+func (c config) additions(pod netops.Snapshot) ([]*addition, error) {
+	if missing := c.podReady(pod); missing != nil {
+		return nil, plugin.Errorf(types.ErrTryAgainLater, "%w", missing)
+	}
+	var list []*addition
+	taken := netops.Slots{}
+	add := func(e *cniroute.Route, where string) error {
+		a, err := c.complete(e, pod)
+		if err != nil {
+			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", where, err)
+		}
+		fresh, err := taken.Take(&a.route)
+		if err != nil {
+			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", where, err)
+		}
+		if fresh {
+			list = append(list, a)
+		}
+		return nil
+	}
+	for _, ip := range c.hostIPs {
+		if c.reaches(pod, ip) {
+			continue
+		}
+		if err := add(&cniroute.Route{Dst: hostRoute(ip)}, "the route to the node"); err != nil {
+			return nil, err
+		}
+	}
+	for i := range c.routes {
+		if err := add(&c.routes[i], fmt.Sprintf("%s[%d]", routes, i)); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// reaches reports whether an address is in a subnet of the pod's interface.
+func (c config) reaches(pod netops.Snapshot, ip netip.Addr) bool {
+	return slices.ContainsFunc(pod.Addrs, func(a netops.Addr) bool { return a.Dev == c.podInterface && a.Subnet.Contains(ip) })
+}
+
+// complete fills in gateway and interface.
+func (c config) complete(e *cniroute.Route, pod netops.Snapshot) (*addition, error) {
+	a := &addition{route: e.Wanted(), entry: e}
+	r := &a.route
+	switch {
+	case r.Type.Rejects():
+		return a, nil
+	case e.Gws != nil:
+		r.Hops = slices.Clone(e.Gws)
+		for i := range r.Hops {
+			if r.Hops[i].Dev == "" {
+				r.Hops[i].Dev = c.podInterface
+			}
+		}
+		if len(r.Hops) == 1 {
+			r.Gw, r.Dev, r.Hops = r.Hops[0].Gw, r.Hops[0].Dev, nil
+		}
+		return a, nil
+	case byGateway(e):
+		var err error
+		if r.Gw, err = c.gateway(pod, familyOf(e.Dst.Addr())); err != nil {
+			return nil, err
+		}
+	}
+	if r.Dev == "" {
+		r.Dev = c.podInterface
+		// By an address that several links have, the device is the way.
+		r.AnyDev = r.Gw.IsValid() && !r.Gw.IsLinkLocalUnicast()
+	}
+	return a, nil
+}
+
+// gateway is the first address of the pod's subnet, where it is not given; of a
+// pod without a subnet to speak of, that of its default route.
+func (c config) gateway(pod netops.Snapshot, f family) (netip.Addr, error) {
+	if gw, ok := c.gateways[f]; ok {
+		return gw, nil
+	}
+	addr, _ := c.podAddress(pod, f)
+	if addr.Subnet.Bits() >= addr.Subnet.Addr().BitLen()-1 {
+		by := func(h netops.NextHop) bool { return h.Dev == c.podInterface && h.Gw.IsValid() }
+		if r := defaultRoute(pod.Routes, f, by); r != nil {
+			return r.Ways()[0].Gw, nil
+		}
+		return netip.Addr{}, fmt.Errorf("the pod's %s %s has no subnet, and %s no %s default route: %q has to be given",
+			f, addr.Prefix, c.podInterface, f, gateway)
+	}
+	first := addr.Subnet.Addr().Next()
+	if slices.ContainsFunc(pod.Addrs, func(a netops.Addr) bool { return a.Dev == c.podInterface && a.Prefix.Addr() == first }) {
+		return netip.Addr{}, fmt.Errorf("%s, the first address of %s, is the pod's own: %q has to be given", first, addr.Subnet, gateway)
+	}
+	return first, nil
+}
