@@ -10,10 +10,10 @@ if [ -n "${VERSION:-}" ]; then
 	flags+=" -X github.com/cni-netops/plugins/internal/plugin.buildVersion=$VERSION"
 fi
 
-# What evaluates expressions is a third of host-routes, and runs for moments:
-# without inlining it is 190 KB smaller.
+# What evaluates expressions is a third of host-routes, and runs for moments, as
+# what logs does: without inlining that is 200 KB smaller.
 compact=()
-for package in github.com/itchyny/... math/big regexp/...; do
+for package in github.com/itchyny/... math/big regexp/... log/slog/... time; do
 	compact+=("-gcflags=$package=-l")
 done
 

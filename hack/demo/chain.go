@@ -154,9 +154,13 @@ func (c chain) status() {
 	c.succeeds(c.runtime.GetStatusNetworkList(context.Background(), c.NetworkConfigList), "STATUS: ready for the next ADD")
 }
 
-// plan shows what plugin i would do after what came before it.
+// plan shows what plugin i would do after what came before it, if anything did.
 func (c chain) plan(i int, p pod, prev types.Result) {
-	conf := c.inject(i, map[string]any{"prevResult": prev})
+	further := map[string]any{}
+	if prev != nil {
+		further["prevResult"] = prev
+	}
+	conf := c.inject(i, further)
 	name := conf.Network.Type
 	binary, err := invoke.FindInPath(name, c.runtime.Path)
 	if err != nil {

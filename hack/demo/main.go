@@ -23,7 +23,7 @@ type scenario struct {
 	run   func(*stage)
 }
 
-var scenarios = []scenario{routeOverride, routeOverrideTwice, hostRoutes}
+var scenarios = []scenario{routeOverride, routeOverrideTwice, hostRoutes, seamless}
 
 func main() {
 	if name, ok := entered(); ok {

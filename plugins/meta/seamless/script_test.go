@@ -1,0 +1,11 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+func TestScripts(t *testing.T) {
+	plugintest.Scripts(t, seamless.Name, "eth0", func(string) string { return "null" }, func(func(string)) {})
+}
