@@ -56,6 +56,10 @@ func (r *Route) Wanted() netops.Route {
 		Scope: r.Scope.Or(netops.ScopeAuto), OnLink: r.OnLink.Value, MTU: r.MTU, AdvMSS: r.AdvMSS, Protocol: netops.Protocol}.Normalize()
 }
 
+// manyProblems are more than anybody reads, of a list of a million that is all
+// wrong.
+const manyProblems = 1000
+
 // Limits of the kernel: it cuts larger values silently (RTAX_MTU, RTAX_ADVMSS
 // in net/ipv4/metrics.c); RFC 791 has the least MTU.
 const (
@@ -119,6 +123,9 @@ func (s Schema) decodeFields(list strictjson.Value) []fields {
 	var all []fields
 	keys := s.Keys()
 	for _, v := range list.List() {
+		if len(list.Problems().List) > manyProblems {
+			break // enough to tell
+		}
 		o, ok := v.Object()
 		if !ok {
 			all = append(all, fields{refused: true, faulty: true})

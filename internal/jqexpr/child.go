@@ -113,7 +113,7 @@ func (r request) evaluate() ([]byte, error) {
 // MiB; what is left of the first one is up to chance, and goes into a ballast
 // that nobody touches and that must be kept alive.
 func limitMemory() (ballast [][]byte, err error) {
-	const chunk, gaps, administration = 4 << 20, 8 << 20, 8 << 20
+	const chunk, gaps, administration = 4 << 20, 8 << 20, 8<<20 + threadStacks
 	debug.SetGCPercent(-1) // garbage is collected at the limit, and none before
 	before, err := memorySize()
 	if err != nil {
@@ -133,7 +133,7 @@ func limitMemory() (ballast [][]byte, err error) {
 	if err := lower(unix.RLIMIT_AS, before.space+memoryLimit+administration); err != nil {
 		return nil, err
 	}
-	return ballast, lower(unix.RLIMIT_DATA, now.data-chunk+memoryLimit)
+	return ballast, lower(unix.RLIMIT_DATA, now.data-chunk+memoryLimit+threadStacks)
 }
 
 // lower sets a limit of this process, unless it is lower.
@@ -310,7 +310,7 @@ func whyNoAnswer(cause, err error, wasReady bool) error {
 // works. A short crash is a quick one, and two threads of Go's are enough to
 // collect garbage beside the evaluation.
 func childEnvironment() []string {
-	env := []string{"GOTRACEBACK=none", "GOMAXPROCS=2"}
+	env := []string{"GOTRACEBACK=none", "GOMAXPROCS=2", "MALLOC_ARENA_MAX=1"}
 	if dir, ok := os.LookupEnv("GOCOVERDIR"); ok {
 		env = append(env, "GOCOVERDIR="+dir)
 	}

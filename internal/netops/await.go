@@ -60,7 +60,7 @@ func (n *Netns) subscribe() (c *conn, err error) {
 func (c *conn) wait(until time.Time) (matters bool, err error) {
 	left := time.Until(until)
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}, int(left/time.Millisecond)+1)
-	if n == 0 || err == unix.EINTR {
+	if n == 0 || errors.Is(err, unix.EINTR) {
 		return false, nil
 	} else if err != nil {
 		return false, os.NewSyscallError("wait for rtnetlink", err)

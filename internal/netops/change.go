@@ -109,9 +109,6 @@ func (ix index) claim(r *Route, deleted []bool) int {
 	if found == none {
 		found = ix.findIndex(r, func(i int) bool { return !deleted[i] && r.Is(&ix.routes[i]) })
 	}
-	if found == none && r.Dev == "" { // the kernel has chosen one
-		found = ix.findIndex(r, func(i int) bool { return !deleted[i] && r.Leads(&ix.routes[i]) })
-	}
 	if found != none {
 		deleted[found] = true
 	}

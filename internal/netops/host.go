@@ -56,35 +56,57 @@ func (e *OpError) Missing() bool {
 // out.
 func (n *Netns) Find(ctx context.Context, routes []Route, onlyOurs bool) ([]Route, error) {
 	n.forget()
-	protocol, single := uint8(0), true
-	if onlyOurs {
-		// Our own are few, and the kernel filters: then many are listed faster
-		// than each is asked for.
-		protocol, single = Protocol, len(routes) <= fewRoutes
-	}
+	left := pointers(routes)
 	var found []Route
-	var left []*Route
-	for i := range routes {
-		r := &routes[i]
-		if single {
-			have, err := n.match(r)
-			if err != nil {
-				return nil, err
-			}
-			if have != nil && r.HeldBy(have) && (protocol == 0 || have.Protocol == protocol) {
-				found = append(found, *have)
-				continue
+	if !onlyOurs || len(routes) <= fewRoutes {
+		var err error
+		if found, left, err = n.matchEach(left, onlyOurs); err != nil {
+			return nil, err
+		}
+	}
+	// Our own are few, and the kernel filters. To list a whole table is the last
+	// resort.
+	for _, protocol := range []uint8{Protocol, 0} {
+		if len(left) == 0 {
+			break
+		}
+		query := about(left)
+		query.Protocol = protocol
+		s, err := n.Snapshot(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		if onlyOurs || protocol == 0 {
+			return append(found, s.Routes...), nil
+		}
+		ix, rest := newIndex(s.Routes), []*Route(nil)
+		for _, r := range left {
+			if at := ix.find(r, r.HeldBy); at != none {
+				found = append(found, s.Routes[at])
+			} else {
+				rest = append(rest, r)
 			}
 		}
-		left = append(left, r)
+		left = rest
 	}
-	if left == nil {
-		return found, nil
+	return found, nil
+}
+
+// matchEach asks the kernel for each route by itself. Those left may be there
+// all the same, or something else in their places.
+func (n *Netns) matchEach(routes []*Route, onlyOurs bool) (found []Route, left []*Route, err error) {
+	for _, r := range routes {
+		have, err := n.match(r)
+		if err != nil {
+			return nil, nil, err
+		}
+		if have != nil && r.HeldBy(have) && (!onlyOurs || have.Protocol == Protocol) {
+			found = append(found, *have)
+		} else {
+			left = append(left, r)
+		}
 	}
-	query := about(left)
-	query.Protocol = protocol
-	s, err := n.Snapshot(ctx, query)
-	return append(found, s.Routes...), err
+	return found, left, nil
 }
 
 // fewRoutes are asked for one by one, about 10 µs each, where a dump has the
@@ -122,13 +144,15 @@ func (n *Netns) lookup(ip netip.Addr) (found *Route, err error) {
 	return found, err
 }
 
-// Unwanted are the routes that are none of those which somebody wants.
-func Unwanted(routes []Route, wanted State) []Route {
-	ix := newIndex(wanted.Routes)
-	_, unwanted := split(routes, func(r Route) bool {
-		return ix.find(&r, func(w *Route) bool { return w.Leads(&r) }) != none
-	})
-	return unwanted
+// Wants is a set of routes that somebody wants, of which many are asked for.
+type Wants struct{ index }
+
+// NewWants is the set of these.
+func NewWants(s State) Wants { return Wants{newIndex(s.Routes)} }
+
+// Has reports whether a route that is there is one of them.
+func (w Wants) Has(route *Route) bool {
+	return w.find(route, func(r *Route) bool { return r.Leads(route) }) != none
 }
 
 // Ours is what of have some of the wanted routes have made: it leads where they

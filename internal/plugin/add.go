@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,7 +146,7 @@ func (a *attachment) settle(ctx context.Context, e *record.Entry) (keep bool, er
 			return true, nil
 		}
 		a.log.Warn("taking back what an earlier process left unfinished", "record", e.Path())
-		return false, a.undo(ctx, a.ns, e)
+		return false, a.undoOne(ctx, a.ns, e)
 	}
 	// Without cookies an earlier sandbox may have had the lock that is held.
 	if e.Netns.Lock != a.where.Lock {
@@ -168,7 +169,14 @@ func (a *attachment) settle(ctx context.Context, e *record.Entry) (keep bool, er
 		}
 	}
 	a.log.Warn("taking back what is left of an earlier sandbox", "record", e.Path())
-	return false, a.undo(ctx, ns, e)
+	return false, a.undoOne(ctx, ns, e)
+}
+
+// undoOne takes one record back, its pod being open, if it lives.
+func (a *attachment) undoOne(ctx context.Context, ns *netops.Netns, e *record.Entry) error {
+	all, err := a.undoOnHost(ctx, []*record.Entry{e})
+	a.undoInPod(ctx, ns, all)
+	return cmp.Or(err, joined(all))
 }
 
 // errSignal is why a change was given up.

@@ -24,6 +24,17 @@ func check(ctx context.Context, r *request) error {
 		return err
 	}
 	defer ns.Close()
+	// Without a record it is evaluated what is wanted, which takes its time.
+	entries, err := r.store().Entries(r.key())
+	if err != nil {
+		return err
+	}
+	prepared := len(entries) == 0
+	if prepared {
+		if planner, err = prepare(ctx, planner, ns); err != nil {
+			return err
+		}
+	}
 	a, err := r.lockAttachment(ns)
 	if err != nil {
 		return err
@@ -34,7 +45,7 @@ func check(ctx context.Context, r *request) error {
 		return err
 	}
 	want := merge(records)
-	if len(records) == 0 {
+	if len(records) == 0 && !prepared {
 		if planner, err = prepare(ctx, planner, ns); err != nil {
 			return err
 		}

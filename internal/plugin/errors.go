@@ -66,7 +66,21 @@ func code(err error) uint {
 // and the rest as details.
 func cniError(plugin string, err error) *types.Error {
 	first, rest, _ := strings.Cut(err.Error(), "\n")
-	return types.NewError(code(err), plugin+": "+first, rest)
+	return types.NewError(code(err), plugin+": "+first, shortened(rest))
+}
+
+// shortened is a text of so many lines as somebody may read.
+func shortened(text string) string {
+	const enough = 100
+	at := 0
+	for range enough {
+		next := strings.IndexByte(text[at:], '\n')
+		if next < 0 {
+			return text
+		}
+		at += next + 1
+	}
+	return fmt.Sprintf("%s(and %d more lines)", text[:at], strings.Count(text[at:], "\n")+1)
 }
 
 // Invalid is the error for a configuration with problems, nil for one without.

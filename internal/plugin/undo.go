@@ -21,11 +21,17 @@ import (
 // refuses, DEL cleans up.
 func del(ctx context.Context, r *request) error {
 	r.warnProblems()
-	recorded, err := r.undoAll(ctx, r.key(), false, func(*record.Entry) bool { return true })
-	if err != nil || recorded || !r.plugin.Recomputes {
+	held := locks{}
+	defer held.unlock()
+	entries, recorded, err := r.choose(held, r.key(), false, func(*record.Entry) bool { return true })
+	if err != nil {
 		return err
 	}
-	return r.undoExpected(ctx)
+	if !recorded && r.plugin.Recomputes {
+		return r.undoExpected(ctx)
+	}
+	all, err := r.undo(ctx, entries)
+	return cmp.Or(err, joined(all))
 }
 
 // undoExpected takes away what configuration and prevResult say of the host,
@@ -38,7 +44,9 @@ func (r *request) undoExpected(ctx context.Context) error {
 		r.log.Warn("nothing tells what to take away: there is no record, and what the configuration wants is not known", "error", why)
 		return nil
 	}
-	return r.releaseRecord(ctx, &record.Entry{Record: record.Record{Done: want}})
+	all := []*undoing{{Entry: &record.Entry{Record: record.Record{Done: want}}}}
+	r.releaseRecords(ctx, all)
+	return joined(all)
 }
 
 func (r *request) expected(ctx context.Context) (netops.Plan, error) {
@@ -60,62 +68,144 @@ func (r *request) warnProblems() {
 	}
 }
 
-// undoAll takes back those records of an attachment that choose names, newest
-// first, and goes on after a failure. Where it only tries, it leaves out what
-// another process has locked. It reports whether there was a record at all.
-func (r *request) undoAll(ctx context.Context, k record.Key, try bool, choose func(*record.Entry) bool) (recorded bool, err error) {
+// locks are those that are held, by their names. A namespace without a lock
+// file has nobody at work in it; its lock is nil.
+type locks map[string]*record.Lock
+
+func (held locks) unlock() {
+	for _, l := range held {
+		l.Unlock()
+	}
+}
+
+// choose finds those records of an attachment that which names, newest first,
+// and takes the locks of their namespaces, which the caller gives back, also
+// after an error. Where it only tries, it leaves out what another process has
+// locked. It reports whether there is a record at all.
+func (r *request) choose(held locks, k record.Key, try bool, which func(*record.Entry) bool) (chosen []*record.Entry, recorded bool, err error) {
 	entries, err := r.store().Entries(k)
 	if err != nil || len(entries) == 0 {
-		return false, err
+		return nil, false, err
 	}
-	locks, err := r.lockAll(entries, try)
-	for _, l := range locks {
-		defer l.Unlock()
-	}
-	if err != nil {
-		return false, err
+	if err := r.lockAll(held, entries, try); err != nil {
+		return nil, false, err
 	}
 	// Whoever had a lock may have changed or removed what was listed.
 	if entries, err = r.store().Entries(k); err != nil {
-		return false, err
+		return nil, false, err
 	}
-	var chosen []*record.Entry
 	for _, e := range slices.Backward(entries) {
 		if !r.usable(e) {
 			continue
 		}
 		recorded = true
-		if _, ours := locks[e.Netns.Lock]; ours && choose(e) {
+		if _, ours := held[e.Netns.Lock]; ours && which(e) {
 			chosen = append(chosen, e)
 		}
 	}
-	return recorded, r.undoBySandbox(ctx, chosen)
+	return chosen, recorded, nil
 }
 
-// undoBySandbox takes records back, newest first, those of one sandbox
-// together.
-func (r *request) undoBySandbox(ctx context.Context, entries []*record.Entry) error {
-	var failed []error
-	for len(entries) > 0 {
-		first := entries[0]
-		var together, others []*record.Entry
-		for _, e := range entries {
-			if e.Netns == first.Netns && e.Boot == first.Boot {
-				together = append(together, e)
+// undoing is a record that is being taken back, and what of that has failed.
+type undoing struct {
+	*record.Entry
+	failed error
+}
+
+// undo takes records back: on the host first, all in one go, then in the pods,
+// in the order given, those of one sandbox together.
+func (r *request) undo(ctx context.Context, entries []*record.Entry) ([]*undoing, error) {
+	all, err := r.undoOnHost(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	for left := all; len(left) > 0; {
+		first := left[0]
+		var together, others []*undoing
+		for _, u := range left {
+			if u.Netns.Lock == first.Netns.Lock && u.Netns.Identity == first.Netns.Identity && u.Boot == first.Boot {
+				together = append(together, u)
 			} else {
-				others = append(others, e)
+				others = append(others, u)
 			}
 		}
-		failed, entries = append(failed, r.undoIn(ctx, together)), others
+		r.undoIn(ctx, together)
+		left = others
+	}
+	return all, nil
+}
+
+// undoOnHost begins to take records back, and takes back what they say of the
+// host.
+func (r *request) undoOnHost(ctx context.Context, entries []*record.Entry) (begun []*undoing, err error) {
+	for _, e := range entries {
+		if err := e.BeginUndo(); errors.Is(err, fs.ErrNotExist) {
+			continue // somebody else has taken it back
+		} else if err != nil {
+			return nil, err
+		}
+		begun = append(begun, &undoing{Entry: e})
+	}
+	r.releaseRecords(ctx, begun)
+	return begun, nil
+}
+
+// undoIn takes back what was done in one sandbox, if it lives and anything was
+// changed there.
+func (r *request) undoIn(ctx context.Context, together []*undoing) {
+	var ns *netops.Netns
+	if slices.ContainsFunc(together, func(u *undoing) bool { return !u.Done.Pod.IsZero() }) {
+		var err error
+		if ns, err = r.sandbox(together[0].Entry); err != nil {
+			for _, u := range together {
+				u.failed = errors.Join(u.failed, err)
+			}
+			return
+		}
+	}
+	if ns != nil {
+		defer ns.Close()
+	}
+	r.undoInPod(ctx, ns, together)
+}
+
+// undoInPod takes back what is left of records, newest first, and removes those
+// of which nothing failed. In a pod, only what may go away by itself is a
+// failure, which keeps the record: what is refused for good would make the pod
+// undeletable. A route that went before the one that it leads over is tried
+// again when both are due.
+func (r *request) undoInPod(ctx context.Context, ns *netops.Netns, together []*undoing) {
+	refused := make([]error, len(together))
+	for i, u := range together {
+		if ns == nil {
+			break
+		}
+		done, err := r.stillWanted(u.Entry)
+		if err == nil {
+			err = ns.Undo(ctx, done)
+		}
+		refused[i] = err
+	}
+	for i, u := range together {
+		if refused[i] != nil {
+			u.failed = errors.Join(u.failed, r.passing(ns.Rescue(ctx, refused[i])))
+		}
+		if u.failed == nil {
+			u.failed = u.Remove()
+		}
+	}
+}
+
+func joined(all []*undoing) error {
+	failed := make([]error, len(all))
+	for i, u := range all {
+		failed[i] = u.failed
 	}
 	return errors.Join(failed...)
 }
 
-// lockAll takes the locks of the entries' namespaces. A namespace without a
-// lock file has nobody at work in it; its lock is nil. What it has taken is
-// for the caller to give back, also with an error.
-func (r *request) lockAll(entries []*record.Entry, try bool) (map[string]*record.Lock, error) {
-	locks := map[string]*record.Lock{}
+// lockAll takes the locks of the entries' namespaces that are not held yet.
+func (r *request) lockAll(held locks, entries []*record.Entry, try bool) error {
 	take := r.store().Lock
 	if try {
 		take = r.store().TryLock
@@ -123,18 +213,18 @@ func (r *request) lockAll(entries []*record.Entry, try bool) (map[string]*record
 	// In one order for all, or two would wait for each other.
 	sorted := slices.SortedFunc(slices.Values(entries), func(a, b *record.Entry) int { return cmp.Compare(a.Netns.Lock, b.Netns.Lock) })
 	for _, e := range sorted {
-		if _, have := locks[e.Netns.Lock]; have || e.Err != nil {
+		if _, have := held[e.Netns.Lock]; have || e.Err != nil {
 			continue
 		}
 		l, err := take(e.Netns.Lock)
 		if errors.Is(err, record.ErrLocked) {
 			continue
 		} else if err != nil {
-			return locks, fmt.Errorf("lock the pod's namespace: %w", err)
+			return fmt.Errorf("lock the pod's namespace: %w", err)
 		}
-		locks[e.Netns.Lock] = l
+		held[e.Netns.Lock] = l
 	}
-	return locks, nil
+	return nil
 }
 
 // usable reports whether a file is a record. One that is not is told, and
@@ -150,43 +240,6 @@ func (r *request) usable(e *record.Entry) bool {
 		}
 	}
 	return false
-}
-
-// undoIn takes records of one sandbox back: on the host first, then in the pod,
-// if it lives and anything was changed there.
-func (r *request) undoIn(ctx context.Context, entries []*record.Entry) error {
-	failed, err := r.undoOnHost(ctx, entries)
-	if err != nil {
-		return err
-	}
-	var ns *netops.Netns
-	if slices.ContainsFunc(entries, func(e *record.Entry) bool { return !e.Done.Pod.IsZero() }) {
-		if ns, err = r.sandbox(entries[0]); err != nil {
-			return errors.Join(append(failed, err)...)
-		}
-	}
-	if ns != nil {
-		defer ns.Close()
-	}
-	return r.undoInPod(ctx, ns, entries, failed)
-}
-
-// undoOnHost begins to take records back, newest first, and returns for each
-// what failed on the host.
-func (r *request) undoOnHost(ctx context.Context, entries []*record.Entry) ([]error, error) {
-	for _, e := range entries {
-		// One that is not there somebody else has taken back.
-		if err := e.BeginUndo(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	failed := make([]error, len(entries))
-	for i, e := range entries {
-		if e.Progress == record.Undoing {
-			failed[i] = r.releaseRecord(ctx, e)
-		}
-	}
-	return failed, nil
 }
 
 // sandbox opens the namespace of a record: what CNI_NETNS or the record's path
@@ -220,46 +273,6 @@ func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
 		ns.Close()
 	}
 	return nil, failed
-}
-
-// undo takes one record back, its pod being open, if it lives.
-func (r *request) undo(ctx context.Context, ns *netops.Netns, e *record.Entry) error {
-	failed, err := r.undoOnHost(ctx, []*record.Entry{e})
-	if err != nil {
-		return err
-	}
-	return r.undoInPod(ctx, ns, []*record.Entry{e}, failed)
-}
-
-// undoInPod takes back what is left of records, newest first, and removes those
-// of which nothing failed. In a pod, only what may go away by itself is a
-// failure, which keeps the record: what is refused for good would make the pod
-// undeletable. A route that went before the one that it leads over is tried
-// again when both are due.
-func (r *request) undoInPod(ctx context.Context, ns *netops.Netns, entries []*record.Entry, onHost []error) error {
-	refused := make([]error, len(entries))
-	for i, e := range entries {
-		if ns == nil || e.Progress != record.Undoing {
-			continue
-		}
-		done, err := r.stillWanted(e)
-		if err != nil {
-			return err
-		}
-		refused[i] = ns.Undo(ctx, done)
-	}
-	var failed []error
-	for i, e := range entries {
-		if refused[i] != nil {
-			refused[i] = r.passing(ns.Rescue(ctx, refused[i]))
-		}
-		refused[i] = errors.Join(onHost[i], refused[i])
-		if refused[i] == nil {
-			refused[i] = e.Remove()
-		}
-		failed = append(failed, refused[i])
-	}
-	return errors.Join(failed...)
 }
 
 // stillWanted is what an entry has done, without the removal of routes of ours
@@ -319,9 +332,10 @@ func gc(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	var failed []error
+	held, failed := locks{}, []error{}
+	var entries []*record.Entry
 	for _, k := range keys {
-		_, err := r.undoAll(ctx, k, true, func(e *record.Entry) bool {
+		chosen, _, err := r.choose(held, k, true, func(e *record.Entry) bool {
 			switch {
 			case e.Progress != record.Finished:
 				return true
@@ -333,6 +347,17 @@ func gc(ctx context.Context, r *request) error {
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", k, err))
 		}
+		entries = append(entries, chosen...)
+	}
+	all, err := r.undo(ctx, entries)
+	held.unlock()
+	failed = append(failed, err)
+	for _, u := range all {
+		if u.failed != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", u.Key, u.failed))
+		}
+	}
+	for _, k := range keys {
 		r.store().Sweep(k)
 	}
 	r.store().SweepRoot()
@@ -356,7 +381,11 @@ func (r *request) validAttachments() (valid map[validAttachment]bool, given bool
 			return nil, false, Errorf(types.ErrInvalidNetworkConfig, "%s: %w", key, err)
 		}
 		valid = make(map[validAttachment]bool, len(list))
-		for _, a := range list {
+		for i, a := range list {
+			// To take what cannot be read for nothing would remove what lives.
+			if a.ContainerID == "" || a.IfName == "" {
+				return nil, false, Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: containerID or ifname is missing", key, i)
+			}
 			valid[a] = true
 		}
 		return valid, true, nil

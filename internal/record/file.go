@@ -14,11 +14,15 @@ import (
 )
 
 // list is what is in a folder of records; nil is that of none. One that cannot
-// be there, or that is reached by a symbolic link, holds none of ours: Create
-// makes none like that.
+// be there, or that is reached by a symbolic link below the root, holds none of
+// ours: Create makes none like that.
 func (s Store) list(dir string) ([]fs.DirEntry, error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.EINVAL) {
+	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+	if dir != s.root { // whoever chose that may have chosen a link
+		flags |= unix.O_NOFOLLOW
+	}
+	fd, err := unix.Open(dir, flags, 0)
+	if nowhere(err) {
 		return nil, nil
 	} else if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
@@ -35,6 +39,11 @@ func (s Store) list(dir string) ([]fs.DirEntry, error) {
 		return nil, nil // it was removed since it was opened
 	}
 	return files, err
+}
+
+// nowhere reports whether a folder cannot be there.
+func nowhere(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.EINVAL)
 }
 
 // makeDirs makes root, and the folders below it one by one, none of which may

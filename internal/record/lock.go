@@ -1,6 +1,7 @@
 package record
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,30 +78,66 @@ func lock(path string, create, how int) (*Lock, error) {
 	}
 }
 
+// hostLock is a folder, so that there is no file to leave behind. Nobody else
+// may look into it, or could lock it.
+const hostLock = "host"
+
 // LockHost waits for the lock under which it is decided who else wants what is
-// on the host. It is one for all plugins that keep their records here: their
-// common folder, so that there is nothing to leave behind.
-func (s Store) LockHost() (*HostLock, error) {
-	if err := makeDirs(s.root); err != nil {
-		return nil, err
+// on the host, or until ctx ends. It is one for all plugins that keep their
+// records here, and is held for moments only, after the lock of a namespace and
+// never before it. It is nil where nobody has recorded anything of the host.
+func (s Store) LockHost(ctx context.Context) (*HostLock, error) {
+	path := filepath.Join(s.root, hostLock)
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if nowhere(err) {
+			return nil, nil
+		} else if err != nil {
+			return nil, &fs.PathError{Op: "open lock", Path: path, Err: err}
+		}
+		if err := flockUntil(ctx, fd); err != nil {
+			return nil, fmt.Errorf("lock the host: %w", err)
+		}
+		if l := (&Lock{fd, path}); l.current() {
+			return &HostLock{fd}, nil
+		}
+		_ = unix.Close(fd) // somebody has removed the folder
 	}
-	fd, err := unix.Open(s.root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open lock", Path: s.root, Err: err}
-	}
-	if err := flock(fd, unix.LOCK_EX); err != nil {
-		_ = unix.Close(fd)
-		return nil, &fs.PathError{Op: "lock", Path: s.root, Err: err}
-	}
-	return &HostLock{fd}, nil
 }
 
-// HostLock is held for moments only, after the lock of a namespace and never
-// before it.
+// HostLock is the lock of what is on the host.
 type HostLock struct{ fd int }
 
 // Unlock gives the lock back.
-func (l *HostLock) Unlock() { _ = unix.Close(l.fd) }
+func (l *HostLock) Unlock() {
+	if l != nil {
+		_ = unix.Close(l.fd)
+	}
+}
+
+// flockUntil waits for a lock. To ask for it again and again would eat the
+// machine; so who has enough of waiting leaves that alone, which gives the lock
+// back when it has it. After an error the file is not the caller's any more.
+func flockUntil(ctx context.Context, fd int) error {
+	err := flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		ended := make(chan struct{})
+		go func() { err = flock(fd, unix.LOCK_EX); close(ended) }()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			go func() {
+				<-ended
+				_ = unix.Close(fd)
+			}()
+			return context.Cause(ctx)
+		}
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+	}
+	return err
+}
 
 func flock(fd, how int) error {
 	for {

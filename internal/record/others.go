@@ -17,27 +17,30 @@ import (
 func (s Store) InNamespace(lock string) (found []Record, whole bool, err error) {
 	whole = true
 	all := func([]byte) bool { return true }
-	err = s.each(all, func(e *Entry) bool {
+	err = s.each(all, func(e *Entry) {
 		whole = whole && e.Err == nil
 		if e.Err == nil && e.Progress == Finished && e.Netns.Lock == lock {
 			found = append(found, e.Record)
 		}
-		return true
 	})
 	return found, whole, err
 }
 
 // Naming visits the records of all plugins and networks that name one of these
-// destinations, and those of later versions, of which that cannot be told, until
-// visit has seen enough. What is being taken back wants nothing any more, and is
-// left out. To read hundreds, only those that matter are decoded.
-func (s Store) Naming(destinations map[netip.Prefix]bool, visit func(*Entry) (more bool)) error {
+// destinations, and those of later versions, of which that cannot be told. What
+// is being taken back wants nothing any more, and is left out. To read hundreds,
+// only those that matter are decoded.
+func (s Store) Naming(destinations map[netip.Prefix]bool, visit func(*Entry)) error {
 	texts := make(map[string]bool, len(destinations))
 	for dst := range destinations {
 		texts[dst.String()] = true
 	}
 	matters := func(text []byte) bool { return names(text, texts) || newer(text) }
-	return s.each(matters, func(e *Entry) bool { return e.Progress == Undoing || visit(e) })
+	return s.each(matters, func(e *Entry) {
+		if e.Progress != Undoing {
+			visit(e)
+		}
+	})
 }
 
 // names reports whether a record has one of the destinations in it.
@@ -64,7 +67,7 @@ func newer(text []byte) bool {
 }
 
 // each visits the records of all plugins and networks whose text matters.
-func (s Store) each(matters func(text []byte) bool, visit func(*Entry) (more bool)) error {
+func (s Store) each(matters func(text []byte) bool, visit func(*Entry)) error {
 	plugins, err := s.list(s.root)
 	if err != nil {
 		return err
@@ -76,7 +79,7 @@ func (s Store) each(matters func(text []byte) bool, visit func(*Entry) (more boo
 			return err
 		}
 		for _, network := range networks {
-			if more, err := of.eachOf(network.Name(), matters, visit); err != nil || !more {
+			if err := of.eachOf(network.Name(), matters, visit); err != nil {
 				return err
 			}
 		}
@@ -85,21 +88,19 @@ func (s Store) each(matters func(text []byte) bool, visit func(*Entry) (more boo
 }
 
 // eachOf is each for one network of the plugin.
-func (s Store) eachOf(network string, matters func([]byte) bool, visit func(*Entry) bool) (more bool, err error) {
+func (s Store) eachOf(network string, matters func([]byte) bool, visit func(*Entry)) error {
 	keys, err := s.Attachments(network)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, k := range keys {
 		entries, err := s.entries(k, matters)
 		if err != nil {
-			return false, err
+			return err
 		}
 		for _, e := range entries {
-			if !visit(e) {
-				return false, nil
-			}
+			visit(e)
 		}
 	}
-	return true, nil
+	return nil
 }

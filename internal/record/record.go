@@ -5,6 +5,7 @@
 // state that it describes, and dies with it at reboot.
 //
 //	<root>/netns-<cookie>                              lock of a namespace, for all plugins
+//	<root>/host/                                       folder that is the lock of the host
 //	<root>/<plugin>/<network>/<container>:<interface>/ an attachment
 //	    1.finished                                     its first entry in the chain
 //	    1.lock                                         hard link to the lock of its namespace,
@@ -91,13 +92,6 @@ func (r Record) Want() netops.Plan {
 func (r Record) Wants(route *netops.Route) bool {
 	want := r.Want()
 	return slices.ContainsFunc(want.Pod.Add.Routes, func(w netops.Route) bool { return w.Is(route) || w.HeldBy(route) })
-}
-
-// WantsOnHost reports whether the attachment wants this route on the host.
-// There it makes no difference who added it: it goes with the last that wants
-// it.
-func (r Record) WantsOnHost(route *netops.Route) bool {
-	return slices.ContainsFunc(r.Done.Host.Routes, func(w netops.Route) bool { return w.Leads(route) })
 }
 
 // encode is the record as JSON.

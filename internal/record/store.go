@@ -193,6 +193,11 @@ func (s Store) Create(lock *Lock, r Record, beside []*Entry) (*Entry, error) {
 // another namespace of this attachment, under its own lock, may take one, or
 // its DEL a folder, between any two steps.
 func (e *Entry) place(lock *Lock, data []byte) (err error) {
+	if !e.Done.Host.IsZero() {
+		if err := makeDirs(e.store.root, hostLock); err != nil {
+			return err
+		}
+	}
 	for range attempts {
 		err = makeDirs(e.store.root, e.Plugin, e.Network, filepath.Base(e.dir))
 		if err == nil {

@@ -59,9 +59,8 @@ func decode(c *plugin.Config) plugin.Planner {
 	default:
 		conf.compile()
 	}
-	if wrong := new(jqexpr.CompileError); errors.As(conf.failure, &wrong) {
-		v.Invalid("%v", wrong)
-	} else if conf.failure != nil && c.Verb == "STATUS" {
+	if errors.As(conf.failure, new(*jqexpr.CompileError)) ||
+		c.Verb == "STATUS" && (errors.Is(conf.failure, jqexpr.ErrTimeout) || errors.Is(conf.failure, jqexpr.ErrFailed)) {
 		v.Invalid("%v", conf.failure)
 	}
 	return conf
@@ -79,7 +78,7 @@ func triesOf(c *plugin.Config) int {
 		return defaultTries
 	}
 	n, err := strconv.ParseFloat(string(v.Raw), 64)
-	if err != nil || n < 1 || n != math.Trunc(n) {
+	if err != nil && !errors.Is(err, strconv.ErrRange) || n < 1 || n != math.Trunc(n) {
 		return defaultTries
 	}
 	return int(min(n, maxTries))

@@ -14,7 +14,7 @@ import (
 func TestTries(t *testing.T) {
 	for value, want := range map[string]int{
 		`1`: 1, `3`: 3, `7`: 7, `10`: 10, `1e1`: 10, `4.0`: 4, `11`: 10, `99`: 10, `1e300`: 10,
-		`0`: 3, `-1`: 3, `2.5`: 3, `"x"`: 3, `"5"`: 3, `true`: 3, `[]`: 3, `{}`: 3, `null`: 3, `1e400`: 3,
+		`0`: 3, `-1`: 3, `2.5`: 3, `"x"`: 3, `"5"`: 3, `true`: 3, `[]`: 3, `{}`: 3, `null`: 3, `1e400`: 10, `-1e400`: 3,
 	} {
 		p, _, err := hostRoutes.Parse([]byte(conf(`[]`, `"tries": `+value)), "eth0")
 		if err != nil {

@@ -33,6 +33,9 @@ func (c config) Prepare(ctx context.Context, _ *netops.Netns) (plugin.Planner, e
 	return c, err
 }
 
+// Probe reports whether the expression could be compiled at all.
+func (c config) Probe(context.Context) error { return c.failure }
+
 func (c *config) compile() { c.expression, c.failure = jqexpr.Compile(c.source) }
 
 // failed is why there is no value, with the expression.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,8 +43,16 @@ func newHost(t testing.TB, lines ...string) *host {
 		_ = os.RemoveAll(stateDir)
 	})
 	h.IP(lines...)
-	h.before = h.dump()
-	return h
+	// The kernel makes some of its entries a moment later.
+	for range 200 {
+		if strings.Contains(h.IP("-6 route show table local dev cni0"), "local fd01::1 ") {
+			h.before = h.dump()
+			return h
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("cni0 has no local route")
+	return nil
 }
 
 // dump is the host's routing, without whether a bridge has a port that is up.

@@ -66,7 +66,10 @@ func (c config) Plan(prev *plugin.Result, _ netops.Snapshot) (plugin.Decision, e
 }
 
 // Expect is the same routes: a record could tell nothing else.
-func (c config) Expect(*plugin.Result, netops.Snapshot) (netops.Plan, error) { return c.want(), nil }
+func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
+	d, err := c.Plan(prev, pod)
+	return d.Want, err
+}
 
 func (c config) want() netops.Plan { return netops.Plan{Host: netops.State{Routes: c.routes}} }
 
