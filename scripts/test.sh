@@ -16,6 +16,7 @@ else
 	need ip namespaces
 	# Inside the namespaces there is no network to download modules from.
 	scripts/build_linux.sh
+	scripts/size.sh
 	scripts/build_upstream.sh
 fi
 

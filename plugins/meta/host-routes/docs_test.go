@@ -15,7 +15,7 @@ func TestReadme(t *testing.T) { plugintest.Readme(t, carryOut) }
 
 // documented is what the README says of the container.
 const documented = `{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/pod"}],
-	"ips": [{"address": "10.22.0.5/16", "interface": 0}, {"address": "fd00:22::5/64", "interface": 0}]}`
+	"ips": [{"address": "10.22.0.5/16", "interface": 0}, {"address": "203.0.113.5/24", "interface": 0}, {"address": "2001:db8:22::5/64", "interface": 0}]}`
 
 func carryOut(t *testing.T, e plugintest.Example) {
 	h := newHost(t, "addr add 192.0.2.2/24 dev cni0")
