@@ -99,7 +99,7 @@ func TestPeaks(t *testing.T) {
 	if parent > program+48<<10 { // the longest expression is 4 MB, and there are several copies of it
 		t.Errorf("peak: %d KiB", parent)
 	}
-	if children > program+memoryLimit>>10 {
+	if children > program+(memoryLimit+threadStacks)>>10 {
 		t.Errorf("peak of a child: %d KiB", children)
 	}
 }

@@ -130,7 +130,8 @@ func (n *Netns) lookup(ip netip.Addr) (found *Route, err error) {
 	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
 	header := c.send[start+unix.SizeofNlMsghdr:]
 	header[rtFamily], header[rtDstLen] = uint8(family(ip)), uint8(ip.BitLen())
-	native.PutUint32(header[rtFlags:], unix.RTM_F_FIB_MATCH)
+	// Without the second the answer would be said to be of table main.
+	native.PutUint32(header[rtFlags:], unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)
 	c.send = appendAddr(c.send, unix.RTA_DST, ip)
 	c.finish(start)
 	_, err = c.ask(func(answer reply) error {
@@ -153,26 +154,4 @@ func NewWants(s State) Wants { return Wants{newIndex(s.Routes)} }
 // Has reports whether a route that is there is one of them.
 func (w Wants) Has(route *Route) bool {
 	return w.find(route, func(r *Route) bool { return r.Leads(route) }) != none
-}
-
-// Ours is what of have some of the wanted routes have made: it leads where they
-// do, and carries our protocol.
-func Ours(wanted, have []Route) []Route {
-	ix := newIndex(wanted)
-	var ours []Route
-	for i := range have {
-		h := &have[i]
-		at := ix.find(h, func(w *Route) bool { return w.Leads(h) })
-		if at == none || h.Protocol != Protocol {
-			continue
-		}
-		if w := &wanted[at]; len(h.Hops) > 0 && w.single() {
-			// IPv6 has merged it with another's.
-			mine, _ := split(h.Hops, func(hop NextHop) bool { return hop.Gw == w.Gw && (hop.Dev == w.Dev || w.AnyDev) })
-			ours = append(ours, h.withWays(mine[:1]))
-			continue
-		}
-		ours = append(ours, *h)
-	}
-	return ours
 }

@@ -174,10 +174,14 @@ func (n *Netns) encode(op operation) error {
 		return err // what was encoded before stays
 	}
 	c.send = message
-	if op.typ == unix.RTM_DELROUTE && op.route.is6() && !op.tagged {
+	protocol := &c.send[start+unix.SizeofNlMsghdr+rtProtocol]
+	switch {
+	case op.tagged:
+		*protocol = Protocol
+	case op.typ == unix.RTM_DELROUTE && op.route.is6():
 		// Merged routes are listed with the protocol of the first of them; in
 		// a deletion that would be the only one that it hits.
-		c.send[start+unix.SizeofNlMsghdr+rtProtocol] = unix.RTPROT_UNSPEC
+		*protocol = unix.RTPROT_UNSPEC
 	}
 	c.finish(start)
 	return nil

@@ -46,7 +46,8 @@ func (r *request) release(ctx context.Context, host *netops.Netns, routes []neto
 	if err != nil {
 		return err
 	}
-	ours := netops.Ours(routes, have)
+	wanted := netops.NewWants(netops.State{Routes: routes})
+	ours := slices.DeleteFunc(have, func(h netops.Route) bool { return !wanted.Has(&h) })
 	if len(ours) == 0 {
 		return nil
 	}
