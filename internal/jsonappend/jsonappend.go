@@ -90,6 +90,18 @@ func (o *Object) Bytes(name string, data []byte) {
 	}
 }
 
+// List appends a JSON array whose elements element appends.
+func List[T any](b []byte, list []T, element func([]byte, T) []byte) []byte {
+	b = append(b, '[')
+	for i, x := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = element(b, x)
+	}
+	return append(b, ']')
+}
+
 // String appends a JSON string. The text is to be UTF-8.
 func String(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"

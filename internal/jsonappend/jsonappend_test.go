@@ -119,3 +119,11 @@ func BenchmarkObject(b *testing.B) {
 		buffer = e.append(buffer[:0])
 	}
 }
+
+func TestList(t *testing.T) {
+	for want, list := range map[string][]string{`x[]`: nil, `x["a"]`: {"a"}, `x["a","b"]`: {"a", "b"}} {
+		if got := string(List([]byte("x"), list, String)); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

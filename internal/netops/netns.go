@@ -62,6 +62,17 @@ func (n *Netns) Close() {
 	_ = unix.Close(n.handle)
 }
 
+// IsOwn reports whether path leads to the network namespace that the process
+// runs in, without entering it. Errors are those of [Open].
+func IsOwn(path string) (bool, error) {
+	handle, err := openNamespace(path)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = unix.Close(handle) }()
+	return (&Netns{path: path, handle: handle}).Own()
+}
+
 // Own reports whether this is the namespace that the process runs in.
 func (n *Netns) Own() (bool, error) {
 	var own, there unix.Stat_t

@@ -97,6 +97,26 @@ func TestIdentityTellsNamespacesApart(t *testing.T) {
 	}
 }
 
+// IsOwn looks from outside, and judges what is there as Open does.
+func TestIsOwn(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]struct {
+		own bool
+		err error
+	}{
+		"/proc/self/ns/net": {own: true}, pod.Path: {}, plain: {err: ErrNotNamespace},
+		"/proc/self/ns/mnt": {err: ErrNotNamespace}, "/nowhere": {err: fs.ErrNotExist}, "": {err: fs.ErrNotExist},
+	} {
+		if own, err := IsOwn(path); own != want.own || !errors.Is(err, want.err) {
+			t.Errorf("%s: %v, %v", path, own, err)
+		}
+	}
+}
+
 // On a kernel without cookies an interface tells.
 func TestIdentityByLink(t *testing.T) {
 	pod := netopstest.Namespace(t, "pod")

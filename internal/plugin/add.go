@@ -1,3 +1,5 @@
+//go:build linux
+
 package plugin
 
 import (
@@ -6,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -179,9 +179,6 @@ func (a *attachment) undoOne(ctx context.Context, ns *netops.Netns, e *record.En
 	return cmp.Or(err, joined(all))
 }
 
-// errSignal is why a change was given up.
-var errSignal = errors.New("interrupted by a signal")
-
 // made is what an ADD has made: its record, what it has on the host, and the
 // routes that a lenient plan had to leave out.
 type made struct {
@@ -198,7 +195,7 @@ func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, 
 	rec := record.Record{Boot: a.boot, Key: a.key(), Netns: a.where, Unjudged: planner.Unjudged(),
 		Done: netops.Plan{Pod: done, Host: d.Want.Host}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
 
-	ctx = untilSignal(ctx)
+	ctx = UntilSignal(ctx)
 	if m.Entry, err = a.store().Create(a.lock, rec, beside); err != nil {
 		return m, err
 	}
@@ -261,20 +258,6 @@ func (a *attachment) apply(ctx context.Context, d Decision, done netops.Change) 
 		a.log.Warn("route left out", "error", f)
 	}
 	return left, err
-}
-
-// untilSignal ends the context at SIGTERM or SIGINT. It is called as late as
-// can be, for what it costs, and never ended: when the change is made, its
-// result is to be told.
-func untilSignal(ctx context.Context) context.Context {
-	ctx, cancel := context.WithCancelCause(ctx)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	go func() {
-		<-signals
-		cancel(errSignal)
-	}()
-	return ctx
 }
 
 // plan prints what ADD would change now, as ip(8) commands, and changes

@@ -1,3 +1,5 @@
+//go:build linux
+
 package plugin
 
 import (
@@ -134,7 +136,7 @@ func drift(found []netops.Drift) error {
 	for i, d := range found {
 		lines[i] = d.String()
 	}
-	return several(CodeDrift, lines)
+	return Several(CodeDrift, lines)
 }
 
 // status tells whether the next ADD can work.

@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,18 +9,17 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
-	"golang.org/x/sys/unix"
 
-	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
 // Error codes of these plugins, beside those of the CNI specification (CNI
 // 1.1, section 2, "Error").
 const (
-	CodeKernel uint = 100 // the kernel refused an operation
-	CodeOwned  uint = 101 // a route is owned by somebody else
-	CodeDrift  uint = 106 // CHECK found drift
+	CodeKernel   uint = 100 // the kernel refused an operation
+	CodeOwned    uint = 101 // a route is owned by somebody else
+	CodeDelegate uint = 105 // a plugin that the work was delegated to failed
+	CodeDrift    uint = 106 // CHECK found drift
 )
 
 // Errorf is an error with its CNI code. It may wrap another.
@@ -37,25 +35,21 @@ type codedError struct {
 func (e *codedError) Error() string { return e.err.Error() }
 func (e *codedError) Unwrap() error { return e.err }
 
-// code is the CNI code of an error. Of several operations that failed it is the
-// first one's, which the message is about.
+// Code is the CNI code.
+func (e *codedError) Code() uint { return e.code }
+
+// code is the CNI code of an error.
 func code(err error) uint {
 	var coded *codedError
 	if errors.As(err, &coded) {
 		return coded.code
 	}
-	var op *netops.OpError
-	if errors.As(err, &op) {
-		err = op
+	if c := kernelCode(err); c != 0 {
+		return c
 	}
-	var k *netops.KernelError
 	switch {
-	case netops.Passing(err), errors.Is(err, netops.ErrNoLink), errors.Is(err, unix.ENODEV), errors.Is(err, context.Canceled), errors.Is(err, errSignal):
+	case interrupted(err):
 		return types.ErrTryAgainLater
-	case errors.As(err, &k) && k.Errno == unix.EEXIST:
-		return CodeOwned
-	case errors.As(err, &k), errors.Is(err, netops.ErrStillThere), errors.Is(err, netops.ErrCannotDelete):
-		return CodeKernel
 	case errors.As(err, new(*fs.PathError)), errors.As(err, new(*os.LinkError)), errors.As(err, new(*os.SyscallError)):
 		return types.ErrIOFailure
 	}
@@ -101,12 +95,12 @@ func Invalid(p *strictjson.Problems) error {
 	if len(values) > 0 {
 		code = types.ErrInvalidNetworkConfig
 	}
-	return several(code, lines)
+	return Several(code, lines)
 }
 
-// several is one error that tells of several: in its first line of the first,
+// Several is one error that tells of several: in its first line of the first,
 // and how many more there are.
-func several(code uint, lines []string) error {
+func Several(code uint, lines []string) error {
 	if more := len(lines) - 1; more > 0 {
 		first, rest, shown := strings.Cut(lines[0], "\n") // as an expression with a caret
 		lines[0] = fmt.Sprintf("%s (and %d more)", first, more)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package plugin
 
 import (
@@ -212,7 +214,7 @@ func TestLogEventIsOneLine(t *testing.T) {
 func TestDebugTellsVersionAndFailure(t *testing.T) {
 	r := logged(`"log_level": "debug"`)
 	got := stderr(t, func() {
-		_ = r.answer(t.Context(), func(context.Context, *request) error { return Errorf(7, "x") })
+		_ = r.answer(t.Context(), func(context.Context, *Request) error { return Errorf(7, "x") })
 	})
 	lines := strings.Split(got, "\n")
 	if len(lines) != 3 || !strings.Contains(lines[0], "msg=start") || !strings.Contains(lines[0], "version=(devel)") || !strings.Contains(lines[1], "code=7 error=x") {

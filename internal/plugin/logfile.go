@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // logFile is a log file that is set aside when it has grown too large, and of
@@ -76,21 +74,26 @@ func (f *logFile) open() error {
 // a new one and removes what is old.
 func (f *logFile) rotate(full os.FileInfo) error {
 	now := time.Now()
-	if err := unix.Flock(int(f.file.Fd()), unix.LOCK_EX); err != nil { // until it is closed
-		return &fs.PathError{Op: "lock", Path: f.path, Err: err}
-	}
-	if there, err := os.Stat(f.path); err == nil && os.SameFile(there, full) {
-		before, after := f.oldNames()
-		if err := os.Rename(f.path, before+now.UTC().Format(oldTime)+after); err != nil {
-			return err
-		}
-	}
+	err := f.setAside(full, now)
 	_ = f.file.Close()
 	f.file = nil
+	if err != nil {
+		return err
+	}
 	if err := f.open(); err != nil {
 		return err
 	}
 	return f.prune(now)
+}
+
+// moveAway gives the full file its new name, unless another process has done so.
+func (f *logFile) moveAway(full os.FileInfo, now time.Time) error {
+	there, err := os.Stat(f.path)
+	if err != nil || !os.SameFile(there, full) {
+		return nil //nolint:nilerr // it is gone already
+	}
+	before, after := f.oldNames()
+	return os.Rename(f.path, before+now.UTC().Format(oldTime)+after)
 }
 
 const oldTime = "2006-01-02T15-04-05.000000"

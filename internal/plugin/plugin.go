@@ -3,7 +3,8 @@
 // the records, and answers in CNI's terms.
 //
 // A plugin says what it is by a [Plugin] and decides by a [Planner], which is
-// pure. Everything else happens here.
+// pure. Everything else happens here. One that changes nothing itself brings
+// its own [Verbs] instead.
 package plugin
 
 import (
@@ -12,14 +13,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
-
-	"github.com/cni-netops/plugins/internal/netops"
 )
 
 // buildVersion is stamped at link time.
@@ -40,69 +40,19 @@ type Plugin struct {
 	// Recomputes says that DEL without a record goes by what Expect says of the
 	// host, as far as it is ours.
 	Recomputes bool
-	// Decode reads the plugin's own keys. Problems are noted in the
-	// configuration; what is returned then is not used.
-	Decode func(*Config) Planner
+	// Verbs carry out its requests.
+	Verbs Verbs
 }
+
+// Verbs carry out the verbs of CNI that a runtime may ask for, and the plan
+// sub-command: by a plan ([Planned]), or in the plugin's own way.
+type Verbs struct{ Add, Check, Del, GC, Status, Plan Verb }
+
+// Verb carries out one request.
+type Verb func(context.Context, *Request) error
 
 // Key is a key of the configuration.
 type Key struct{ Name, Help string }
-
-// Planner decides what an attachment changes. Its methods are pure.
-type Planner interface {
-	// Query is what to look at in the pod before deciding.
-	Query(prev *Result) netops.Query
-	// Plan decides what ADD does.
-	Plan(prev *Result, pod netops.Snapshot) (Decision, error)
-	// Expect is what must hold after ADD, as far as configuration and
-	// prevResult tell: for an attachment without a record.
-	Expect(prev *Result, pod netops.Snapshot) (netops.Plan, error)
-	// Unjudged says that CHECK leaves out what this plugin did.
-	Unjudged() bool
-}
-
-// Preparer is a planner that has to evaluate something, or to wait for it,
-// before it can decide. ADD calls Prepare without any lock; verbs that have a
-// record to go by do not call it. There is no pod for a DEL without a record.
-type Preparer interface {
-	Planner
-	Prepare(ctx context.Context, pod *netops.Netns) (Planner, error)
-}
-
-func prepare(ctx context.Context, p Planner, pod *netops.Netns) (Planner, error) {
-	if unprepared, ok := p.(Preparer); ok {
-		return unprepared.Prepare(ctx, pod)
-	}
-	return p, nil
-}
-
-// Prober is a planner that needs more for the next ADD than a configuration
-// that is valid and a place for records.
-type Prober interface {
-	Planner
-	Probe(context.Context) error
-}
-
-// Decision is what a planner has decided.
-type Decision struct {
-	Want netops.Plan
-	// Tries is how often what fails on the host is tried, in all.
-	Tries int
-	// Result is prevResult without what goes; Listed are the entries that it
-	// gains, each once its route is there.
-	Result *Result
-	Listed []Listing
-	// Lenient says that a route that cannot be added is left out.
-	Lenient bool
-	// Warnings tell what is left out already.
-	Warnings []string
-}
-
-// Listing is a route as the result shows it.
-type Listing struct {
-	Entry ListedRoute
-	For   *netops.Route
-}
 
 // Main runs the plugin and exits.
 func Main(p Plugin) { os.Exit(p.Run(context.Background(), os.Args[1:])) }
@@ -140,12 +90,13 @@ func (p Plugin) Run(ctx context.Context, args []string) int {
 func (p Plugin) serve(ctx context.Context, preview bool) *types.Error {
 	name := os.Getenv("CNI_COMMAND")
 	var doc document
-	verb := func(run func(context.Context, *request) error) func(*skel.CmdArgs) error {
+	verb := func(run Verb) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
 			return newRequest(p, name, args, doc).answer(ctx, run)
 		}
 	}
-	funcs := skel.CNIFuncs{Add: verb(add), Check: verb(check), Del: verb(del), GC: verb(gc), Status: verb(status)}
+	v := p.Verbs
+	funcs := skel.CNIFuncs{Add: verb(v.Add), Check: verb(v.Check), Del: verb(v.Del), GC: verb(v.GC), Status: verb(v.Status)}
 	if preview {
 		// A preview is an ADD that stops before the first change.
 		name = "plan"
@@ -153,7 +104,7 @@ func (p Plugin) serve(ctx context.Context, preview bool) *types.Error {
 		if os.Getenv("CNI_PATH") == "" {
 			_ = os.Setenv("CNI_PATH", "/opt/cni/bin") // skel asks for it, nothing uses it
 		}
-		funcs.Add = verb(plan)
+		funcs.Add = verb(v.Plan)
 	}
 	if name != "" && name != "VERSION" {
 		var err error
@@ -176,7 +127,7 @@ func (p Plugin) printHelp(w io.Writer) {
 	p.printVersion(w)
 	fmt.Fprintf(w, "\n%s\n\nA container runtime calls it with CNI_COMMAND=ADD, DEL, CHECK, GC, STATUS or VERSION.\n"+
 		"By hand, with the usual CNI_* variables:\n\n"+
-		"  %s plan < config.json   show what ADD would do, as ip commands, and change nothing\n\nKeys of its configuration:\n\n", p.Purpose, p.Name)
+		"  %s plan < config.json   show what ADD would do, and change nothing\n\nKeys of its configuration:\n\n", p.Purpose, p.Name)
 	width := 0
 	for _, k := range p.allKeys() {
 		width = max(width, len(k.Name))
@@ -192,7 +143,17 @@ var frameKeys = []Key{
 	{"log_options", "log_level (debug, info, warn, error), log_file, log_max_size (MB), log_max_age (days), log_max_count"},
 }
 
-func (p Plugin) allKeys() []Key { return append(p.Keys[:len(p.Keys):len(p.Keys)], frameKeys...) }
+// allKeys are the plugin's own keys, and those of the frame that it does not
+// describe itself.
+func (p Plugin) allKeys() []Key {
+	all := p.Keys[:len(p.Keys):len(p.Keys)]
+	for _, k := range frameKeys {
+		if !slices.ContainsFunc(p.Keys, func(own Key) bool { return own.Name == k.Name }) {
+			all = append(all, k)
+		}
+	}
+	return all
+}
 
 func names(keys []Key) []string {
 	list := make([]string, len(keys))

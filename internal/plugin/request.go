@@ -2,18 +2,11 @@ package plugin
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"log/slog"
 	"path/filepath"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-	"golang.org/x/sys/unix"
 
-	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/record"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
@@ -29,17 +22,17 @@ type Config struct {
 	Args        map[string]string // CNI_ARGS; of a repeated key the last
 }
 
-// request is one call by the runtime.
-type request struct {
-	plugin  Plugin
-	verb    string
-	args    *skel.CmdArgs
-	config  Config
-	own     bool // CNI_NETNS_OVERRIDE: CNI_NETNS may be our own namespace
-	network string
-	version string // of the CNI specification, as asked for
-	root    string // of records
-	log     *logger
+// Request is one call by the runtime.
+type Request struct {
+	plugin   Plugin
+	verb     string
+	args     *skel.CmdArgs
+	config   Config
+	own      bool // CNI_NETNS_OVERRIDE: CNI_NETNS may be our own namespace
+	network  string
+	version  string // of the CNI specification, as asked for
+	stateDir string // empty where the configuration names none
+	log      *logger
 }
 
 // cniKeys are the keys that the CNI specification, its conventions and
@@ -49,8 +42,8 @@ var cniKeys = []string{"cniVersion", "cniVersions", "name", "type", "args", "run
 
 // newRequest decodes what every verb needs. Problems are kept, for the verbs
 // that mind them.
-func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *request {
-	r := &request{plugin: p, verb: verb, args: args}
+func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *Request {
+	r := &Request{plugin: p, verb: verb, args: args}
 	r.own = args.NetnsOverride == "1" || strings.EqualFold(args.NetnsOverride, "true")
 	// skel looks only after ADD, with the changes made, and fails a DEL that
 	// has nothing to do there. We look first.
@@ -61,12 +54,14 @@ func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *reques
 	r.config = Config{Object: doc.Object, Problems: doc.Problems, Text: doc.text, Verb: verb,
 		ContainerID: args.ContainerID, IfName: args.IfName, Netns: args.Netns, Args: parseArgs(args.Args)}
 	r.log = &logger{opts: decodeLogOptions(doc.Object), attrs: r.about}
-	r.root = r.stateDir()
+	if v, ok := r.config.Get("stateDir"); ok {
+		r.stateDir = absolute(v)
+	}
 	return r
 }
 
 // about is what every line of the log says.
-func (r *request) about() []any {
+func (r *Request) about() []any {
 	about := []any{"plugin", r.plugin.Name, "verb", r.verb}
 	add := func(key, value string) {
 		if value != "" {
@@ -82,23 +77,18 @@ func (r *request) about() []any {
 	return about
 }
 
-// stateDir is where all plugins' records are.
-func (r *request) stateDir() string {
-	if v, ok := r.config.Get("stateDir"); ok {
-		dir, ok := v.Text()
-		switch {
-		case !ok:
-		case !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0):
-			v.Invalid("%q is not an absolute path", dir)
-		default:
-			return filepath.Clean(dir)
-		}
+// absolute is a value that is to be an absolute path, cleaned; empty where it
+// is none.
+func absolute(v strictjson.Value) string {
+	dir, ok := v.Text()
+	switch {
+	case !ok:
+	case !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0):
+		v.Invalid("%q is not an absolute path", dir)
+	default:
+		return filepath.Clean(dir)
 	}
-	root, err := record.DefaultRoot()
-	if err != nil {
-		r.config.Invalid("stateDir", "missing: %v", err)
-	}
-	return root
+	return ""
 }
 
 // parseArgs reads CNI_ARGS. Runtimes send unknown, repeated and valueless keys,
@@ -113,110 +103,53 @@ func parseArgs(s string) map[string]string {
 	return args
 }
 
-// planner decodes the plugin's own keys, those of args.cni before those of
-// the configuration, and notes all problems of both.
-func (r *request) planner() Planner {
-	c := &r.config
-	c.RefuseSlips(names(r.plugin.allKeys()), cniKeys)
-	if r.plugin.PerAttachment {
-		r.override()
-	}
-	p := r.plugin.Decode(c)
-	for _, w := range c.Warnings {
+// Attachment is what a request is about; of GC and STATUS, the network alone.
+type Attachment struct{ Network, ContainerID, IfName, Netns string }
+
+// Attachment is what the request is about.
+func (r *Request) Attachment() Attachment {
+	return Attachment{r.network, r.args.ContainerID, r.args.IfName, r.args.Netns}
+}
+
+// Warn logs a warning, with further keys and values.
+func (r *Request) Warn(msg string, args ...any) { r.log.Warn(msg, args...) }
+
+// Debug logs what helps to find a fault.
+func (r *Request) Debug(msg string, args ...any) { r.log.Debug(msg, args...) }
+
+// Strict reads a plugin's own keys, and refuses the configuration if anything
+// in it is wrong.
+func (r *Request) Strict(read func(*Config)) error {
+	r.config.RefuseSlips(names(r.plugin.allKeys()), cniKeys)
+	read(&r.config)
+	r.tellWarnings()
+	return Invalid(r.config.Problems)
+}
+
+// Lenient reads a plugin's own keys for a verb that does without those that
+// are of no use.
+func (r *Request) Lenient(read func(*Config)) {
+	read(&r.config)
+	r.warnProblems()
+}
+
+// tellWarnings tells what of the configuration is to be minded.
+func (r *Request) tellWarnings() {
+	for _, w := range r.config.Warnings {
 		r.log.Warn(w)
 	}
-	return p
 }
 
-// override takes keys from args.cni.
-func (r *request) override() {
-	c := &r.config
-	args, ok := c.Object.Object("args")
-	if !ok {
-		return
+// warnProblems tells what of the configuration is of no use, for verbs that do
+// without.
+func (r *Request) warnProblems() {
+	for _, p := range r.config.List {
+		r.log.Warn(p.String())
 	}
-	own, ok := args.Object("cni")
-	if !ok {
-		return
-	}
-	own.Fold(names(r.plugin.Keys))
-	own.RefuseSlips(names(r.plugin.allKeys()), nil)
-	for _, k := range frameKeys {
-		if own.Has(k.Name) {
-			c.Unsupported(own.At(k.Name), "may not be set for a single attachment")
-		}
-	}
-	c.Object = c.Overridden(own, names(r.plugin.Keys))
 }
-
-// decode is planner and prevResult, for ADD and CHECK. A problem of the
-// configuration goes before one of prevResult.
-func (r *request) decode() (Planner, *Result, error) {
-	p := r.planner()
-	raw, ok := r.config.Get("prevResult")
-	if !ok && !r.plugin.Alone {
-		r.config.Invalid("prevResult", "missing: %s must stand after the plugin that makes the interface", r.plugin.Name)
-	}
-	if err := Invalid(r.config.Problems); err != nil {
-		return nil, nil, err
-	}
-	if !ok {
-		return p, noResult(r.version), nil
-	}
-	prev, err := decodeResult(raw.Raw, r.version)
-	return p, prev, err
-}
-
-// Parse is what ADD makes of its standard input before it looks at the pod: no
-// file is touched, and nothing logged.
-func (p Plugin) Parse(stdin []byte, ifName string) (Planner, *Result, error) {
-	doc, _ := parseDocument(stdin)
-	r := newRequest(p, "ADD", &skel.CmdArgs{IfName: ifName}, doc)
-	r.log = &logger{out: slog.New(slog.DiscardHandler)}
-	return r.decode()
-}
-
-// netns opens CNI_NETNS for ADD and CHECK.
-func (r *request) netns() (*netops.Netns, error) {
-	ns, err := r.open(r.args.Netns)
-	if err != nil {
-		return nil, Errorf(types.ErrInvalidEnvironmentVariables, "CNI_NETNS %s: %w", r.args.Netns, err)
-	}
-	own, err := ns.Own()
-	if err == nil && own && r.verb != "CHECK" && !r.own {
-		err = Errorf(types.ErrInvalidNetNS, "CNI_NETNS %s is the plugin's own network namespace; nothing was changed", r.args.Netns)
-	}
-	if err != nil {
-		ns.Close()
-		return nil, err
-	}
-	return ns, nil
-}
-
-// open opens a namespace whose changes are logged, if anybody reads them.
-func (r *request) open(path string) (*netops.Netns, error) {
-	ns, err := netops.Open(path)
-	if err == nil && r.log.debugs() {
-		ns.OnSend = r.log.operation
-	}
-	return ns, err
-}
-
-// nothingThere reports whether a path leads to no network namespace, so that
-// the pod behind it is gone.
-func nothingThere(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, netops.ErrNotNamespace) ||
-		errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP)
-}
-
-func (r *request) key() record.Key {
-	return record.Key{Network: r.network, ContainerID: r.args.ContainerID, IfName: r.args.IfName}
-}
-
-func (r *request) store() record.Store { return record.NewStore(r.root, r.plugin.Name) }
 
 // answer runs a verb, and makes its error CNI's.
-func (r *request) answer(ctx context.Context, verb func(context.Context, *request) error) error {
+func (r *Request) answer(ctx context.Context, verb Verb) error {
 	defer r.log.close()
 	r.log.Debug("start", "version", buildVersion)
 	err := verb(ctx, r)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package plugin
 
 import (
@@ -33,18 +35,20 @@ func (wanted) Unjudged() bool                                       { return fal
 
 var example = Plugin{
 	Name: "example", Purpose: "Tests the frame.", Since: "0.3.0", PerAttachment: true,
-	Keys: []Key{{"addroutes", "a list"}, {"flag", "true or false"}},
-	Decode: func(c *Config) Planner {
-		var w wanted
-		c.Bool("flag", &w.Flag)
-		if v, ok := c.Get("addroutes"); ok {
-			for _, e := range v.List() {
-				text, _ := e.Text()
-				w.List = append(w.List, text)
-			}
+	Keys:  []Key{{"addroutes", "a list"}, {"flag", "true or false"}},
+	Verbs: Planned(decodeExample),
+}
+
+func decodeExample(c *Config) Planner {
+	var w wanted
+	c.Bool("flag", &w.Flag)
+	if v, ok := c.Get("addroutes"); ok {
+		for _, e := range v.List() {
+			text, _ := e.Text()
+			w.List = append(w.List, text)
 		}
-		return w
-	},
+	}
+	return w
 }
 
 // newExample is a request to the example with these keys beside the usual
@@ -328,7 +332,7 @@ func ExamplePlugin_help() {
 	// A container runtime calls it with CNI_COMMAND=ADD, DEL, CHECK, GC, STATUS or VERSION.
 	// By hand, with the usual CNI_* variables:
 	//
-	//   example plan < config.json   show what ADD would do, as ip commands, and change nothing
+	//   example plan < config.json   show what ADD would do, and change nothing
 	//
 	// Keys of its configuration:
 	//
@@ -345,5 +349,14 @@ func ExamplePlugin_help() {
 // requestOf is a request whose configuration is args.StdinData.
 func requestOf(verb string, args *skel.CmdArgs) *request {
 	doc, _ := parseDocument(args.StdinData)
-	return newRequest(example, verb, args, doc)
+	return plannedRequest(newRequest(example, verb, args, doc), decodeExample)
+}
+
+// A plugin may describe a key of the frame in its own words.
+func TestOwnWordsForAKeyOfTheFrame(t *testing.T) {
+	p := Plugin{Keys: []Key{{"stateDir", "moves nothing"}}}
+	want := []Key{{"stateDir", "moves nothing"}, frameKeys[1]}
+	if diff := cmp.Diff(want, p.allKeys()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

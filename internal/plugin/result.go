@@ -1,3 +1,5 @@
+//go:build linux
+
 package plugin
 
 import (
@@ -383,7 +385,7 @@ func (r *Result) print(w io.Writer) error {
 			return err
 		}
 	} else if _, was := r.raw["routes"]; was || len(r.Routes) > 0 {
-		r.raw["routes"] = appendList(nil, r.Routes, func(b []byte, l ListedRoute) []byte { return l.appendJSON(b) })
+		r.raw["routes"] = jsonappend.List(nil, r.Routes, func(b []byte, l ListedRoute) []byte { return l.appendJSON(b) })
 	}
 	if r.ips != nil {
 		r.raw["ips"] = appendRaw(r.ips)
@@ -397,16 +399,5 @@ func (r *Result) print(w io.Writer) error {
 }
 
 func appendRaw(list []json.RawMessage) []byte {
-	return appendList(nil, list, func(b []byte, e json.RawMessage) []byte { return append(b, e...) })
-}
-
-func appendList[T any](b []byte, list []T, element func([]byte, T) []byte) []byte {
-	b = append(b, '[')
-	for i, x := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = element(b, x)
-	}
-	return append(b, ']')
+	return jsonappend.List(nil, list, func(b []byte, e json.RawMessage) []byte { return append(b, e...) })
 }

@@ -5,8 +5,6 @@ import (
 	"os"
 	"runtime/debug"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cni-netops/plugins/internal/jsonappend"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
@@ -63,12 +61,19 @@ const (
 
 // replaceStdin gives the process another standard input.
 func replaceStdin(data []byte) error {
-	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
-		return os.NewSyscallError("pipe2", err)
+	from, err := Feed(data)
+	if err == nil {
+		os.Stdin = from
 	}
-	os.Stdin = os.NewFile(uintptr(ends[0]), "configuration")
-	to := os.NewFile(uintptr(ends[1]), "configuration")
+	return err
+}
+
+// Feed is a file to read data from, for a standard input.
+func Feed(data []byte) (*os.File, error) {
+	from, to, err := Pipe()
+	if err != nil {
+		return nil, err
+	}
 	write := func() {
 		_, _ = to.Write(data)
 		_ = to.Close()
@@ -79,5 +84,5 @@ func replaceStdin(data []byte) error {
 	} else {
 		go write()
 	}
-	return nil
+	return from, nil
 }

@@ -1,16 +1,15 @@
+//go:build linux
+
 package plugin
 
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
-
-	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
@@ -58,14 +57,6 @@ func (r *request) expected(ctx context.Context) (netops.Plan, error) {
 		return netops.Plan{}, err
 	}
 	return planner.Expect(prev, netops.Snapshot{})
-}
-
-// warnProblems tells what of the configuration is of no use, for verbs that do
-// without.
-func (r *request) warnProblems() {
-	for _, p := range r.config.List {
-		r.log.Warn(p.String())
-	}
 }
 
 // locks are those that are held, by their names. A namespace without a lock
@@ -313,13 +304,6 @@ func (r *request) passing(err error) error {
 	return again
 }
 
-// The keys under which a runtime lists the attachments that are still valid
-// (CNI 1.1, section 2, GC), and what early drafts called them.
-const (
-	gcKey    = "cni.dev/valid-attachments"
-	gcOldKey = "cni.dev/attachments"
-)
-
 // gc takes back the records of this network whose attachments are no longer
 // valid, and those that killed processes have left.
 func gc(ctx context.Context, r *request) error {
@@ -362,35 +346,6 @@ func gc(ctx context.Context, r *request) error {
 	}
 	r.store().SweepRoot()
 	return errors.Join(failed...)
-}
-
-type validAttachment struct {
-	ContainerID string `json:"containerID"`
-	IfName      string `json:"ifname"`
-}
-
-// validAttachments reads the runtime's list. Absent or null it says nothing.
-func (r *request) validAttachments() (valid map[validAttachment]bool, given bool, err error) {
-	for _, key := range []string{gcKey, gcOldKey} {
-		v, ok := r.config.Get(key)
-		if !ok {
-			continue
-		}
-		var list []validAttachment
-		if err := json.Unmarshal(v.Raw, &list); err != nil {
-			return nil, false, Errorf(types.ErrInvalidNetworkConfig, "%s: %w", key, err)
-		}
-		valid = make(map[validAttachment]bool, len(list))
-		for i, a := range list {
-			// To take what cannot be read for nothing would remove what lives.
-			if a.ContainerID == "" || a.IfName == "" {
-				return nil, false, Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: containerID or ifname is missing", key, i)
-			}
-			valid[a] = true
-		}
-		return valid, true, nil
-	}
-	return nil, false, nil
 }
 
 // certainlyGone reports whether the pod of a record is gone for certain. A

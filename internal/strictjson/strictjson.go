@@ -161,6 +161,12 @@ func (o Object) Get(key string) (Value, bool) {
 // Has reports whether the key is there and not null.
 func (o Object) Has(key string) bool { _, ok := o.Get(key); return ok }
 
+// Keys are all of the object's, sorted, those that are null too.
+func (o Object) Keys() []string { return slices.Sorted(maps.Keys(o.fields)) }
+
+// Raw is the value of a key as it stands there; nil where there is none.
+func (o Object) Raw(key string) json.RawMessage { return o.fields[key] }
+
 // Bool sets b where the key is there.
 func (o Object) Bool(key string, b *bool) {
 	if v, ok := o.Get(key); ok {
@@ -199,7 +205,7 @@ func (o Object) Object(key string) (Object, bool) {
 
 // Only refuses every other key: the object is wholly ours.
 func (o Object) Only(known ...string) {
-	for _, key := range slices.Sorted(maps.Keys(o.fields)) {
+	for _, key := range o.Keys() {
 		if slices.Contains(known, key) {
 			continue
 		}
@@ -215,7 +221,7 @@ func (o Object) Only(known ...string) {
 // for it, as Go's own decoders do, with a warning. As everywhere, one whose
 // value is null is not there.
 func (o Object) Fold(ours []string) {
-	for _, key := range slices.Sorted(maps.Keys(o.fields)) {
+	for _, key := range o.Keys() {
 		at := slices.IndexFunc(ours, func(k string) bool { return strings.EqualFold(k, key) })
 		if at < 0 || slices.Contains(ours, key) {
 			continue
@@ -236,7 +242,7 @@ func (o Object) Fold(ours []string) {
 // that others put keys into as well. Those in foreign, and all that are not
 // alike, pass.
 func (o Object) RefuseSlips(ours, foreign []string) {
-	for _, key := range slices.Sorted(maps.Keys(o.fields)) {
+	for _, key := range o.Keys() {
 		if slices.Contains(ours, key) || slices.Contains(foreign, key) {
 			continue
 		}

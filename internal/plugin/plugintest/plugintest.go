@@ -29,9 +29,16 @@ import (
 // Main runs the tests in namespaces of their own, with the plugin as a command
 // on PATH. It does not return.
 func Main(m *testing.M, p plugin.Plugin, prepare ...func() error) {
-	testscript.Main(netopstest.Main(m, prepare...), map[string]func(){
+	MainWith(m, p, nil, prepare...)
+}
+
+// MainWith is Main with further commands on PATH.
+func MainWith(m *testing.M, p plugin.Plugin, commands map[string]func(), prepare ...func() error) {
+	all := map[string]func(){
 		p.Name: func() { os.Exit(p.Run(withFault(context.Background()), os.Args[1:])) },
-	})
+	}
+	maps.Copy(all, commands)
+	testscript.Main(netopstest.Main(m, prepare...), all)
 }
 
 // Upstream builds the upstream plugins and cnitool, and puts them on PATH. It

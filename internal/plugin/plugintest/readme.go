@@ -15,6 +15,7 @@ import (
 // it.
 type Example struct {
 	Conf    map[string]any
+	File    string // the last block of kind ini before it: what a file holds
 	Session string // as a user sees it: commands after "$ ", and what they print
 }
 
@@ -29,13 +30,16 @@ func Readme(t *testing.T, carryOut func(*testing.T, Example)) {
 		t.Fatal(err)
 	}
 	blocks := fence.FindAllSubmatch(page, -1)
-	examples := 0
+	examples, file := 0, ""
 	for i, b := range blocks {
+		if string(b[1]) == "ini" {
+			file = string(b[2])
+		}
 		conf := exampleOf(t, string(b[1]), string(b[2]))
 		if conf == nil {
 			continue
 		}
-		e := Example{Conf: conf}
+		e := Example{Conf: conf, File: file}
 		if i+1 < len(blocks) && string(blocks[i+1][1]) == "console" {
 			e.Session = string(blocks[i+1][2])
 		}

@@ -20,7 +20,7 @@ var hostRoutes = plugin.Plugin{
 		{Name: routing, Help: "jq expression: from this configuration, prevResult included, to a list of routes"},
 		{Name: tries, Help: "how often ADD tries a route that fails, 50 ms apart (default 3, at most 10)"},
 	},
-	Decode: decode,
+	Verbs: plugin.Planned(decode),
 }
 
 func main() {

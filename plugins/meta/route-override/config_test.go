@@ -31,7 +31,7 @@ func FuzzConfig(f *testing.F) {
 		f.Add([]byte(c))
 	}
 	f.Fuzz(func(t *testing.T, stdin []byte) {
-		planner, prev, err := routeOverride.Parse(stdin, "net1")
+		planner, prev, err := plugin.Parse(routeOverride, decode, stdin, "net1")
 		if err != nil {
 			if prev != nil || err.Error() == "" {
 				t.Fatalf("%v, and yet a result", err)
@@ -89,7 +89,7 @@ func FuzzRoutes(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			planner, prev, err := routeOverride.Parse(stdin, "net1")
+			planner, prev, err := plugin.Parse(routeOverride, decode, stdin, "net1")
 			if err != nil {
 				continue
 			}

@@ -18,7 +18,7 @@ var routeOverride = plugin.Plugin{
 		{Name: skipCheck, Help: "true: CHECK succeeds without looking"},
 		{Name: ignoreErrors, Help: "true: a route that cannot be added is left out, with a warning"},
 	},
-	Decode: decode,
+	Verbs: plugin.Planned(decode),
 }
 
 func main() { plugin.Main(routeOverride) }

@@ -17,7 +17,7 @@ import (
 func decided(t *testing.T, keys, prev string, pod netops.Snapshot) string {
 	t.Helper()
 	stdin := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "net", "type": "route-override", %s, "prevResult": %s}`, keys, prev)
-	planner, result, err := routeOverride.Parse([]byte(stdin), "net1")
+	planner, result, err := plugin.Parse(routeOverride, decode, []byte(stdin), "net1")
 	if err != nil {
 		t.Fatal(err)
 	}

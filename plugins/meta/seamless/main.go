@@ -21,7 +21,7 @@ var seamless = plugin.Plugin{
 		{Name: podTimeout, Help: `how long ADD waits for an address of the pod (default "10s")`},
 		{Name: routes, Help: "further routes, without a way of their own by the same gateway"},
 	},
-	Decode: decode,
+	Verbs: plugin.Planned(decode),
 }
 
 func main() { plugin.Main(seamless) }
