@@ -12,6 +12,9 @@ if [ -n "$unformatted" ]; then
 fi
 
 go vet ./...
+# flannel runs on Windows too.
+GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./plugins/main/flannel
+GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./plugins/main/flannel
 
 if has shellcheck; then
 	shellcheck -x scripts/*.sh .ci/run

@@ -15,5 +15,6 @@ done <<-EOF
 	route-override 4200000
 	host-routes 4800000
 	seamless 4200000
+	flannel 4200000
 EOF
 [ -z "$too_large" ]

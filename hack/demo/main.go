@@ -23,7 +23,7 @@ type scenario struct {
 	run   func(*stage)
 }
 
-var scenarios = []scenario{routeOverride, routeOverrideTwice, hostRoutes, seamless}
+var scenarios = []scenario{routeOverride, routeOverrideTwice, hostRoutes, seamless, flannel}
 
 func main() {
 	if name, ok := entered(); ok {

@@ -1,0 +1,148 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+// Every example of the README is carried out: with the subnet.env that stands
+// before it, through libcni, with the real bridge, host-local and portmap, and
+// the session that follows it prints what is written. portmap gets no ports to
+// map: for that it would call nft or iptables, which no test here needs.
+func TestReadme(t *testing.T) {
+	ownFolders(t)
+	plugintest.Readme(t, func(t *testing.T, e plugintest.Example) {
+		if written, forWindows := strings.CutPrefix(e.Session, "> flannel.exe plan < conf.json\n"); forWindows {
+			if diff := cmp.Diff(written, generatedFor(t, marshal(t, e.Conf), e.File, windows)+"\n"); diff != "" {
+				t.Errorf("the session (-README +real):\n%s", diff)
+			}
+			return
+		}
+		carryOut(t, e)
+	})
+}
+
+// ownFolders gives the test the folders that are used by default: /run is its
+// own already.
+func ownFolders(t *testing.T) {
+	t.Helper()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "tmpfs", "/var/lib").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "/var/lib").Run() })
+	if err := os.MkdirAll("/run/flannel", 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// carryOut adds a pod, checks it, deletes it, and finds nothing left.
+func carryOut(t *testing.T, e plugintest.Example) {
+	writeEnv(t, "/run/flannel", e.File)
+	pod := netopstest.Namespace(t, "pod")
+	t.Cleanup(func() {
+		removeBridges(t)
+		_ = os.RemoveAll("/var/lib/cni")
+	})
+	if e.Conf["plugins"] == nil {
+		list := map[string]any{"name": e.Conf["name"], "plugins": []any{e.Conf}}
+		if v, ok := e.Conf["cniVersion"]; ok {
+			list["cniVersion"] = v
+		}
+		e.Conf = list
+	}
+	list, err := libcni.ConfListFromBytes([]byte(marshal(t, e.Conf)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cni := libcni.NewCNIConfigWithCacheDir(filepath.SplitList(os.Getenv("PATH")), t.TempDir(), nil)
+	rt := &libcni.RuntimeConf{ContainerID: "c1", NetNS: pod.Path, IfName: "eth0", Args: [][2]string{{"IgnoreUnknown", "1"}}}
+	must := func(verb string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", verb, err)
+		}
+	}
+	_, err = cni.AddNetworkList(t.Context(), list, rt)
+	must("ADD", err)
+	e.TypeIn(t, map[string]func() string{
+		"ip -n pod route":    func() string { return plugintest.TrimLines(pod.IP("route")) },
+		"ip -n pod -6 route": func() string { return withoutPref(pod.IP("-6 route")) },
+		"flannel plan < conf.json": func() string {
+			return plugintest.New(t, flannel.Name, pod, entryOf(t, list)).With(map[string]string{"CNI_PATH": os.Getenv("PATH")}).OK("plan").Stdout
+		},
+	})
+	if list.CNIVersion >= "0.4.0" {
+		must("CHECK", cni.CheckNetworkList(t.Context(), list, rt))
+	}
+	if list.CNIVersion >= "1.1.0" {
+		must("STATUS", cni.GetStatusNetworkList(t.Context(), list))
+	}
+	must("DEL", cni.DelNetworkList(t.Context(), list, rt))
+	must("DEL again", cni.DelNetworkList(t.Context(), list, rt))
+	nothingLeft(t)
+}
+
+func marshal(t *testing.T, conf map[string]any) string {
+	t.Helper()
+	text, err := json.Marshal(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// entryOf is flannel's entry of a list, as the plugin gets to read it.
+func entryOf(t *testing.T, list *libcni.NetworkConfigList) string {
+	t.Helper()
+	further := map[string]any{"name": list.Name}
+	if list.CNIVersion != "" {
+		further["cniVersion"] = list.CNIVersion
+	}
+	conf, err := libcni.InjectConf(list.Plugins[0], further)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(conf.Bytes)
+}
+
+// nothingLeft fails the test if there is a lease or something kept.
+func nothingLeft(t *testing.T) {
+	t.Helper()
+	for _, dir := range []string{"/var/lib/cni/flannel", "/var/lib/cni/networks", "/run/leases"} {
+		for _, path := range plugintest.Left(t, dir) {
+			if base := filepath.Base(path); base != "lock" && !strings.HasPrefix(base, "last_reserved_ip") {
+				t.Errorf("left: %s", path)
+			}
+		}
+	}
+}
+
+func removeBridges(t *testing.T) {
+	t.Helper()
+	out, err := exec.Command("ip", "-o", "link", "show", "type", "bridge").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range bytes.Split(bytes.TrimSpace(out), []byte("\n")) {
+		if words := strings.Fields(string(line)); len(words) > 1 {
+			netopstest.Host(t).IP("link del " + strings.TrimSuffix(words[1], ":"))
+		}
+	}
+}
+
+func withoutPref(s string) string {
+	return plugintest.TrimLines(strings.ReplaceAll(s, " pref medium", ""))
+}

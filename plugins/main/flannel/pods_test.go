@@ -1,0 +1,135 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+// A hundred pods with two attachments each come and go on a node with 13
+// addresses, six of them at a time: in parallel, deleted in any order, some
+// after their namespace. Not one address is lost: the last would not get any.
+func TestNoLeaseIsLost(t *testing.T) {
+	ownFolders(t)
+	writeEnv(t, "/run/flannel", strings.Replace(env4, "10.1.17.1/24", "10.1.17.1/28", 1))
+	t.Cleanup(func() { removeBridges(t) })
+	const pods, atOnce = 100, 6
+	seats := make(chan struct{}, atOnce)
+	var done sync.WaitGroup
+	for i := range pods {
+		seats <- struct{}{}
+		done.Go(func() {
+			defer func() { <-seats }()
+			comeAndGo(t, fmt.Sprintf("pod-%d", i))
+		})
+	}
+	done.Wait()
+	nothingLeft(t)
+
+	// All of them are free: a pod may have each.
+	pod := netopstest.Namespace(t, "last")
+	for i := range 13 {
+		attachment(t, pod, "last", fmt.Sprintf("net%d", i)).OK("ADD")
+	}
+	attachment(t, pod, "last", "net13").Refused("ADD", 999, "flannel: bridge: ", "no IP addresses available")
+	for i := range 14 {
+		attachment(t, pod, "last", fmt.Sprintf("net%d", i)).OK("DEL")
+	}
+	nothingLeft(t)
+}
+
+func attachment(t *testing.T, pod *netopstest.NS, container, ifName string) plugintest.Call {
+	return plugintest.New(t, flannel.Name, pod, `{"cniVersion": "1.0.0", "name": "cbr0", "type": "flannel", "delegate": {"hairpinMode": true}}`).
+		With(map[string]string{"CNI_PATH": os.Getenv("PATH"), "CNI_CONTAINERID": container, "CNI_IFNAME": ifName})
+}
+
+// comeAndGo is the life of a pod. It fails the test without ending it, as it is
+// not the test's own goroutine.
+func comeAndGo(t *testing.T, name string) {
+	pod := netopstest.Namespace(t, name)
+	calls := []plugintest.Call{attachment(t, pod, name, "eth0"), attachment(t, pod, name, "net1")}
+	both := func(verb string) {
+		var done sync.WaitGroup
+		for _, c := range calls {
+			done.Go(func() {
+				if a := c.Do(verb); a.Exit != 0 || a.Stderr != "" {
+					t.Errorf("%s %s: %s%s", verb, name, a.Stdout, a.Stderr)
+				}
+			})
+		}
+		done.Wait()
+	}
+	both("ADD")
+	rand.Shuffle(len(calls), func(i, j int) { calls[i], calls[j] = calls[j], calls[i] })
+	if rand.N(3) == 0 {
+		pod.Remove()
+		for i := range calls {
+			calls[i] = calls[i].With(map[string]string{"CNI_NETNS": ""})
+		}
+	}
+	if rand.N(2) == 0 {
+		both("DEL")
+		return
+	}
+	for _, c := range calls {
+		if a := c.Do("DEL"); a.Exit != 0 || a.Stderr != "" {
+			t.Errorf("DEL %s: %s%s", name, a.Stdout, a.Stderr)
+		}
+	}
+}
+
+// GC frees what attachments that nobody knows any more have left.
+func TestGCFreesLeases(t *testing.T) {
+	ownFolders(t)
+	writeEnv(t, "/run/flannel", env4)
+	t.Cleanup(func() { removeBridges(t) })
+	pod := netopstest.Namespace(t, "pod")
+	kept, lost := attachment(t, pod, "c1", "eth0"), attachment(t, pod, "c1", "net1")
+	kept.OK("ADD")
+	lost.OK("ADD")
+	gc := kept.Edit(func(c map[string]any) {
+		c["cniVersion"] = "1.1.0"
+		c["cni.dev/valid-attachments"] = []any{map[string]any{"containerID": "c1", "ifname": "eth0"}}
+	})
+	gc.OK("GC")
+	leases, err := filepath.Glob("/var/lib/cni/networks/cbr0/10.*")
+	if err != nil || len(leases) != 1 || !strings.HasSuffix(leases[0], "10.1.17.2") {
+		t.Errorf("leases: %v, %v", leases, err)
+	}
+	kept.OK("DEL")
+	nothingLeft(t)
+}
+
+// The real delegates answer in the version of the request, in every version.
+func TestVersions(t *testing.T) {
+	ownFolders(t)
+	writeEnv(t, "/run/flannel", env4)
+	t.Cleanup(func() { removeBridges(t) })
+	pod := netopstest.Namespace(t, "pod")
+	for _, version := range []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+		c := attachment(t, pod, "c1", "eth0").Edit(func(conf map[string]any) { conf["cniVersion"] = version })
+		added := c.OK("ADD")
+		if !strings.Contains(added.Stdout, `"cniVersion": "`+version+`"`) || !strings.Contains(added.Stdout, "10.1.17.") {
+			t.Errorf("%s: %s", version, added.Stdout)
+		}
+		c = c.After(added)
+		if version >= "0.4.0" {
+			c.OK("CHECK")
+		}
+		if version >= "1.1.0" {
+			c.OK("STATUS")
+			c.OK("GC")
+		}
+		c.OK("DEL")
+	}
+	nothingLeft(t)
+}

@@ -1,0 +1,13 @@
+//go:build linux
+
+package main
+
+import (
+	"testing"
+
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+func TestScripts(t *testing.T) {
+	plugintest.Scripts(t, flannel.Name, "eth0", func(string) string { return "null" }, func(func(string)) {})
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/strictjson"
+)
+
+// job is what a request asks of a delegate.
+type job struct {
+	config
+	program
+	keeper keeper
+	conf   []byte // generated
+}
+
+// read decodes the configuration.
+func read(r *plugin.Request) (c config, err error) {
+	err = r.Strict(func(pc *plugin.Config) { c = decode(pc, runtime.GOOS) })
+	return c, err
+}
+
+// readForPod decodes the configuration for a verb that works in a pod.
+func readForPod(r *plugin.Request) (config, error) {
+	c, err := read(r)
+	if err == nil {
+		err = r.RequirePod()
+	}
+	return c, err
+}
+
+// readFolders decodes what DEL needs.
+func readFolders(r *plugin.Request) (c config) {
+	r.Lenient(func(pc *plugin.Config) {
+		c.given = pc.Object
+		decodeFolders(&c, pc, runtime.GOOS)
+	})
+	return c
+}
+
+// prepare generates the delegate's configuration and finds the delegate.
+func prepare(r *plugin.Request, c config) (job, error) {
+	env, err := readSubnetEnv(c.subnetFile, runtime.GOOS)
+	if err != nil {
+		return job{}, err
+	}
+	n := node{goos: runtime.GOOS, has: onPath}
+	p, err := look(r, delegateType(c, n))
+	return job{c, p, keeper{c.dataDir}, generate(c, env, n)}, err
+}
+
+// asked is the attachment that is asked for, as it is kept.
+func asked(r *plugin.Request) plugin.Attachment {
+	a := r.Attachment()
+	a.ContainerID = scratchID(a, runtime.GOOS)
+	return a
+}
+
+// add keeps the configuration, and lets the delegate do the work and print the
+// result.
+func add(ctx context.Context, r *plugin.Request) error {
+	c, err := readForPod(r)
+	if err != nil {
+		return err
+	}
+	// Beside the rest: to be told of signals takes as long to set up.
+	caught := make(chan context.Context, 1)
+	go func() { caught <- plugin.UntilSignal(ctx) }()
+	j, err := prepare(r, c)
+	if err != nil {
+		return err
+	}
+	ctx = <-caught
+	a := asked(r)
+	if err := settle(ctx, r, j.keeper, a); err != nil {
+		return err
+	}
+	e, err := j.keeper.save(a, j.conf)
+	if err != nil {
+		return err
+	}
+	if err := j.add(ctx); err != nil {
+		giveUp(context.WithoutCancel(ctx), r, e, j)
+		return err
+	}
+	return nil
+}
+
+// joins reports whether the container joined another one's attachment, which
+// is that one's to delete.
+func joins(r *plugin.Request, a plugin.Attachment) bool {
+	return a.ContainerID != r.Attachment().ContainerID
+}
+
+// settle deletes what an earlier ADD of this attachment has left that was
+// killed, or whose DEL never came.
+func settle(ctx context.Context, r *plugin.Request, k keeper, a plugin.Attachment) error {
+	e := &kept{Attachment: a, path: k.path(a)}
+	err := e.read()
+	if err == nil && e.raw != nil && !joins(r, a) {
+		r.Warn("deleting what an earlier ADD of this attachment has left", "kept", e.path)
+		err = undo(ctx, r, e, strictjson.Object{})
+	}
+	if err != nil {
+		return fmt.Errorf("delete what an earlier ADD has left: %w", err)
+	}
+	return nil
+}
+
+// add calls the delegate and prints its result.
+func (j job) add(ctx context.Context) error {
+	stdout, err := j.run(ctx, "ADD", j.conf)
+	if err == nil {
+		stdout, err = j.result(stdout)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stdout.Write(stdout); err != nil {
+		return plugin.Errorf(types.ErrIOFailure, "print the result: %w", err)
+	}
+	return nil
+}
+
+// giveUp takes back what the delegate has done of an ADD that failed. What
+// cannot be taken back now stays for DEL.
+func giveUp(ctx context.Context, r *plugin.Request, e *kept, j job) {
+	_, err := j.run(ctx, "DEL", j.conf)
+	if err == nil && !joins(r, e.Attachment) {
+		err = e.remove()
+	}
+	if err != nil {
+		r.Warn("what a failed ADD has done could not be taken back; DEL will try again", "kept", e.path, "error", err)
+	}
+}
+
+// del lets the delegate take back what ADD did, by the configuration that was
+// kept. Without one there is nothing to do.
+func del(ctx context.Context, r *plugin.Request) error {
+	c := readFolders(r)
+	e, err := keeper{c.dataDir}.find(asked(r))
+	if err != nil || e == nil {
+		return err
+	}
+	return undo(ctx, r, e, c.given)
+}
+
+// undo deletes one attachment. A failure keeps the configuration, for another
+// attempt.
+func undo(ctx context.Context, r *plugin.Request, e *kept, by strictjson.Object, env ...string) error {
+	if e.empty() {
+		r.Warn("what ADD has kept is empty: nothing is known of what it did", "kept", e.path)
+		return e.remove()
+	}
+	conf, p, err := e.delegate(r)
+	if err != nil {
+		return err
+	}
+	raw := e.raw
+	if by.Has(keyPrevResult) {
+		raw = overlay(conf.Object, by, keyVersion, keyPrevResult)
+	}
+	if _, err := p.run(ctx, "DEL", raw, env...); err != nil {
+		return err
+	}
+	return e.remove()
+}
+
+// delegate is what to call by what was kept.
+func (e *kept) delegate(r *plugin.Request) (keptConfig, program, error) {
+	conf, err := e.config()
+	if err != nil {
+		return conf, program{}, err
+	}
+	p, err := look(r, conf.typ)
+	return conf, p, err
+}
+
+// check lets the delegate judge what it did.
+func check(ctx context.Context, r *plugin.Request) error {
+	c, err := readForPod(r)
+	if err != nil {
+		return err
+	}
+	a := asked(r)
+	e, err := keeper{c.dataDir}.find(a)
+	if err != nil {
+		return err
+	}
+	if e == nil || e.empty() {
+		return plugin.Errorf(plugin.CodeDrift, "no configuration is kept for %s of container %s in %s", a.IfName, a.ContainerID, c.dataDir)
+	}
+	conf, p, err := e.delegate(r)
+	if err != nil {
+		return err
+	}
+	_, err = p.run(ctx, "CHECK", overlay(conf.Object, c.given, keyVersion, keyPrevResult))
+	return err
+}
+
+// status tells whether the next ADD can work.
+func status(ctx context.Context, r *plugin.Request) error {
+	c, err := read(r)
+	if err != nil {
+		return plugin.Errorf(types.ErrInvalidNetworkConfig, "%w", err) // for an unknown key too
+	}
+	j, err := prepare(r, c)
+	if err == nil {
+		err = j.keeper.writable()
+	}
+	if err != nil {
+		return plugin.Errorf(types.ErrPluginNotAvailable, "%w", err)
+	}
+	_, err = j.run(ctx, "STATUS", j.conf)
+	var told *toldError
+	switch {
+	case err == nil, knowsNot(err):
+		return nil
+	case errors.As(err, &told):
+		return err
+	}
+	return plugin.Errorf(types.ErrPluginNotAvailable, "%w", err)
+}
+
+// plan prints what ADD would delegate with.
+func plan(_ context.Context, r *plugin.Request) error {
+	c, err := readForPod(r)
+	if err != nil {
+		return err
+	}
+	j, err := prepare(r, c)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Printf("%s\n", j.conf)
+	return err
+}
