@@ -151,7 +151,7 @@ func TestAwait(t *testing.T) {
 		looks := 0
 		go func() {
 			for i := range 50 {
-				ns.IP("route add 10.9."+string(rune('0'+i%10))+".0/24 dev eth0 metric "+string(rune('1'+i/10)))
+				ns.IP("route add 10.9." + string(rune('0'+i%10)) + ".0/24 dev eth0 metric " + string(rune('1'+i/10)))
 			}
 			time.Sleep(50 * time.Millisecond)
 			ns.IP(line)
