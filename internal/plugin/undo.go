@@ -167,15 +167,13 @@ func (r *request) undoIn(ctx context.Context, together []*undoing) {
 // again when both are due.
 func (r *request) undoInPod(ctx context.Context, ns *netops.Netns, together []*undoing) {
 	refused := make([]error, len(together))
-	for i, u := range together {
-		if ns == nil {
-			break
+	if ns != nil {
+		others, whole, err := r.besides(together)
+		for i, u := range together {
+			if refused[i] = err; err == nil {
+				refused[i] = ns.Undo(ctx, r.toUndo(u.Entry, others, whole))
+			}
 		}
-		done, err := r.stillWanted(u.Entry)
-		if err == nil {
-			err = ns.Undo(ctx, done)
-		}
-		refused[i] = err
 	}
 	for i, u := range together {
 		if refused[i] != nil {
@@ -185,6 +183,15 @@ func (r *request) undoInPod(ctx context.Context, ns *netops.Netns, together []*u
 			u.failed = u.Remove()
 		}
 	}
+}
+
+// besides are the finished records of other attachments of a pod. Most pods have
+// none: then nothing is read.
+func (r *request) besides(together []*undoing) (others []*record.Entry, whole bool, err error) {
+	if len(together) == 0 || r.store().Recorded(together[0].Netns.Lock) <= len(together) {
+		return nil, true, nil
+	}
+	return r.store().InNamespace(together[0].Netns.Lock)
 }
 
 func joined(all []*undoing) error {
@@ -266,22 +273,41 @@ func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
 	return nil, failed
 }
 
-// stillWanted is what an entry has done, without the removal of routes of ours
-// that nobody wants any more: their own attachment has been deleted since.
-func (r *request) stillWanted(e *record.Entry) (netops.Change, error) {
+// toUndo is what a record has done that is to be taken back in its pod: without
+// what others want there as well, which is theirs from now on, and without
+// putting back routes of ours that nobody wants any more.
+func (r *request) toUndo(e *record.Entry, others []*record.Entry, whole bool) netops.Change {
 	done := e.Done.Pod
-	ours := func(route netops.Route) bool { return route.Protocol == netops.Protocol }
-	if !slices.ContainsFunc(done.Del.Routes, ours) {
-		return done, nil
+	added := done.Add.Routes
+	done.Add.Routes = nil
+	for i := range added {
+		if !r.handOver(&added[i], others) {
+			done.Add.Routes = append(done.Add.Routes, added[i])
+		}
 	}
-	others, whole, err := r.store().InNamespace(e.Netns.Lock)
-	if err != nil || !whole { // a record that cannot be read may want it
-		return done, err
+	if whole { // a record that cannot be read may want it
+		done.Del.Routes = slices.DeleteFunc(slices.Clone(done.Del.Routes), func(route netops.Route) bool {
+			return route.Protocol == netops.Protocol && !slices.ContainsFunc(others, func(o *record.Entry) bool { return o.Wants(&route) })
+		})
 	}
-	done.Del.Routes = slices.DeleteFunc(slices.Clone(done.Del.Routes), func(route netops.Route) bool {
-		return ours(route) && !slices.ContainsFunc(others, func(o record.Record) bool { return o.Wants(&route) })
-	})
-	return done, nil
+	return done
+}
+
+// handOver gives a route to another attachment of the pod that wants it.
+func (r *request) handOver(route *netops.Route, others []*record.Entry) bool {
+	if route.Raw != nil {
+		return false // what is left of one that was there
+	}
+	for _, heir := range others {
+		if !heir.Inherit(route) {
+			continue
+		}
+		if err := heir.Rewrite(); err != nil {
+			r.log.Warn("a route stays that another attachment wants, and will not know for its own", "route", route.String(), "error", err)
+		}
+		return true
+	}
+	return false
 }
 
 // passing is what of an error may go away by itself. The rest is told.

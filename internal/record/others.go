@@ -6,21 +6,36 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/jsonappend"
 )
 
 // What several attachments want goes with the last of them. Which others there
 // are, only their records tell, of whichever plugin and network.
 
+// Recorded is how many records there are of the namespace with that lock: each
+// has a link to it.
+func (s Store) Recorded(lock string) int {
+	var st unix.Stat_t
+	if !isLock(lock) || unix.Lstat(filepath.Join(s.root, lock), &st) != nil {
+		return 0
+	}
+	return int(st.Nlink) - 1
+}
+
 // InNamespace lists the finished records of all plugins and networks of the
-// namespace with that lock. It reads every record there is; whole says that it
-// could, so that no other one wants anything.
-func (s Store) InNamespace(lock string) (found []Record, whole bool, err error) {
+// namespace with that lock. It looks into every record there is; whole says
+// that it could, so that no other one wants anything.
+func (s Store) InNamespace(lock string) (found []*Entry, whole bool, err error) {
 	whole = true
-	all := func([]byte) bool { return true }
-	err = s.each(all, func(e *Entry) {
+	ours := jsonappend.String(nil, lock)
+	matters := func(text []byte) bool { return bytes.Contains(text, ours) || newer(text) || !json.Valid(text) }
+	err = s.each(matters, func(e *Entry) {
 		whole = whole && e.Err == nil
 		if e.Err == nil && e.Progress == Finished && e.Netns.Lock == lock {
-			found = append(found, e.Record)
+			found = append(found, e)
 		}
 	})
 	return found, whole, err

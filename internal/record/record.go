@@ -94,6 +94,21 @@ func (r Record) Wants(route *netops.Route) bool {
 	return slices.ContainsFunc(want.Pod.Add.Routes, func(w netops.Route) bool { return w.Is(route) || w.HeldBy(route) })
 }
 
+// Inherit makes a route that the attachment found in its pod, as it asked for
+// it, its own to undo: who made it goes. It reports whether it wants it.
+func (r *Record) Inherit(route *netops.Route) bool {
+	held := r.Held.Pod.Add.Routes
+	at := slices.IndexFunc(held, func(w netops.Route) bool { return w.Is(route) || w.HeldBy(route) })
+	if at < 0 {
+		return r.Wants(route) // it is its own already
+	}
+	own := held[at]
+	own.Gw, own.Dev, own.Hops = route.Gw, route.Dev, route.Hops
+	r.Held.Pod.Add.Routes = slices.Delete(slices.Clone(held), at, at+1)
+	r.Done.Pod.Add.Routes = append(slices.Clip(r.Done.Pod.Add.Routes), own)
+	return true
+}
+
 // encode is the record as JSON.
 func (r Record) encode() []byte {
 	o := jsonappend.Open(nil)

@@ -241,3 +241,34 @@ func TestUndoKnowsOtherRecords(t *testing.T) {
 		}
 	}
 }
+
+// A route that two networks of a pod ask for goes with the last of them, in
+// whatever order they go, and is as each asked for it as long.
+func TestRouteOfTwoNetworks(t *testing.T) {
+	for _, order := range [][]int{{0, 1}, {1, 0}} {
+		pod := newPod(t)
+		before := pod.Dump()
+		one := call(t, pod, `"addroutes": [{"dst": "172.16.0.0/16", "mtu": 1400}, {"dst": "172.17.0.0/16", "type": "blackhole"}, {"dst": "172.18.0.0/16"}]`)
+		two := call(t, pod, `"addroutes": [{"dst": "172.16.0.0/16"}, {"dst": "172.17.0.0/16", "type": "blackhole"}]`).Edit(func(conf map[string]any) { conf["name"] = "other" })
+		networks := []plugintest.Call{one, two}
+		added := []plugintest.Answer{one.OK("ADD"), two.OK("ADD")}
+		first, last := order[0], order[1]
+		if a := networks[first].OK("DEL"); a.Stderr != "" {
+			t.Errorf("DEL warns: %s", a.Stderr)
+		}
+		networks[last].After(added[last]).OK("CHECK")
+		if first == 0 {
+			pod.IP("route change 172.16.0.0/16 via 10.1.0.1 dev net1 proto 77") // of the mtu the second asked nothing
+			networks[last].After(added[last]).OK("CHECK")
+		}
+		for _, dst := range []string{"172.16.0.0/16", "172.17.0.0/16"} {
+			if !strings.Contains(mains(pod), dst) {
+				t.Errorf("%s has gone with the first of two", dst)
+			}
+		}
+		networks[last].OK("DEL")
+		restored(t, pod, before)
+		nothingLeft(t)
+		pod.Remove()
+	}
+}

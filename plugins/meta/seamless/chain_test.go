@@ -128,3 +128,19 @@ func TestCnitool(t *testing.T) {
 	}
 	restored(t, pod, before)
 }
+
+// Two networks of a pod that lead to its node share the route.
+func TestTwoNetworks(t *testing.T) {
+	newNode(t, usual...)
+	pod := newPod(t, "10.131.0.43/23")
+	before := pod.Dump()
+	one := call(t, pod, "")
+	two := alone(t, pod, "").Edit(func(conf map[string]any) { conf["name"] = "other" })
+	one.OK("ADD")
+	two.OK("ADD")
+	one.OK("DEL")
+	two.OK("CHECK")
+	hasRoutes(t, pod, "192.0.2.10 via 10.131.0.1 dev eth0 proto 77")
+	two.OK("DEL")
+	restored(t, pod, before)
+}
