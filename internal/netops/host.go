@@ -118,20 +118,28 @@ func (n *Netns) match(r *Route) (found *Route, err error) {
 	if r.Default() || r.Type.Rejects() {
 		return nil, nil // the kernel answers with an error
 	}
-	return n.lookup(r.Dst.Addr())
+	found, err = n.lookup(r.Dst.Addr())
+	if errors.As(err, new(*KernelError)) {
+		return nil, nil // by none, or by one that rejects
+	}
+	return found, err
 }
 
 // lookup asks the kernel by which route it reaches an address. The answer
 // proves that this route is there, and nothing about others: a rule, or a more
-// specific route, may answer in the place of another.
+// specific route, may answer in the place of another. Where it is reached by
+// none, or by one that rejects, the error is the kernel's.
 func (n *Netns) lookup(ip netip.Addr) (found *Route, err error) {
 	c := n.conn
 	start := c.message(unix.RTM_GETROUTE, 0)
 	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
 	header := c.send[start+unix.SizeofNlMsghdr:]
 	header[rtFamily], header[rtDstLen] = uint8(family(ip)), uint8(ip.BitLen())
-	// Without the second the answer would be said to be of table main.
-	native.PutUint32(header[rtFlags:], unix.RTM_F_FIB_MATCH|unix.RTM_F_LOOKUP_TABLE)
+	flags := uint32(unix.RTM_F_FIB_MATCH)
+	if ip.Is4() { // or the answer would be said to be of table main
+		flags |= unix.RTM_F_LOOKUP_TABLE
+	}
+	native.PutUint32(header[rtFlags:], flags)
 	c.send = appendAddr(c.send, unix.RTA_DST, ip)
 	c.finish(start)
 	_, err = c.ask(func(answer reply) error {
@@ -139,10 +147,10 @@ func (n *Netns) lookup(ip netip.Addr) (found *Route, err error) {
 		found = &route
 		return err
 	})
-	if errors.As(err, new(*KernelError)) {
-		return nil, nil // by none, or by one that rejects
+	if err != nil {
+		return nil, err
 	}
-	return found, err
+	return found, nil
 }
 
 // Wants is a set of routes that somebody wants, of which many are asked for.

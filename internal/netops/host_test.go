@@ -122,7 +122,8 @@ func TestDefaults(t *testing.T) {
 		"none": {},
 		"one of each": {[]string{"route add default via 10.1.0.9", "-6 route add default via fd01::9"},
 			"default via 10.1.0.9 dev eth0\ndefault via fd01::9 dev eth0"},
-		"the lowest metric": {[]string{"route add default via 10.1.0.9 metric 200", "route add default via 10.1.0.8 metric 100"}, "default via 10.1.0.8 dev eth0 metric 100"},
+		"all of IPv4, whichever is used": {[]string{"route add default via 10.1.0.9 metric 200", "route add default via 10.1.0.8 metric 100", "route add 0.0.0.0/8 via 10.1.0.7"},
+			"default via 10.1.0.8 dev eth0 metric 100\ndefault via 10.1.0.9 dev eth0 metric 200"},
 		"hidden": {[]string{"route add default via 10.1.0.9", "route add 203.0.113.0/24 via 10.1.0.7", "-6 route add default via fd01::9", "-6 route add 2001:db8::/32 via fd01::7"},
 			"default via 10.1.0.9 dev eth0\ndefault via fd01::9 dev eth0"},
 		"another table's": {[]string{"rule add lookup 100", "route add default via 10.1.0.7 table 100", "route add default via 10.1.0.9"}, "default via 10.1.0.9 dev eth0"},
@@ -130,7 +131,7 @@ func TestDefaults(t *testing.T) {
 			"unreachable default\ndefault via 10.1.0.9 dev eth0 metric 5"},
 	} {
 		_, n := hostLike(t, tt.lines...)
-		s, err := n.Snapshot(context.Background(), Query{Defaults: true})
+		s, err := n.Snapshot(context.Background(), Query{Defaults: []netip.Prefix{IPv4Default, IPv6Default}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +157,7 @@ func TestAwait(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 			ns.IP(line)
 		}()
-		there, err := n.Await(time.Now().Add(20*time.Second), func() (bool, error) {
+		there, err := n.Await(context.Background(), time.Now().Add(20*time.Second), func() (bool, error) {
 			looks++
 			return strings.Contains(ns.IP("addr show", "route show default", "-6 route show default"), shown), nil
 		})
@@ -169,7 +170,7 @@ func TestAwait(t *testing.T) {
 		ns.IP("route flush dev eth0 scope link proto boot")
 	}
 	began := time.Now()
-	if there, err := n.Await(began.Add(100*time.Millisecond), func() (bool, error) { return false, nil }); there || err != nil || time.Since(began) < 100*time.Millisecond {
+	if there, err := n.Await(context.Background(), began.Add(100*time.Millisecond), func() (bool, error) { return false, nil }); there || err != nil || time.Since(began) < 100*time.Millisecond {
 		t.Errorf("after %s: %t, %v", time.Since(began), there, err)
 	}
 }

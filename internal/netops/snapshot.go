@@ -16,9 +16,9 @@ type Query struct {
 	Addrs bool     // of all interfaces
 	// HardwareAddrs asks for those of Links.
 	HardwareAddrs bool
-	// Defaults asks for the default routes of table main that are used, without
-	// a list of all that is in it.
-	Defaults bool
+	// Defaults asks for the default routes of table main, of these families
+	// ([IPv4Default], [IPv6Default]), without a list of all that is in it.
+	Defaults []netip.Prefix
 	Tables   []uint32 // routing tables, of both families
 	// To, where it is not nil, leaves out routes to other destinations: of a
 	// table of thousands few may matter.
@@ -66,11 +66,12 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 			return Snapshot{}, err
 		}
 	}
-	if q.Defaults {
-		var err error
-		if s.Routes, err = n.defaultRoutes(ctx); err != nil {
+	for _, all := range q.Defaults {
+		routes, err := n.defaultRoutes(ctx, all)
+		if err != nil {
 			return Snapshot{}, err
 		}
+		s.Routes = append(s.Routes, routes...)
 	}
 	tables := slices.Clone(q.Tables)
 	slices.Sort(tables)
@@ -94,34 +95,6 @@ func (n *Netns) addHardwareAddr(s *Snapshot, name string, index uint32) error {
 	}
 	s.HardwareAddrs[name] = mac.String()
 	return err
-}
-
-// defaultRoutes are those of both families in table main that are used. The
-// kernel is asked for the way to an address that nobody has (RFC 5737, RFC
-// 3849). Where something else answers, a rule or a more specific route, all of
-// the table is looked through.
-func (n *Netns) defaultRoutes(ctx context.Context) (found []Route, err error) {
-	for _, nobody := range []string{"203.0.113.1", "2001:db8::1"} {
-		ip := netip.MustParseAddr(nobody)
-		r, err := n.lookup(ip)
-		if err != nil {
-			return nil, err
-		}
-		if r != nil && r.Default() && r.Table == TableMain {
-			found = append(found, *r)
-			continue
-		}
-		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if ip.Is6() {
-			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		listed, err := n.routes(ctx, routeQuery{family: uint8(family(ip)), table: TableMain, to: map[netip.Prefix]bool{all: true}})
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, listed...)
-	}
-	return found, nil
 }
 
 // around lists what is there now to the destinations of some routes, in their
@@ -230,12 +203,7 @@ const roomSize = 8 << 10
 
 func (n *Netns) dumpRoutes(q routeQuery) (routes []Route, batches int, err error) {
 	c := n.conn
-	start := c.message(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
-	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
-	c.send[start+unix.SizeofNlMsghdr+rtFamily] = q.family
-	c.send[start+unix.SizeofNlMsghdr+rtProtocol] = q.protocol
-	c.send = appendU32(c.send, unix.RTA_TABLE, q.table)
-	c.finish(start)
+	q.ask(c)
 	routes = []Route{}
 	var room []byte // one allocation for the messages of many routes
 	batches, err = c.ask(func(r reply) error {
@@ -256,11 +224,26 @@ func (n *Netns) dumpRoutes(q routeQuery) (routes []Route, batches int, err error
 		routes = append(routes, route)
 		return nil
 	})
-	// A table is made with its first route. Without IPv6 there are none.
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+	if noTable(err) {
 		return nil, batches, nil
 	}
 	return routes, batches, err
+}
+
+// ask writes the query into the send buffer.
+func (q routeQuery) ask(c *conn) {
+	start := c.message(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
+	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
+	c.send[start+unix.SizeofNlMsghdr+rtFamily] = q.family
+	c.send[start+unix.SizeofNlMsghdr+rtProtocol] = q.protocol
+	c.send = appendU32(c.send, unix.RTA_TABLE, q.table)
+	c.finish(start)
+}
+
+// noTable reports whether there is nothing to list: a table is made with its
+// first route, and without IPv6 there are none.
+func noTable(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT)
 }
 
 // wants reports whether a message is an answer to the query. A kernel without

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -71,6 +72,9 @@ func (r *request) decide(ctx context.Context, planner Planner, prev *Result, ns 
 	}
 	return d, have, nil
 }
+
+// Print writes the result of a decision that was carried out.
+func (d Decision) Print(w io.Writer) error { return d.resultWithout(nil).print(w) }
 
 // resultWithout is the result, where some routes had to be left out.
 func (d Decision) resultWithout(left []netops.Route) *Result {

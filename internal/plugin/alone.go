@@ -3,7 +3,9 @@
 package plugin
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -73,27 +75,74 @@ func ipJSON(a netip.Prefix, withVersion bool) []byte {
 	return o.Close()
 }
 
-// oldRoutes puts the routes that a result has gained where those before 0.3.0
-// have them: with the address of their family.
-func (r *Result) oldRoutes() error {
-	for _, l := range r.Routes {
-		key := "ip4"
-		if l.Dst.Addr().Is6() {
-			key = "ip6"
+// oldResult is what a result before 0.3.0 has of a family.
+type oldResult struct {
+	raw    map[string]json.RawMessage
+	routes []json.RawMessage
+	dsts   []netip.Prefix
+}
+
+// oldFamilies are the members of such a result.
+var oldFamilies = []string{"ip4", "ip6"}
+
+// decodeOld judges them: what is added to must be what it ought to be.
+func (r *Result) decodeOld() error {
+	if !r.before("0.3.0") {
+		return nil
+	}
+	for _, key := range oldFamilies {
+		if _, _, err := r.old(key); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
 		}
-		raw, ok := r.raw[key]
-		if !ok {
-			continue // without an address there is no place for it
-		}
-		err := edit(&raw, func(o map[string]json.RawMessage) {
-			var routes []json.RawMessage
-			_ = json.Unmarshal(o["routes"], &routes)
-			o["routes"] = appendRaw(append(routes, l.appendJSON(nil)))
-		})
-		if err != nil {
-			return err
-		}
-		r.raw[key] = raw
 	}
 	return nil
+}
+
+// old is one of them, if it is there.
+func (r *Result) old(key string) (o oldResult, there bool, err error) {
+	raw, ok := r.raw[key]
+	if !ok || string(raw) == "null" {
+		return o, false, nil
+	}
+	if err := json.Unmarshal(raw, &o.raw); err != nil {
+		return o, false, err
+	}
+	var routes []*struct{ Dst string }
+	if list, ok := o.raw["routes"]; ok {
+		if err := cmp.Or(json.Unmarshal(list, &o.routes), json.Unmarshal(list, &routes)); err != nil {
+			return o, false, fmt.Errorf("routes: %w", err)
+		}
+	}
+	for i, route := range routes {
+		if route == nil {
+			return o, false, fmt.Errorf("routes[%d] is null", i)
+		}
+		dst, err := netip.ParsePrefix(route.Dst)
+		if err != nil {
+			return o, false, fmt.Errorf("routes[%d].dst: %q is not a subnet", i, route.Dst)
+		}
+		o.dsts = append(o.dsts, dst.Masked())
+	}
+	return o, true, nil
+}
+
+// oldRoutes puts the routes that a result has gained where those before 0.3.0
+// have them: with the address of their family. Without an address there is no
+// place for them.
+func (r *Result) oldRoutes() {
+	for _, key := range oldFamilies {
+		o, there, _ := r.old(key)
+		if !there {
+			continue
+		}
+		for _, l := range r.Routes {
+			if l.Dst.Addr().Is6() == (key == "ip6") && !slices.Contains(o.dsts, l.Dst) {
+				o.routes = append(o.routes, l.appendJSON(nil))
+			}
+		}
+		if o.routes != nil {
+			o.raw["routes"] = appendRaw(o.routes)
+		}
+		r.raw[key] = object(o.raw)
+	}
 }

@@ -74,10 +74,13 @@ type listedJSON struct {
 func decodeResult(raw json.RawMessage, version string) (*Result, error) {
 	r := &Result{}
 	err := r.decode(raw)
+	if err == nil {
+		r.raw["cniVersion"] = jsonappend.String(nil, version)
+		err = r.decodeOld()
+	}
 	if err != nil {
 		return nil, Errorf(types.ErrDecodingFailure, "prevResult: %w", err)
 	}
-	r.raw["cniVersion"] = jsonappend.String(nil, version)
 	return r, nil
 }
 
@@ -381,21 +384,24 @@ func (l ListedRoute) appendJSON(b []byte) []byte {
 // print writes the result.
 func (r *Result) print(w io.Writer) error {
 	if r.before("0.3.0") {
-		if err := r.oldRoutes(); err != nil {
-			return err
-		}
+		r.oldRoutes()
 	} else if _, was := r.raw["routes"]; was || len(r.Routes) > 0 {
 		r.raw["routes"] = jsonappend.List(nil, r.Routes, func(b []byte, l ListedRoute) []byte { return l.appendJSON(b) })
 	}
 	if r.ips != nil {
 		r.raw["ips"] = appendRaw(r.ips)
 	}
-	o := jsonappend.Open(nil)
-	for _, key := range slices.Sorted(maps.Keys(r.raw)) {
-		o.Raw(key, r.raw[key])
-	}
-	_, err := w.Write(append(o.Close(), '\n'))
+	_, err := w.Write(append(object(r.raw), '\n'))
 	return err
+}
+
+// object is a JSON object of these members.
+func object(members map[string]json.RawMessage) []byte {
+	o := jsonappend.Open(nil)
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		o.Raw(key, members[key])
+	}
+	return o.Close()
 }
 
 func appendRaw(list []json.RawMessage) []byte {

@@ -43,6 +43,7 @@ type config struct {
 	podInterface  string
 	hostInterface string       // empty: that of the default route
 	hostIPs       []netip.Addr // given; or found by Prepare
+	given         bool         // hostIPs is
 	gateways      map[family]netip.Addr
 	families      []family
 	hostTimeout   time.Duration
@@ -51,6 +52,9 @@ type config struct {
 
 	netns string    // CNI_NETNS
 	waits time.Time // from when timeouts count; zero where the verb does not wait
+	// unknown is why Prepare has found no addresses of the node. CHECK may do
+	// without.
+	unknown error
 }
 
 func decode(c *plugin.Config) plugin.Planner {
@@ -105,6 +109,7 @@ func duration(c *plugin.Config, key string, d *time.Duration) {
 }
 
 func decodeFamilies(v strictjson.Value) (list []family) {
+	told := len(v.Problems().List)
 	for _, e := range v.List() {
 		text, ok := e.Text()
 		if f := family(text); !ok {
@@ -115,11 +120,17 @@ func decodeFamilies(v strictjson.Value) (list []family) {
 			list = append(list, f)
 		}
 	}
-	if list == nil {
+	if list == nil && len(v.Problems().List) == told {
 		v.Invalid("it names no family")
 	}
 	return list
 }
+
+// No host has these addresses (RFC 1122, section 3.2.1.3).
+var (
+	unusable  = netip.MustParsePrefix("0.0.0.0/8")
+	broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+)
 
 // address reads an address of one of the families.
 func (c *config) address(v strictjson.Value) (ip netip.Addr, ok bool) {
@@ -131,7 +142,7 @@ func (c *config) address(v strictjson.Value) (ip netip.Addr, ok bool) {
 	switch {
 	case err != nil || ip.Zone() != "" || ip.Is4In6():
 		v.Invalid("%q is not an IP address", text)
-	case ip.IsUnspecified() || ip.IsMulticast():
+	case ip.IsUnspecified() || ip.IsMulticast() || ip.IsLoopback() || unusable.Contains(ip) || ip == broadcast:
 		v.Invalid("%q is no address of a host", text)
 	case !slices.Contains(c.families, familyOf(ip)):
 		v.Invalid("%s is of a family that families does not name", ip)
@@ -149,9 +160,15 @@ func (c *config) decodeHostIPs(p *plugin.Config) {
 	if p.Has(hostInterface) {
 		v.Invalid("given beside %q", hostInterface)
 	}
+	c.given = true
 	before := len(p.List)
 	for _, e := range v.List() {
-		if ip, ok := c.address(e); ok && !slices.Contains(c.hostIPs, ip) {
+		ip, ok := c.address(e)
+		switch {
+		case !ok || slices.Contains(c.hostIPs, ip):
+		case ip.IsLinkLocalUnicast():
+			e.Invalid("%s is reached on one link only", ip)
+		default:
 			c.hostIPs = append(c.hostIPs, ip)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestConfig(t *testing.T) {
 		`, "families": ["ipv6", "ipv4", "ipv6"]`:                                                                       func(c *config) { c.families = []family{ipv6, ipv4} },
 		`, "gateway": "10.0.0.1"`:                                                                                      func(c *config) { c.gateways[ipv4] = netip.MustParseAddr("10.0.0.1") },
 		`, "hostIPs": ["192.0.2.1", "192.0.2.2", "192.0.2.1"]`: func(c *config) {
-			c.hostIPs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}
+			c.given, c.hostIPs = true, []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}
 		},
 		`, "families": ["ipv4", "ipv6"], "gateway": ["fe80::1", "10.0.0.1"]`: func(c *config) {
 			c.families = []family{ipv4, ipv6}
@@ -50,35 +51,38 @@ func TestConfig(t *testing.T) {
 
 func TestProblems(t *testing.T) {
 	for keys, says := range map[string][]string{
-		`, "interface": "a/b"`:                                             {`interface: "a/b" is not the name of an interface`},
-		`, "interface": ""`:                                                {`interface: "" is not the name`},
-		`, "interface": 5`:                                                 {`interface: 5 is not a string`},
-		`, "hostInterface": "0123456789abcdef"`:                            {`hostInterface: `},
-		`, "hostTimeout": "5"`:                                             {`hostTimeout: "5" is not a duration`},
-		`, "podTimeout": "-1s"`:                                            {`podTimeout: "-1s" is not a duration`},
-		`, "podTimeout": 10`:                                               {`podTimeout: 10 is not a string`},
-		`, "families": []`:                                                 {`families: it names no family`},
-		`, "families": ["ipv5"]`:                                           {`families[0]: "ipv5" is not ipv4 or ipv6`, `families: it names no family`},
-		`, "families": "ipv4"`:                                             {`families: "ipv4" is not a list`, `families: it names no family`},
-		`, "hostIPs": []`:                                                  {`hostIPs: there is no address of ipv4`},
-		`, "hostIPs": "192.0.2.1"`:                                         {`hostIPs: "192.0.2.1" is not a list`},
-		`, "hostIPs": ["192.0.2.1/24"]`:                                    {`hostIPs[0]: "192.0.2.1/24" is not an IP address`},
-		`, "hostIPs": ["192.0.2.1", "::1", 5]`:                             {`hostIPs[1]: ::1 is of a family that families does not name`, `hostIPs[2]: 5 is not a string`},
-		`, "hostIPs": ["0.0.0.0"]`:                                         {`hostIPs[0]: "0.0.0.0" is no address of a host`},
-		`, "hostIPs": ["224.0.0.1"]`:                                       {`hostIPs[0]: "224.0.0.1" is no address of a host`},
-		`, "hostIPs": ["::ffff:192.0.2.1"]`:                                {`hostIPs[0]: "::ffff:192.0.2.1" is not an IP address`},
-		`, "families": ["ipv4", "ipv6"], "hostIPs": ["192.0.2.1"]`:         {`hostIPs: there is no address of ipv6`},
-		`, "hostIPs": ["192.0.2.1"], "hostInterface": "up0"`:               {`hostIPs: given beside "hostInterface"`},
-		`, "gateway": "fe80::1"`:                                           {`gateway: fe80::1 is of a family that families does not name`},
-		`, "gateway": "x"`:                                                 {`gateway: "x" is not an IP address`},
-		`, "gateway": ["10.0.0.1", "10.0.0.2"]`:                            {`gateway[1]: 10.0.0.2 is a second one of ipv4 beside 10.0.0.1`},
-		`, "gateway": {"a": 1}`:                                            {`gateway: {"a":1} is not a string`},
-		`, "routes": [{"dst": "fd00::/64"}]`:                               {`routes[0]: fd00::/64 is of a family that families does not name, and has no way of its own`},
-		`, "routes": [{"dst": "172.16.0.0/12"}, {"dst": "172.16.0.0/33"}]`: {`routes[1].dst: "172.16.0.0/33"`},
+		`, "interface": "a/b"`:                                                  {`interface: "a/b" is not the name of an interface`},
+		`, "interface": ""`:                                                     {`interface: "" is not the name`},
+		`, "interface": 5`:                                                      {`interface: 5 is not a string`},
+		`, "hostInterface": "0123456789abcdef"`:                                 {`hostInterface: `},
+		`, "hostTimeout": "5"`:                                                  {`hostTimeout: "5" is not a duration`},
+		`, "podTimeout": "-1s"`:                                                 {`podTimeout: "-1s" is not a duration`},
+		`, "podTimeout": 10`:                                                    {`podTimeout: 10 is not a string`},
+		`, "families": []`:                                                      {`families: it names no family`},
+		`, "families": ["ipv5"]`:                                                {`families[0]: "ipv5" is not ipv4 or ipv6`},
+		`, "families": "ipv4"`:                                                  {`families: "ipv4" is not a list`},
+		`, "hostIPs": []`:                                                       {`hostIPs: there is no address of ipv4`},
+		`, "hostIPs": "192.0.2.1"`:                                              {`hostIPs: "192.0.2.1" is not a list`},
+		`, "hostIPs": ["192.0.2.1/24"]`:                                         {`hostIPs[0]: "192.0.2.1/24" is not an IP address`},
+		`, "hostIPs": ["192.0.2.1", "fd00::1", 5]`:                              {`hostIPs[1]: fd00::1 is of a family that families does not name`, `hostIPs[2]: 5 is not a string`},
+		`, "hostIPs": ["0.0.0.0"]`:                                              {`hostIPs[0]: "0.0.0.0" is no address of a host`},
+		`, "hostIPs": ["127.0.0.1"]`:                                            {`hostIPs[0]: "127.0.0.1" is no address of a host`},
+		`, "gateway": "255.255.255.255"`:                                        {`gateway: "255.255.255.255" is no address of a host`},
+		`, "families": ["ipv6"], "hostIPs": ["fe80::1"]`:                        {`hostIPs[0]: fe80::1 is reached on one link only`},
+		`, "hostIPs": ["224.0.0.1"]`:                                            {`hostIPs[0]: "224.0.0.1" is no address of a host`},
+		`, "hostIPs": ["::ffff:192.0.2.1"]`:                                     {`hostIPs[0]: "::ffff:192.0.2.1" is not an IP address`},
+		`, "families": ["ipv4", "ipv6"], "hostIPs": ["192.0.2.1"]`:              {`hostIPs: there is no address of ipv6`},
+		`, "hostIPs": ["192.0.2.1"], "hostInterface": "up0"`:                    {`hostIPs: given beside "hostInterface"`},
+		`, "gateway": "fe80::1"`:                                                {`gateway: fe80::1 is of a family that families does not name`},
+		`, "gateway": "x"`:                                                      {`gateway: "x" is not an IP address`},
+		`, "gateway": ["10.0.0.1", "10.0.0.2"]`:                                 {`gateway[1]: 10.0.0.2 is a second one of ipv4 beside 10.0.0.1`},
+		`, "gateway": {"a": 1}`:                                                 {`gateway: {"a":1} is not a string`},
+		`, "routes": [{"dst": "fd00::/64"}]`:                                    {`routes[0]: fd00::/64 is of a family that families does not name, and has no way of its own`},
+		`, "routes": [{"dst": "172.16.0.0/12"}, {"dst": "172.16.0.0/33"}]`:      {`routes[1].dst: "172.16.0.0/33"`},
 		`, "routes": [{"dst": "172.16.0.0/12", "dev": "eth0", "onlink": true}]`: {`routes[0]: onlink: there is no gateway for 172.16.0.0/12`},
-		`, "route": []`:           {`route: unknown key; did you mean "routes"?`},
-		`, "hostInterfaces": "x"`: {`hostInterfaces: unknown key; did you mean "hostInterface"?`},
-		`, "interface": 5, "gateway": "x", "podTimeout": "y"`: {`(and 2 more)`, `interface: 5`, `gateway: "x"`, `podTimeout: "y"`},
+		`, "route": []`:                                                         {`route: unknown key; did you mean "routes"?`},
+		`, "hostInterfaces": "x"`:                                               {`hostInterfaces: unknown key; did you mean "hostInterface"?`},
+		`, "interface": 5, "gateway": "x", "podTimeout": "y"`:                   {`(and 2 more)`, `interface: 5`, `gateway: "x"`, `podTimeout: "y"`},
 	} {
 		_, _, err := plugin.Parse(seamless, decode, []byte(conf(keys)), "eth0")
 		if err == nil {
@@ -131,6 +135,9 @@ func FuzzConfig(f *testing.F) {
 				t.Fatal(err)
 			}
 			_ = d.Want.Pod.Commands()
+			if err := d.Print(io.Discard); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -20,6 +20,9 @@ func (c config) Query(prev *plugin.Result) netops.Query {
 	for _, ip := range c.hostIPs {
 		q.To[hostRoute(ip)] = true
 	}
+	for _, l := range prev.Routes {
+		q.To[l.Dst] = true
+	}
 	for i := range c.routes {
 		r := c.routes[i].Wanted()
 		q.To[r.Dst] = true
@@ -40,6 +43,9 @@ type addition struct {
 // names.
 func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision, error) {
 	d := plugin.Decision{Result: prev}
+	if c.unknown != nil {
+		return d, c.unknown
+	}
 	if prev.Absent() {
 		d.Result = c.result(prev, pod)
 	}
@@ -49,22 +55,47 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 	}
 	for _, a := range additions {
 		if rival := pod.Rival(&a.route); rival != nil {
-			return d, plugin.Errorf(plugin.CodeOwned, "%s: there is %q already", a.route.AddCommand(), rival)
+			return d, plugin.Errorf(plugin.CodeOwned, "%s: there is %q already; route-override before this plugin can remove it", a.route.AddCommand(), rival)
 		}
 		d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
-		d.List(&a.route, a.entry, false)
+		// Whoever reads of a route without one would think of a gateway of ips.
+		gw, _ := prev.Gateway(a.route.Dst, "")
+		d.List(&a.route, a.entry, gw.IsValid() && !a.route.Gw.IsValid() && a.route.Hops == nil)
 	}
 	return d, nil
 }
 
-// Expect is the same routes.
-func (c config) Expect(_ *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
+// Expect is the same routes. Where the result tells which were made to the node,
+// they count: its addresses may be others today.
+func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
+	switch {
+	case c.given:
+	case !prev.Absent():
+		c.hostIPs = c.listedNode(prev, pod)
+	case c.unknown != nil:
+		return netops.Plan{}, c.unknown
+	}
 	additions, err := c.additions(pod)
 	var want netops.Plan
 	for _, a := range additions {
 		want.Pod.Add.Routes = append(want.Pod.Add.Routes, a.route)
 	}
 	return want, err
+}
+
+// listedNode are the single addresses that the result has routes to by the
+// gateway that those to the node go by.
+func (c config) listedNode(prev *plugin.Result, pod netops.Snapshot) (list []netip.Addr) {
+	for _, l := range prev.Routes {
+		ip := l.Dst.Addr()
+		if !l.Dst.IsSingleIP() || !slices.Contains(c.families, familyOf(ip)) || slices.ContainsFunc(c.routes, func(r cniroute.Route) bool { return r.Dst == l.Dst }) {
+			continue
+		}
+		if way, err := c.gateway(pod, familyOf(ip)); err == nil && way.Gw == l.Gw {
+			list = append(list, ip)
+		}
+	}
+	return list
 }
 
 // result is that of a plugin that stands alone: the pod's interface and its
@@ -167,10 +198,11 @@ func (c config) complete(e *cniroute.Route, pod netops.Snapshot) (*addition, err
 		}
 		return a, nil
 	case byGateway(e):
-		var err error
-		if r.Gw, err = c.gateway(pod, familyOf(e.Dst.Addr())); err != nil {
+		way, err := c.gateway(pod, familyOf(e.Dst.Addr()))
+		if err != nil {
 			return nil, err
 		}
+		r.Gw, r.OnLink = way.Gw, r.OnLink || way.OnLink
 	}
 	if r.Dev == "" {
 		r.Dev = c.podInterface
@@ -180,24 +212,30 @@ func (c config) complete(e *cniroute.Route, pod netops.Snapshot) (*addition, err
 	return a, nil
 }
 
-// gateway is the first address of the pod's subnet, where it is not given; of a
-// pod without a subnet to speak of, that of its default route.
-func (c config) gateway(pod netops.Snapshot, f family) (netip.Addr, error) {
-	if gw, ok := c.gateways[f]; ok {
-		return gw, nil
-	}
+// gateway is the way by the first address of the pod's subnet, where it is not
+// given; of a pod without a subnet to speak of, that of its default route. The
+// pod's own address leads nowhere, whichever interface has it.
+func (c config) gateway(pod netops.Snapshot, f family) (netops.NextHop, error) {
 	addr, _ := c.podAddress(pod, f)
+	own := func(ip netip.Addr) bool {
+		return slices.ContainsFunc(pod.Addrs, func(a netops.Addr) bool { return a.Prefix.Addr() == ip })
+	}
+	if gw, given := c.gateways[f]; given && own(gw) {
+		return netops.NextHop{}, fmt.Errorf("%s: %s is the pod's own address", gateway, gw)
+	} else if given {
+		return netops.NextHop{Gw: gw}, nil
+	}
 	if addr.Subnet.Bits() >= addr.Subnet.Addr().BitLen()-1 {
-		by := func(h netops.NextHop) bool { return h.Dev == c.podInterface && h.Gw.IsValid() }
-		if r := defaultRoute(pod.Routes, f, by); r != nil {
-			return r.Ways()[0].Gw, nil
+		if r, way := defaultRoute(pod.Routes, f, c.podInterface); r != nil {
+			way.OnLink = way.OnLink || r.OnLink
+			return way, nil
 		}
-		return netip.Addr{}, fmt.Errorf("the pod's %s %s has no subnet, and %s no %s default route: %q has to be given",
+		return netops.NextHop{}, fmt.Errorf("the pod's %s %s has no subnet, and %s no %s default route: %q has to be given",
 			f, addr.Prefix, c.podInterface, f, gateway)
 	}
 	first := addr.Subnet.Addr().Next()
-	if slices.ContainsFunc(pod.Addrs, func(a netops.Addr) bool { return a.Dev == c.podInterface && a.Prefix.Addr() == first }) {
-		return netip.Addr{}, fmt.Errorf("%s, the first address of %s, is the pod's own: %q has to be given", first, addr.Subnet, gateway)
+	if own(first) {
+		return netops.NextHop{}, fmt.Errorf("%s, the first address of %s, is the pod's own: %q has to be given", first, addr.Subnet, gateway)
 	}
-	return first, nil
+	return netops.NextHop{Gw: first}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,6 +60,20 @@ func TestRoute(t *testing.T) {
 		"the first address of the pod": {node: usual, pod: []string{"10.131.0.43/23", "10.140.0.5/24", "10.131.0.44/23"}, want: "192.0.2.10 via 10.131.0.1 dev eth0 proto 77"},
 		"no subnet: /32": {node: usual, pod: []string{"10.131.0.43/32", "ip route add 169.254.1.1 dev eth0", "ip route add default via 169.254.1.1 dev eth0"},
 			want: "169.254.1.1 dev eth0 scope link\ndefault via 169.254.1.1 dev eth0\n192.0.2.10 via 169.254.1.1 dev eth0 proto 77"},
+		"no subnet: an on-link default": {node: usual, pod: []string{"10.131.0.43/32", "ip route add default via 169.254.1.1 dev eth0 onlink"},
+			want: "default via 169.254.1.1 dev eth0 onlink\n192.0.2.10 via 169.254.1.1 dev eth0 proto 77 onlink"},
+		"no subnet: a multipath default": {node: usual, pod: []string{"10.131.0.43/32", "ip link add x0 type bridge", "ip link set x0 up", "ip route add 169.254.1.1 dev eth0", "ip route add 169.254.1.2 dev x0",
+			"ip route add default nexthop via 169.254.1.2 dev x0 nexthop via 169.254.1.1 dev eth0"},
+			want: "169.254.1.1 dev eth0 scope link\n169.254.1.2 dev x0 scope link\ndefault\nnexthop via 169.254.1.2 dev x0 weight 1\nnexthop via 169.254.1.1 dev eth0 weight 1\n192.0.2.10 via 169.254.1.1 dev eth0 proto 77"},
+		"no subnet: another interface's default before": {node: usual, pod: []string{"10.131.0.43/32", "ip link add x0 type bridge", "ip link set x0 up", "ip route add 169.254.1.1 dev eth0", "ip route add 169.254.1.2 dev x0",
+			"ip route add default via 169.254.1.2 dev x0 metric 1", "ip route add default via 169.254.1.1 dev eth0 metric 7"},
+			want: "169.254.1.1 dev eth0 scope link\n169.254.1.2 dev x0 scope link\ndefault via 169.254.1.2 dev x0 metric 1\ndefault via 169.254.1.1 dev eth0 metric 7\n192.0.2.10 via 169.254.1.1 dev eth0 proto 77"},
+		"a peer's subnet": {node: usual, pod: []string{"10.131.0.43 peer 10.140.0.9/24"}, want: "192.0.2.10 via 10.140.0.1 dev eth0 proto 77"},
+		"another interface's subnet holds the node": {node: usual, pod: []string{"10.131.0.43/23", "ip link add x0 type bridge", "ip link set x0 up", "ip addr add 192.0.2.99/24 dev x0"},
+			want: "192.0.2.10 via 10.131.0.1 dev eth0 proto 77"},
+		"a secondary address of the pod first": {node: usual, pod: []string{"10.131.0.43/23", "10.131.0.44/23", "10.140.0.5/24"}, want: "192.0.2.10 via 10.131.0.1 dev eth0 proto 77"},
+		"a temporary address of the node, and one that failed": {node: append([]string{"addr add 2001:db8::11/64 dev up0 nodad preferred_lft 0"}, usual...), pod: []string{"fd01::5/64"}, keys: `"families": ["ipv6"]`,
+			want: "2001:db8::10 via fd01::1 dev eth0 proto 77 metric 1024"},
 		"no subnet: /31": {node: usual, pod: []string{"10.131.0.43/31", "ip route add default via 10.131.0.42 dev eth0 metric 7"},
 			want: "default via 10.131.0.42 dev eth0 metric 7\n192.0.2.10 via 10.131.0.42 dev eth0 proto 77"},
 		"no subnet: /128": {node: usual, pod: []string{"fd01::5/128", "ip -6 route add default via fe80::1 dev eth0"}, keys: `"families": ["ipv6"]`,
@@ -153,19 +168,21 @@ func TestRefused(t *testing.T) {
 		code uint
 		says string
 	}{
-		"no default route":                {pod: []string{"10.131.0.43/23"}, code: 11, says: "seamless: the node has no ipv4 default route; hostIPs or hostInterface tell its address without one"},
-		"none of the family":              {node: usual[:1], pod: []string{"10.131.0.43/23"}, keys: `"families": ["ipv6"]`, code: 11, says: "the node has no ipv6 default route"},
-		"only one that rejects":           {node: []string{"route add blackhole default"}, pod: []string{"10.131.0.43/23"}, code: 11, says: "the node has no ipv4 default route"},
-		"an interface without an address": {node: []string{"route add default dev up0"}, pod: []string{"10.131.0.43/23"}, code: 11, says: "the node's up0 has no global ipv4 address; hostIPs or hostInterface tell another"},
-		"no such hostInterface":           {node: usual, pod: []string{"10.131.0.43/23"}, keys: `"hostInterface": "up9"`, code: 11, says: `hostInterface: no such interface: "up9"`},
-		"a hostInterface without one":     {node: usual[2:2], pod: []string{"10.131.0.43/23"}, keys: `"hostInterface": "up0"`, code: 11, says: "the node's up0 has no global ipv4 address"},
-		"no address in the pod":           {node: usual, code: 11, says: "the pod's eth0 has no global ipv4 address"},
-		"only another family's":           {node: usual, pod: []string{"fd01::5/64"}, code: 11, says: "the pod's eth0 has no global ipv4 address"},
-		"no such interface in the pod":    {node: usual, pod: []string{"10.131.0.43/23"}, keys: `"interface": "eth9"`, code: 11, says: `the pod: no such interface: "eth9"`},
-		"the pod is the gateway":          {node: usual, pod: []string{"10.131.0.1/23"}, code: 7, says: `10.131.0.1, the first address of 10.131.0.0/23, is the pod's own: "gateway" has to be given`},
-		"no subnet, no default route":     {node: usual, pod: []string{"10.131.0.43/32"}, code: 7, says: `the pod's ipv4 10.131.0.43/32 has no subnet, and eth0 no ipv4 default route: "gateway" has to be given`},
-		"a route of another way":          {node: usual, pod: []string{"10.131.0.43/23", "ip route add 192.0.2.10 via 10.131.0.9"}, code: 101, says: `ip route add 192.0.2.10 via 10.131.0.1 dev eth0: there is "192.0.2.10 via 10.131.0.9 dev eth0" already`},
-		"two ways":                        {node: usual, pod: []string{"10.131.0.43/23"}, keys: `"routes": [{"dst": "192.0.2.10", "gw": "10.131.0.9"}]`, code: 7, says: `routes[0]: "192.0.2.10 via 10.131.0.1 dev eth0" and "192.0.2.10 via 10.131.0.9 dev eth0" have destination, table and metric in common`},
+		"no default route":                            {pod: []string{"10.131.0.43/23"}, code: 11, says: "seamless: the node has no ipv4 default route; hostIPs or hostInterface tell its address without one"},
+		"none of the family":                          {node: usual[:1], pod: []string{"10.131.0.43/23"}, keys: `"families": ["ipv6"]`, code: 11, says: "the node has no ipv6 default route"},
+		"only one that rejects":                       {node: []string{"route add blackhole default"}, pod: []string{"10.131.0.43/23"}, code: 11, says: "the node has no ipv4 default route"},
+		"an interface without an address":             {node: []string{"route add default dev up0"}, pod: []string{"10.131.0.43/23"}, code: 11, says: "the node's up0 has no global ipv4 address; hostIPs or hostInterface tell another"},
+		"no such hostInterface":                       {node: usual, pod: []string{"10.131.0.43/23"}, keys: `"hostInterface": "up9"`, code: 11, says: `hostInterface: no such interface: "up9"`},
+		"a hostInterface without one":                 {node: usual[2:2], pod: []string{"10.131.0.43/23"}, keys: `"hostInterface": "up0"`, code: 11, says: "the node's up0 has no global ipv4 address"},
+		"no address in the pod":                       {node: usual, code: 11, says: "the pod's eth0 has no global ipv4 address"},
+		"only another family's":                       {node: usual, pod: []string{"fd01::5/64"}, code: 11, says: "the pod's eth0 has no global ipv4 address"},
+		"no such interface in the pod":                {node: usual, pod: []string{"10.131.0.43/23"}, keys: `"interface": "eth9"`, code: 11, says: `the pod: no such interface: "eth9"`},
+		"the pod is the gateway":                      {node: usual, pod: []string{"10.131.0.1/23"}, code: 7, says: `10.131.0.1, the first address of 10.131.0.0/23, is the pod's own: "gateway" has to be given`},
+		"another interface has the gateway's address": {node: usual, pod: []string{"10.131.0.43/23", "ip addr add 10.131.0.1/32 dev lo"}, code: 7, says: `10.131.0.1, the first address of 10.131.0.0/23, is the pod's own`},
+		"the gateway given is the pod":                {node: usual, pod: []string{"10.131.0.43/23"}, keys: `"gateway": "10.131.0.43"`, code: 7, says: `gateway: 10.131.0.43 is the pod's own address`},
+		"no subnet, no default route":                 {node: usual, pod: []string{"10.131.0.43/32"}, code: 7, says: `the pod's ipv4 10.131.0.43/32 has no subnet, and eth0 no ipv4 default route: "gateway" has to be given`},
+		"a route of another way":                      {node: usual, pod: []string{"10.131.0.43/23", "ip route add 192.0.2.10 via 10.131.0.9"}, code: 101, says: `ip route add 192.0.2.10 via 10.131.0.1 dev eth0: there is "192.0.2.10 via 10.131.0.9 dev eth0" already`},
+		"two ways":                                    {node: usual, pod: []string{"10.131.0.43/23"}, keys: `"routes": [{"dst": "192.0.2.10", "gw": "10.131.0.9"}]`, code: 7, says: `routes[0]: "192.0.2.10 via 10.131.0.1 dev eth0" and "192.0.2.10 via 10.131.0.9 dev eth0" have destination, table and metric in common`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			node := newNode(t, tt.node...)
@@ -282,8 +299,8 @@ func TestTimeouts(t *testing.T) {
 		least     time.Duration
 		says      string
 	}{
-		"node":            {pod: []string{"10.131.0.43/23"}, keys: `"hostTimeout": "400ms"`, least: 400 * time.Millisecond, says: "the node has no ipv4 default route; hostIPs or hostInterface tell its address without one, after 400ms"},
-		"pod":             {node: usual, keys: `"podTimeout": "400ms"`, least: 400 * time.Millisecond, says: "the pod's eth0 has no global ipv4 address, after 400ms"},
+		"node":            {pod: []string{"10.131.0.43/23"}, keys: `"hostTimeout": "400ms"`, least: 400 * time.Millisecond, says: "the node has no ipv4 default route; hostIPs or hostInterface tell its address without one (waited until 400ms after the start)"},
+		"pod":             {node: usual, keys: `"podTimeout": "400ms"`, least: 400 * time.Millisecond, says: "the pod's eth0 has no global ipv4 address (waited until 400ms after the start)"},
 		"not at all":      {pod: []string{"10.131.0.43/23"}, keys: `"hostTimeout": "0s"`, says: "the node has no ipv4 default route"},
 		"pod, not at all": {node: usual, keys: `"podTimeout": "0s"`, says: "the pod's eth0 has no global ipv4 address"},
 	} {
@@ -430,5 +447,109 @@ func TestFaults(t *testing.T) {
 	c.Edit(func(conf map[string]any) { conf["hostIPs"] = 5 }).With(map[string]string{"CNI_NETNS": ""}).OK("DEL")
 	if left := plugintest.Left(t, stateDir); left != nil {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// What a result of an old version has wrong is told before anything is changed.
+func TestOldResultsThatAreNone(t *testing.T) {
+	newNode(t, usual...)
+	pod := newPod(t, "10.131.0.43/23")
+	before := pod.Dump()
+	with := func(prev string) plugintest.Call {
+		return alone(t, pod, `"prevResult": `+prev).Edit(func(conf map[string]any) { conf["cniVersion"] = "0.2.0" })
+	}
+	for prev, says := range map[string]string{
+		`{"ip4": 5}`: "prevResult: ip4: ", `{"ip4": {"routes": 5}}`: "prevResult: ip4: routes: ", `{"ip6": {"routes": [null]}}`: "prevResult: ip6: routes[0] is null",
+		`{"ip4": {"routes": [{"dst": "x"}]}}`: `prevResult: ip4: routes[0].dst: "x" is not a subnet`,
+	} {
+		with(prev).Refused("ADD", 6, says)
+		restored(t, pod, before)
+	}
+	for prev, want := range map[string]string{
+		`{"ip4": null}`: `{"cniVersion":"0.2.0","ip4":null}`,
+		`{"ip4": {"ip": "10.131.0.43/23", "routes": [{"dst": "192.0.2.10/32", "gw": "10.131.0.1"}]}}`: `{"cniVersion":"0.2.0","ip4":{"ip":"10.131.0.43/23","routes":[{"dst":"192.0.2.10/32","gw":"10.131.0.1"}]}}`,
+	} {
+		c := with(prev)
+		if got := strings.TrimSpace(c.OK("ADD").Stdout); got != want {
+			t.Errorf("%s: %s, want %s", prev, got, want)
+		}
+		c.OK("DEL")
+		restored(t, pod, before)
+	}
+}
+
+// A route without a gateway is listed so that nobody takes it for one with that
+// of the pod's address.
+func TestOnLinkRoutesAreListedAsSuch(t *testing.T) {
+	newNode(t, usual...)
+	c := call(t, newPod(t, "10.131.0.43/23"), `"routes": [{"dst": "10.140.0.0/16", "dev": "eth0"}]`)
+	if got := c.OK("ADD").Stdout; !strings.Contains(got, `{"dst":"10.140.0.0/16","scope":253}`) {
+		t.Errorf("%s", got)
+	}
+}
+
+// Without a record the result tells which route was made: the node may have
+// another address today, or none.
+func TestCheckWithoutRecord(t *testing.T) {
+	node := newNode(t, usual...)
+	pod := newPod(t, "10.131.0.43/23")
+	c := call(t, pod, "")
+	added := c.OK("ADD")
+	_ = os.RemoveAll(stateDir)
+	node.IP("route del default", "addr del 192.0.2.10/24 dev up0", "addr add 192.0.2.77/24 dev up0")
+	c.After(added).OK("CHECK")
+	node.IP("route add default via 192.0.2.1")
+	c.After(added).OK("CHECK")
+	pod.IP("route del 192.0.2.10")
+	c.After(added).Refused("CHECK", 106, "ip route add 192.0.2.10 via 10.131.0.1 dev eth0: it is not there")
+}
+
+// Who waits on a busy node leaves it to others.
+func TestWaitingCostsLittle(t *testing.T) {
+	node := newNode(t, usual[:1]...)
+	for i := range 100 {
+		node.IP(fmt.Sprintf("addr add 10.60.%d.1/24 dev up0", i))
+	}
+	c := call(t, newPod(t, "10.131.0.43/23"), `"hostTimeout": "1500ms"`)
+	ended := make(chan struct{})
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-ended:
+				return
+			default:
+				_ = runIP("addr add 10.61.0.1/24 dev up0")
+				_ = runIP("addr del 10.61.0.1/24 dev up0")
+			}
+		}
+	}()
+	cmd := exec.Command(c.Plugin)
+	cmd.Env, cmd.Stdin = c.Environ("ADD"), strings.NewReader(c.Conf)
+	_ = cmd.Run()
+	close(ended)
+	if used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(); used > 600*time.Millisecond {
+		t.Errorf("it used %s of a processor in 1.5 s", used)
+	}
+}
+
+// SIGTERM ends an ADD that waits, with an error.
+func TestSignalWhileWaiting(t *testing.T) {
+	newNode(t)
+	c := call(t, newPod(t, "10.131.0.43/23"), "")
+	cmd := exec.Command(c.Plugin)
+	var out strings.Builder
+	cmd.Env, cmd.Stdin, cmd.Stdout = c.Environ("ADD"), strings.NewReader(c.Conf), &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	began := time.Now()
+	_ = cmd.Wait()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it ended after %s", took)
+	}
+	if !strings.Contains(out.String(), `"code": 11`) || !strings.Contains(out.String(), "interrupted by a signal") {
+		t.Errorf("it says %q", out.String())
 	}
 }
