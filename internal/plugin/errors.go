@@ -38,8 +38,8 @@ func (e *codedError) Unwrap() error { return e.err }
 // Code is the CNI code.
 func (e *codedError) Code() uint { return e.code }
 
-// code is the CNI code of an error.
-func code(err error) uint {
+// Code is the CNI code of an error.
+func Code(err error) uint {
 	var coded *codedError
 	if errors.As(err, &coded) {
 		return coded.code
@@ -60,7 +60,7 @@ func code(err error) uint {
 // and the rest as details.
 func cniError(plugin string, err error) *types.Error {
 	first, rest, _ := strings.Cut(err.Error(), "\n")
-	return types.NewError(code(err), plugin+": "+first, shortened(rest))
+	return types.NewError(Code(err), plugin+": "+first, shortened(rest))
 }
 
 // shortened is a text of so many lines as somebody may read.

@@ -54,7 +54,7 @@ func TestCode(t *testing.T) {
 			" taken back badly": &netops.NotRestoredError{Err: tt.err, Back: kernel(unix.EBUSY)},
 			" before another":   &netops.NotRestoredError{Err: tt.err, Back: kernel(unix.EEXIST)},
 		} {
-			if got := code(err); got != tt.want {
+			if got := Code(err); got != tt.want {
 				t.Errorf("%s%s: %d, want %d", tt.name, how, got, tt.want)
 			}
 		}

@@ -183,7 +183,7 @@ func TestProblems(t *testing.T) {
 		r := newExample(tt.keys)
 		r.planner()
 		err := Invalid(r.config.Problems)
-		if err == nil || code(err) != tt.code {
+		if err == nil || Code(err) != tt.code {
 			t.Errorf("%s: %v, want code %d", tt.keys, err, tt.code)
 			continue
 		}
@@ -230,7 +230,7 @@ func TestPrevResult(t *testing.T) {
 		{`, "prevResult": {"interfaces": [null]}, "flag": 1`, 7, "flag: 1"},
 		{`, "addroute": 1`, 7, `did you mean "addroutes"?`},
 	} {
-		if _, _, err := newExample(tt.keys).decode(); err == nil || code(err) != tt.code || !strings.Contains(err.Error(), tt.says) {
+		if _, _, err := newExample(tt.keys).decode(); err == nil || Code(err) != tt.code || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, want code %d, %q", tt.keys, err, tt.code, tt.says)
 		}
 	}
@@ -305,8 +305,8 @@ func TestValidAttachments(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got); diff != "" || given != tt.given || (err != nil) != tt.fails {
 			t.Errorf("%s: given %v, %v (-want +got):\n%s", tt.keys, given, err, diff)
 		}
-		if err != nil && code(err) != 7 {
-			t.Errorf("%s: code %d", tt.keys, code(err))
+		if err != nil && Code(err) != 7 {
+			t.Errorf("%s: code %d", tt.keys, Code(err))
 		}
 	}
 }
@@ -314,7 +314,7 @@ func TestValidAttachments(t *testing.T) {
 // A GC that cannot read the list must not take anything for invalid.
 func TestUnreadableAttachments(t *testing.T) {
 	r := newExample(`, "stateDir": "` + t.TempDir() + `", "cni.dev/valid-attachments": 7`)
-	if err := gc(context.Background(), r); err == nil || code(err) != 7 {
+	if err := gc(context.Background(), r); err == nil || Code(err) != 7 {
 		t.Errorf("gc: %v", err)
 	}
 }

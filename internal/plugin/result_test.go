@@ -134,8 +134,8 @@ func TestResultThatCannotBeDecoded(t *testing.T) {
 		{`{"routes": [{"dst": "10.0.0.0/8", "priority": 4294967296}]}`, "routes: "},
 	} {
 		_, err := decodeResult(json.RawMessage(tt.prev), "1.1.0")
-		if err == nil || code(err) != 6 || !strings.HasPrefix(err.Error(), "prevResult: ") || !strings.Contains(err.Error(), tt.says) {
-			t.Errorf("%s: code %d, %v; want 6, %q", tt.prev, code(err), err, tt.says)
+		if err == nil || Code(err) != 6 || !strings.HasPrefix(err.Error(), "prevResult: ") || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: code %d, %v; want 6, %q", tt.prev, Code(err), err, tt.says)
 		}
 	}
 }
@@ -351,8 +351,8 @@ func FuzzResult(f *testing.F) {
 	f.Fuzz(func(t *testing.T, prev []byte, gateways bool) {
 		r, err := decodeResult(prev, "1.1.0")
 		if err != nil {
-			if code(err) != 6 {
-				t.Fatalf("code %d: %v", code(err), err)
+			if Code(err) != 6 {
+				t.Fatalf("code %d: %v", Code(err), err)
 			}
 			return
 		}

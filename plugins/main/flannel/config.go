@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+	"unicode"
 
 	"github.com/cni-netops/plugins/internal/plugin"
 	"github.com/cni-netops/plugins/internal/strictjson"
@@ -139,7 +140,7 @@ func decodeDelegate(o strictjson.Object, p *strictjson.Problems) {
 // Windows a program is found without regard to case, and without its ending.
 func misfit(t string) string {
 	switch {
-	case t == "" || t == "." || t == ".." || strings.ContainsAny(t, "/\\:\x00"):
+	case t == "" || strings.Trim(t, ". ") != t || strings.ContainsAny(t, "/\\:") || strings.ContainsFunc(t, unicode.IsControl):
 		return "is not the name of a plugin"
 	case strings.EqualFold(strings.TrimSuffix(strings.ToLower(t), ".exe"), flannelType):
 		return "would delegate to itself without end"
@@ -155,6 +156,11 @@ func decodeIPAM(o strictjson.Object, p *strictjson.Problems) []route {
 	}
 	if o.Has(keyRanges) {
 		p.Warnings = append(p.Warnings, o.At(keyRanges)+": not used: flannel's subnet stands in its place")
+	}
+	for _, key := range []string{"subnet", "rangeStart", "rangeEnd"} {
+		if o.Has(key) {
+			p.Warnings = append(p.Warnings, o.At(key)+": passed on; host-local makes a second range of it beside flannel's")
+		}
 	}
 	v, ok := o.Get(keyRoutes)
 	if !ok {

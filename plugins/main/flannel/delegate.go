@@ -67,11 +67,12 @@ func (p program) run(ctx context.Context, verb string, conf []byte, env ...strin
 	began := time.Now()
 	process, stdout, err := p.start(conf, environ(append(env, "CNI_COMMAND="+verb)))
 	if err != nil {
-		return nil, plugin.Errorf(plugin.CodeDelegate, "%s: cannot be run: %w", p.typ, err)
+		return nil, plugin.Errorf(plugin.CodeDelegate, "%s: %w: %w", p.typ, errNotStarted, err)
 	}
 	defer func() { _ = stdout.Close() }()
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { process.end(ended) })
+	defer stop()
 	printed, err := readAll(stdout)
 	if err != nil {
 		process.kill()
@@ -123,7 +124,12 @@ func (p program) start(conf []byte, env []string) (process, *os.File, error) {
 
 // end tells the process to end, and does not take no for an answer.
 func (p process) end(ended <-chan struct{}) {
-	p.terminate()
+	select {
+	case <-ended:
+		return // its number may be another's
+	default:
+		p.terminate()
+	}
 	select {
 	case <-ended:
 	case <-time.After(patience):
@@ -187,9 +193,12 @@ func (p program) result(stdout []byte) ([]byte, error) {
 
 var errNoResult = errors.New("success without a result")
 
-// knowsNot reports whether a delegate does not know the verb: it is older than
-// the verb is.
+// errNotStarted says that a delegate has done nothing.
+var errNotStarted = errors.New("cannot be run")
+
+// knowsNot reports whether a delegate does not know GC or STATUS: it is older
+// than these are. It may say so by the container that they do not have.
 func knowsNot(err error) bool {
 	var told *toldError
-	return errors.As(err, &told) && told.Code == types.ErrInvalidEnvironmentVariables
+	return errors.As(err, &told) && (told.Code == types.ErrInvalidEnvironmentVariables || told.Code == types.ErrUnknownContainer)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -40,9 +41,8 @@ func readRegular(path string, look func(string) (fs.FileInfo, error)) ([]byte, e
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	const most = 1 << 20 // bytes
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && len(data) > most {
+	data, err := io.ReadAll(io.LimitReader(f, 2*mostBytes))
+	if err == nil && len(data) >= 2*mostBytes {
 		err = &fs.PathError{Op: "read", Path: path, Err: errTooLarge}
 	}
 	return data, err
@@ -50,8 +50,11 @@ func readRegular(path string, look func(string) (fs.FileInfo, error)) ([]byte, e
 
 var (
 	errNotRegular = errors.New("not a regular file")
-	errTooLarge   = errors.New("larger than 1 MiB")
+	errTooLarge   = errors.New("2 MiB or more")
 )
+
+// mostBytes is how long a generated configuration may be.
+const mostBytes = 1 << 20
 
 // temporary begins the name of a file that is being written. No container ID
 // does.
@@ -100,10 +103,13 @@ func createTemporary(dir string) (*os.File, error) {
 // enough ago that nobody writes it any more.
 func sweep(dir string, now time.Time) {
 	const long = time.Hour
-	files, _ := filepath.Glob(filepath.Join(dir, temporary+"*"))
+	files, _ := os.ReadDir(dir)
 	for _, f := range files {
-		if st, err := os.Lstat(f); err == nil && st.Mode().IsRegular() && now.Sub(st.ModTime()) > long {
-			_ = os.Remove(f)
+		if !strings.HasPrefix(f.Name(), temporary) {
+			continue
+		}
+		if st, err := f.Info(); err == nil && st.Mode().IsRegular() && now.Sub(st.ModTime()) > long {
+			_ = os.Remove(filepath.Join(dir, f.Name()))
 		}
 	}
 }

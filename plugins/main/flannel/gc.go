@@ -38,8 +38,7 @@ func collect(ctx context.Context, r *plugin.Request, k keeper, valid []plugin.At
 		if slices.Contains(valid, a) {
 			continue
 		}
-		e := &kept{Attachment: a, path: k.path(a)}
-		if err := e.read(); err != nil {
+		if e, err := k.findOwn(a); err != nil {
 			failed = append(failed, err)
 		} else if e.raw != nil {
 			failed = append(failed, collectOne(ctx, r, e))

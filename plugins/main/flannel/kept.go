@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -48,7 +49,10 @@ func (k keeper) oldPath(containerID string) string { return filepath.Join(k.dir,
 type kept struct {
 	plugin.Attachment
 	path string
-	raw  []byte // what stands in the file
+	raw  []byte // what stands in the file, but for the refusal
+	// refusal is what the delegate said when it would neither add the attachment
+	// nor delete it again.
+	refusal string
 }
 
 // save keeps the configuration: after a crash there is all of it, or nothing.
@@ -56,6 +60,9 @@ func (k keeper) save(a plugin.Attachment, conf []byte) (*kept, error) {
 	path := k.path(a)
 	if path == "" {
 		return nil, plugin.Errorf(types.ErrInvalidEnvironmentVariables, "CNI_IFNAME %q cannot be part of a file's name", a.IfName)
+	}
+	if len(conf) > mostBytes {
+		return nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "the generated configuration has %d bytes, %d at most", len(conf), mostBytes)
 	}
 	if err := writeFile(path, conf); err != nil {
 		return nil, fmt.Errorf("keep the generated configuration for DEL: %w", err)
@@ -66,12 +73,35 @@ func (k keeper) save(a plugin.Attachment, conf []byte) (*kept, error) {
 // find is what is kept of an attachment, in the old place where it has no file
 // of its own; nil is nothing. What is there and cannot be read is an error.
 func (k keeper) find(a plugin.Attachment) (*kept, error) {
-	own := &kept{Attachment: a, path: k.path(a)}
-	if err := own.read(); err != nil || own.raw != nil {
+	own, err := k.findOwn(a)
+	if err != nil || own.raw != nil {
 		return own, err
 	}
 	return k.findOld(a)
 }
+
+// findOwn is what is kept of an attachment in a file of its own. The generated
+// configuration is its first line.
+func (k keeper) findOwn(a plugin.Attachment) (*kept, error) {
+	e := &kept{Attachment: a, path: k.path(a)}
+	err := e.read()
+	if conf, refusal, marked := bytes.Cut(e.raw, []byte{'\n'}); marked {
+		e.raw, e.refusal = conf, string(refusal)
+	}
+	return e, err
+}
+
+// refuse notes what the delegate said when it would neither add the attachment
+// nor delete it again. If that is all that it ever says, DEL need not go by it.
+func (e *kept) refuse(why error) error {
+	e.refusal = oneLine(why)
+	return writeFile(e.path, slices.Concat(e.raw, []byte{'\n'}, []byte(e.refusal)))
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// old reports whether this is a file of the older plugin.
+func (e *kept) old() bool { return !strings.Contains(filepath.Base(e.path), separator) }
 
 // findOld is what the older plugin has left of a container, for the network
 // that it names. An empty file names none, and is anybody's.

@@ -6,7 +6,7 @@ import (
 )
 
 // endings are what a program's name may end in beyond its type.
-var endings = []string{"", ".exe"}
+var endings = []string{".exe", ""}
 
 // process is a delegate at work.
 type process struct{ *exec.Cmd }

@@ -63,7 +63,9 @@ func parseSubnetEnv(data []byte, path, goos string) (subnetEnv, error) {
 	if len(p.problems) == 0 {
 		code = types.ErrTryAgainLater
 	}
-	if len(missing) > 0 {
+	if len(missing) == 0 {
+		p.problems[len(p.problems)-1] += "; " + advice
+	} else {
 		p.problems = append(p.problems, fmt.Sprintf("flanneld has not written %s to %s yet: %s", strings.Join(missing, ", "), path, advice))
 	}
 	return subnetEnv{}, plugin.Several(code, p.problems)

@@ -87,7 +87,8 @@ func add(ctx context.Context, r *plugin.Request) error {
 		return err
 	}
 	if err := j.add(ctx); err != nil {
-		giveUp(context.WithoutCancel(ctx), r, e, j)
+		// From now on another signal ends it.
+		giveUp(plugin.UntilSignal(context.WithoutCancel(ctx)), r, e, j, err)
 		return err
 	}
 	return nil
@@ -102,8 +103,7 @@ func joins(r *plugin.Request, a plugin.Attachment) bool {
 // settle deletes what an earlier ADD of this attachment has left that was
 // killed, or whose DEL never came.
 func settle(ctx context.Context, r *plugin.Request, k keeper, a plugin.Attachment) error {
-	e := &kept{Attachment: a, path: k.path(a)}
-	err := e.read()
+	e, err := k.findOwn(a)
 	if err == nil && e.raw != nil && !joins(r, a) {
 		r.Warn("deleting what an earlier ADD of this attachment has left", "kept", e.path)
 		err = undo(ctx, r, e, strictjson.Object{})
@@ -130,11 +130,19 @@ func (j job) add(ctx context.Context) error {
 }
 
 // giveUp takes back what the delegate has done of an ADD that failed. What
-// cannot be taken back now stays for DEL.
-func giveUp(ctx context.Context, r *plugin.Request, e *kept, j job) {
-	_, err := j.run(ctx, "DEL", j.conf)
-	if err == nil && !joins(r, e.Attachment) {
+// cannot be taken back now stays for DEL. A delegate that could not be started
+// has done nothing.
+func giveUp(ctx context.Context, r *plugin.Request, e *kept, j job, why error) {
+	var err error
+	if !errors.Is(why, errNotStarted) {
+		_, err = j.run(ctx, "DEL", j.conf)
+	}
+	switch {
+	case joins(r, e.Attachment): // the file is another's
+	case err == nil:
 		err = e.remove()
+	case oneLine(err) == oneLine(why):
+		err = errors.Join(err, e.refuse(why))
 	}
 	if err != nil {
 		r.Warn("what a failed ADD has done could not be taken back; DEL will try again", "kept", e.path, "error", err)
@@ -149,11 +157,16 @@ func del(ctx context.Context, r *plugin.Request) error {
 	if err != nil || e == nil {
 		return err
 	}
+	if v, ok := c.given.Get(keyPrevResult); ok && v.Raw[0] != '{' {
+		r.Warn("prevResult is no object, and not passed on")
+		c.given = strictjson.Object{}
+	}
 	return undo(ctx, r, e, c.given)
 }
 
 // undo deletes one attachment. A failure keeps the configuration, for another
-// attempt.
+// attempt; unless the delegate says again what it said when it would not add
+// the attachment: it has done nothing, and never will.
 func undo(ctx context.Context, r *plugin.Request, e *kept, by strictjson.Object, env ...string) error {
 	if e.empty() {
 		r.Warn("what ADD has kept is empty: nothing is known of what it did", "kept", e.path)
@@ -167,10 +180,25 @@ func undo(ctx context.Context, r *plugin.Request, e *kept, by strictjson.Object,
 	if by.Has(keyPrevResult) {
 		raw = overlay(conf.Object, by, keyVersion, keyPrevResult)
 	}
-	if _, err := p.run(ctx, "DEL", raw, env...); err != nil {
-		return err
+	_, err = p.run(ctx, "DEL", raw, env...)
+	switch {
+	case err != nil && e.refusal != "" && oneLine(err) == e.refusal:
+		r.Warn("the delegate would not add this attachment, and will not delete it", "kept", e.path, "error", err)
+	case err != nil:
+		return plugin.Errorf(plugin.Code(err), "%w\nADD has kept its configuration in %s", err, e.path)
+	case e.stays(r):
+		return nil
 	}
 	return e.remove()
+}
+
+// stays reports whether the file is not this attachment's to remove. That of the
+// older plugin does not tell the interface: runtimes call a container's first
+// one eth0, and a DEL of another one, which may come twice, is not to cost it
+// its address.
+func (e *kept) stays(r *plugin.Request) bool {
+	asked := r.Attachment().ContainerID // GC asks for none
+	return asked != "" && joins(r, e.Attachment) || e.old() && e.IfName != "eth0"
 }
 
 // delegate is what to call by what was kept.

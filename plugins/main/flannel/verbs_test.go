@@ -431,8 +431,74 @@ func TestStatus(t *testing.T) {
 	b.behaving("STATUS=kill").Refused("STATUS", 50, "ended by signal")
 	for _, text := range []string{env4text("FLANNEL_MTU"), env4text("") + "FLANNEL_MTU=x"} {
 		writeEnv(t, b.dir, text)
-		b.Refused("STATUS", 50, "FLANNEL_MTU")
+		b.Refused("STATUS", 50, "FLANNEL_MTU", "look at the flannel pod's log on this node")
 	}
+}
+
+// What the delegate refuses to add, and to delete again, does not make the pod
+// undeletable; anything else that it says at DEL keeps the file.
+func TestDelegateThatRefusesBoth(t *testing.T) {
+	b := newBench(t)
+	b.behaving("ADD=error 999 no such key", "DEL=error 999 no such key").Refused("ADD", 999, "no such key")
+	b.keeps("cbr0@c1@eth0")
+	b.behaving("DEL=error 999 busy").Refused("DEL", 999, "busy", "kept its configuration in "+b.dir)
+	b.keeps("cbr0@c1@eth0")
+	if a := b.behaving("DEL=error 999 no such key").OK("DEL"); !strings.Contains(a.Stderr, "will not delete it") {
+		t.Errorf("no warning: %s", a.Stderr)
+	}
+	b.keeps()
+	// A new ADD of the attachment is not held up by it either.
+	b.behaving("ADD=error 999 no such key", "DEL=error 999 no such key").Refused("ADD", 999)
+	b.behaving("DEL=error 999 no such key").OK("ADD")
+	b.OK("DEL")
+	b.keeps()
+}
+
+// A delegate that cannot be started has done nothing.
+func TestDelegateThatCannotBeStarted(t *testing.T) {
+	b := newBench(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "broken"), []byte("no program"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	broken := b.with("CNI_PATH", dir).edited(func(c map[string]any) { c["delegate"] = map[string]any{"type": "broken"} })
+	broken.Refused("ADD", 105, "broken: cannot be run")
+	b.keeps()
+	broken.OK("DEL")
+}
+
+// Delegates of before say of GC and STATUS that there is no container.
+func TestOldDelegates(t *testing.T) {
+	b := newBench(t)
+	b.behaving("STATUS=error 3 missing containerID").OK("STATUS")
+	b.behaving("GC=error 3 missing containerID").OK("GC")
+}
+
+// A prevResult that is none does not keep DEL from its work.
+func TestDelWithABadPrevResult(t *testing.T) {
+	b := newBench(t)
+	b.OK("ADD")
+	if a := b.edited(func(c map[string]any) { c["prevResult"] = 7 }).OK("DEL"); !strings.Contains(a.Stderr, "prevResult is no object") {
+		t.Errorf("no warning: %s", a.Stderr)
+	}
+	b.keeps()
+}
+
+// The file of the older plugin is its first interface's: a DEL of another, which
+// runtimes repeat, leaves it.
+func TestDelOfAnotherInterfaceLeavesTheOldFile(t *testing.T) {
+	b := newBench(t)
+	b.OK("ADD")
+	if err := os.Rename(filepath.Join(b.dir, "data", "cbr0@c1@eth0"), filepath.Join(b.dir, "data", "c1")); err != nil {
+		t.Fatal(err)
+	}
+	net1 := b.with("CNI_IFNAME", "net1")
+	net1.OK("ADD")
+	net1.OK("DEL")
+	net1.OK("DEL")
+	b.keeps("c1")
+	b.OK("DEL")
+	b.keeps()
 }
 
 // ADD that cannot begin changes nothing and calls nobody; plan says the same.
@@ -460,8 +526,8 @@ func TestAddThatCannotBegin(t *testing.T) {
 			t.Errorf("plan: %+v", a.Error)
 		}
 	}
-	writeEnv(t, b.dir, env4text("")+strings.Repeat("# long\n", 200_000))
-	b.Refused("ADD", 5, "larger than 1 MiB")
+	writeEnv(t, b.dir, env4text("")+strings.Repeat("# long\n", 400_000))
+	b.Refused("ADD", 5, "2 MiB or more")
 	b.verbs()
 	b.keeps()
 	writeEnv(t, b.dir, env4)
