@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // hostRoutes is a host that has to be told where a pod's second address is.
 var hostRoutes = scenario{
@@ -151,9 +154,21 @@ func (p *public) routes(dst string) bool {
 	return strings.Contains(p.routing(node), dst)
 }
 
+// becomes reports whether the host's routing is that, after a moment: a pod's
+// interfaces, with what the kernel gave them, vanish some time after the pod.
+func (p *public) becomes(want string) bool {
+	for range 100 {
+		if p.routing(node) == want {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
+}
+
 func (p *public) hostAsBefore() {
 	p.showIP(node, "route")
-	p.promise(p.routing(node) == p.before, "the host's routes and rules are what they were before ADD")
+	p.promise(p.becomes(p.before), "the host's routes and rules are what they were before ADD")
 	p.showRecords()
 	p.promise(len(p.records()) == 0, "no record is left")
 }
