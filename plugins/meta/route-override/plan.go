@@ -40,7 +40,7 @@ func (c config) Query(prev *plugin.Result) netops.Query {
 	return q
 }
 
-var defaults = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+var defaults = []netip.Prefix{netops.IPv4Default, netops.IPv6Default}
 
 // interfaces are those of the attachment: the ones of prevResult that are in a
 // sandbox, by whatever path it is named; without any, CNI_IFNAME.

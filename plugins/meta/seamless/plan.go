@@ -16,7 +16,7 @@ import (
 // for what has the places of the routes that are wanted.
 func (c config) Query(prev *plugin.Result) netops.Query {
 	q := netops.Query{Links: []string{c.podInterface}, HardwareAddrs: prev.Absent(), Addrs: true, Tables: []uint32{netops.TableMain},
-		To: map[netip.Prefix]bool{netip.PrefixFrom(netip.IPv4Unspecified(), 0): true, netip.PrefixFrom(netip.IPv6Unspecified(), 0): true}}
+		To: map[netip.Prefix]bool{netops.IPv4Default: true, netops.IPv6Default: true}}
 	for _, ip := range c.hostIPs {
 		q.To[hostRoute(ip)] = true
 	}
