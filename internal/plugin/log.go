@@ -22,9 +22,26 @@ const (
 	megabytes  = 1 << 20 // bounds of log_max_size, log_max_age and log_max_count: none needs more
 )
 
+// verboseLogs is stamped at link time into the verbose flavour: a folder in
+// which each plugin logs at debug level what log_options does not send
+// elsewhere.
+var verboseLogs string
+
+// verboseOld is how many old files are kept that nobody asked for.
+const verboseOld = 3
+
+// defaultLog is what holds without log_options.
+func defaultLog(plugin string) logOptions {
+	if verboseLogs == "" {
+		return logOptions{level: unsetLevel}
+	}
+	path := filepath.Join(verboseLogs, plugin+".log")
+	return logOptions{level: slog.LevelDebug, file: &logFile{path: path, maxSize: defaultMaxSize, maxCount: verboseOld}}
+}
+
 // decodeLogOptions reads log_options.
-func decodeLogOptions(config strictjson.Object) logOptions {
-	opts := logOptions{level: unsetLevel}
+func decodeLogOptions(config strictjson.Object, plugin string) logOptions {
+	opts := defaultLog(plugin)
 	o, ok := config.Object("log_options")
 	if !ok {
 		return opts
@@ -34,7 +51,7 @@ func decodeLogOptions(config strictjson.Object) logOptions {
 	if v, ok := o.Get("log_level"); ok {
 		if name, ok := v.Text(); ok && opts.level.UnmarshalText([]byte(name)) != nil || strings.ContainsAny(name, "+-") {
 			v.Invalid("%q is not debug, info, warn or error", name)
-			opts.level = unsetLevel
+			opts.level = defaultLog(plugin).level
 		}
 	}
 	var size, age, count uint32

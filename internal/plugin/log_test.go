@@ -71,6 +71,36 @@ func TestLogLevels(t *testing.T) {
 	}
 }
 
+// The verbose flavour logs everything to a file of its own, which does not fill
+// the disk. What log_options asks for holds there too.
+func TestVerboseFlavour(t *testing.T) {
+	verboseLogs = filepath.Join(t.TempDir(), "cni")
+	defer func() { verboseLogs = "" }()
+	own, other := filepath.Join(verboseLogs, "example.log"), filepath.Join(t.TempDir(), "other.log")
+	for _, tt := range []struct {
+		options, file string
+		lines         int
+	}{
+		{``, own, 4},
+		{`"log_level": "nonsense"`, own, 4},
+		{`"log_level": "warn"`, own, 2},
+		{`"log_file": "` + other + `"`, other, 4},
+		{`"log_file": "` + other + `", "log_level": "error"`, other, 1},
+	} {
+		_, _ = os.Remove(own), os.Remove(other)
+		r := logged(tt.options)
+		if got := stderr(t, func() { sayAll(r) }); strings.Count(got, "\n") != 2 {
+			t.Errorf("{%s}: stderr\n%s", tt.options, got)
+		}
+		if got := strings.Count(readFile(t, tt.file), "\n"); got != tt.lines {
+			t.Errorf("{%s}: %d lines in the file, want %d", tt.options, got, tt.lines)
+		}
+	}
+	if file := newExample("").log.opts.file; file.maxSize != 100<<20 || file.maxCount != 3 {
+		t.Errorf("%+v", file)
+	}
+}
+
 // Without anything to say there is no file, and nothing on stderr.
 func TestLogIsQuiet(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "example.log")

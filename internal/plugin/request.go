@@ -53,7 +53,7 @@ func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *Reques
 	doc.Text("cniVersion", &r.version)
 	r.config = Config{Object: doc.Object, Problems: doc.Problems, Text: doc.text, Verb: verb,
 		ContainerID: args.ContainerID, IfName: args.IfName, Netns: args.Netns, Args: parseArgs(args.Args)}
-	r.log = &logger{opts: decodeLogOptions(doc.Object), attrs: r.about}
+	r.log = &logger{opts: decodeLogOptions(doc.Object, p.Name), attrs: r.about}
 	if v, ok := r.config.Get("stateDir"); ok {
 		r.stateDir = absolute(v)
 	}

@@ -1,0 +1,26 @@
+# shellcheck shell=bash
+# Sourced by what builds programs that go out: sets build_flags for go build.
+# VERSION is stamped into them. FLAVOUR=verbose makes plugins that log everything
+# below /var/log/cni.
+
+export CGO_ENABLED=0
+# A binary follows from its sources, its version and the version of Go, not from
+# the shell that it is built in. These are the processors that Go assumes by
+# default; on arm, older ones too.
+export GOAMD64=v1 GOARM64=v8.0 GOARM=6 GO386=sse2 GOPPC64=power8 GORISCV64=rva20u64 GOMIPS64=hardfloat GOEXPERIMENT=
+
+frame=github.com/cni-netops/plugins/internal/plugin
+ldflags="-s -w"
+if [ -n "${VERSION:-}" ]; then
+	ldflags+=" -X $frame.buildVersion=$VERSION -X main.buildVersion=$VERSION"
+fi
+if [ "${FLAVOUR:-}" = verbose ]; then
+	ldflags+=" -X $frame.verboseLogs=/var/log/cni"
+fi
+build_flags=(-trimpath -buildvcs=false -ldflags "$ldflags")
+
+# What evaluates expressions is a third of host-routes, and runs for moments, as
+# what logs and prints does: without inlining that is 230 KB smaller.
+for package in github.com/itchyny/... math/big regexp/... log/slog/... time fmt github.com/containernetworking/...; do
+	build_flags+=("-gcflags=$package=-l")
+done
