@@ -6,12 +6,13 @@ cd "$(dirname "$0")/.."
 . scripts/go_flags.sh
 
 export GOOS=linux
-mkdir -p "${BIN_DIR:=bin}"
+plugins=()
 for dir in plugins/meta/* plugins/main/*; do
 	[ -f "$dir/main.go" ] || continue
-	plugin=$(basename "$dir")
-	echo "  $plugin"
-	go build "${build_flags[@]}" "$@" -o "$BIN_DIR/$plugin" "./$dir"
+	echo "  $(basename "$dir")"
+	plugins+=("./$dir")
 done
+mkdir -p "${BIN_DIR:=bin}"
+go build "${build_flags[@]}" "$@" -o "$BIN_DIR/" "${plugins[@]}"
 # Configurations of its predecessor call seamless so.
 cp "$BIN_DIR/seamless" "$BIN_DIR/seamless-static-route"

@@ -23,4 +23,4 @@ BIN_DIR=$built/plain scripts/build_all.sh
 echo "verbose:"
 BIN_DIR=$built/verbose FLAVOUR=verbose scripts/build_all.sh
 
-go run ./hack/release -version "$VERSION" -built "$built" -out "${DIST_DIR:-dist}"
+go run -trimpath ./hack/release -version "$VERSION" -built "$built" -out "${DIST_DIR:-dist}"

@@ -28,10 +28,7 @@ func (r release) pack(t target, dir, path string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	zipped, err := gzip.NewWriterLevel(f, gzip.BestCompression)
-	if err != nil {
-		return err
-	}
+	zipped := gzip.NewWriter(f)
 	w := tar.NewWriter(zipped)
 	for _, name := range sortedKeys(files) {
 		if err := r.add(w, name, files[name]); err != nil {
