@@ -1,10 +1,13 @@
 # What there is to do here. How it is done stands in scripts/.
 # Variables go on the command line: make install CNI_BIN_DIR=/usr/lib/cni
 
-.PHONY: build install demo test test-unit lint fuzz bench clean help
+.PHONY: build build-all install demo test test-unit lint fuzz bench image release reproducible clean help
 
 build: ## build the plugins into bin/ (GOARCH, VERSION)
 	scripts/build_linux.sh
+
+build-all: ## build for every processor into bin/linux-*/, and flannel for Windows (ARCHES, VERSION)
+	scripts/build_all.sh
 
 install: ## copy what is built to CNI_BIN_DIR, default /opt/cni/bin (DESTDIR)
 	scripts/install.sh
@@ -28,8 +31,17 @@ fuzz: ## every fuzz test for FUZZTIME, default 20s
 bench: ## every benchmark, or those that match BENCH
 	scripts/bench.sh
 
+image: ## build the installer's image without a daemon (IMAGE, VERSION, ARCHES)
+	scripts/image.sh
+
+release: ## make the archives of VERSION in dist/, with checksums and SBOMs (ARCHES)
+	scripts/release.sh
+
+reproducible: ## make the release of the last commit twice, and compare
+	scripts/reproducible.sh
+
 clean: ## remove what was built
 	rm -rf bin dist
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

@@ -5,13 +5,13 @@ cd "$(dirname "$0")/.."
 . scripts/need.sh
 need go
 
-unformatted=$(gofmt -l hack internal plugins)
+unformatted=$(gofmt -l hack images internal plugins)
 if [ -n "$unformatted" ]; then
 	printf 'run gofmt -w on:\n%s\n' "$unformatted" >&2
 	exit 1
 fi
 
-go vet ./...
+go vet -tags podman,qemu ./...
 # flannel runs on Windows too.
 GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./plugins/main/flannel
 GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./plugins/main/flannel

@@ -8,6 +8,7 @@ need() {
 		go) has go || lacks "go, 1.26 or later: https://go.dev/dl" ;;
 		ip) has ip || lacks "ip: apt-get install iproute2" ;;
 		ping) has ping || lacks "ping: apt-get install iputils-ping" ;;
+		image-builder) has buildah || has podman || lacks "buildah or podman: apt-get install buildah" ;;
 		namespaces)
 			unshare --user --map-root-user --mount --net true 2>/dev/null || lacks "user namespaces:" \
 				"set the sysctl user.max_user_namespaces above 0, on Ubuntu kernel.apparmor_restrict_unprivileged_userns to 0"

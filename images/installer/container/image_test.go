@@ -1,0 +1,246 @@
+//go:build podman
+
+// Package container runs the installer's image. scripts/test.sh does so for root
+// where podman and runc are installed.
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// version1 and version2 are two releases of the image, and id1 is the first
+// one's identity.
+const version1, version2 = "v0.1.0", "v0.2.0"
+
+var id1 string
+
+// podman keeps everything of its own below a folder of the tests.
+const storageConf = `[storage]
+driver = "vfs"
+graphroot = "DIR/graph"
+runroot = "DIR/run"
+`
+
+const containersConf = `[network]
+network_backend = "cni"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+tmp_dir = "DIR/tmp"
+[containers]
+default_ulimits = ["nofile=1024:20000", "nproc=4096:16384"]
+`
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "image-test-")
+	code := 1
+	if err == nil {
+		if err = prepare(dir); err == nil {
+			code = m.Run()
+		}
+		_, cleaned := podman("rm", "--all", "--force")
+		err = errors.Join(err, cleaned, os.RemoveAll(dir))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func prepare(dir string) (err error) {
+	for variable, text := range map[string]string{"CONTAINERS_STORAGE_CONF": storageConf, "CONTAINERS_CONF": containersConf} {
+		path := filepath.Join(dir, variable)
+		err = errors.Join(err, os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600), os.Setenv(variable, path))
+	}
+	for _, version := range []string{version1, version2} {
+		err = errors.Join(err, build(version))
+	}
+	if err == nil {
+		id1, err = podman("image", "inspect", "--format", "{{.Id}}", image(version1))
+	}
+	return err
+}
+
+func image(version string) string { return "localhost/cni-netops/test:" + version }
+
+func build(version string) error {
+	cmd := exec.Command("../../../scripts/image.sh")
+	cmd.Env = append(os.Environ(), "IMAGE=cni-netops/test", "VERSION="+version, "SOURCE_DATE_EPOCH=1700000000")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("image.sh: %w: %s", err, out)
+	}
+	return nil
+}
+
+func podman(args ...string) (string, error) {
+	out, err := exec.Command("podman", args...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("podman %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// confined are the limits under which the DaemonSet runs the image: uid 0
+// without capabilities, on a read-only root, without a network.
+func confined(bin, version string, args ...string) []string {
+	return append([]string{"run", "--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--user=0:0",
+		"--volume=" + bin + ":/host/opt/cni/bin", image(version)}, args...)
+}
+
+// once installs by the image, and says what was said.
+func once(t *testing.T, bin, version string, args ...string) string {
+	t.Helper()
+	out, err := podman(confined(bin, version, append(args, "--once")...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(out, "/host/opt/cni/bin/", "") + "\n"
+}
+
+func newBin(t *testing.T) string {
+	bin := t.TempDir()
+	if err := os.Chmod(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// tells is the version that a plugin tells.
+func tells(bin string) (string, error) {
+	out, err := exec.Command(filepath.Join(bin, "route-override"), "--version").Output()
+	first, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimPrefix(first, "CNI route-override plugin "), err
+}
+
+func until(t *testing.T, what string, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !reached(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			logs, _ := podman("logs", "installer")
+			t.Fatalf("%s: not in time: %s", what, logs)
+		}
+	}
+}
+
+// The image holds the installer, the plugins and the license. The same sources
+// are the same image.
+func TestImage(t *testing.T) {
+	if err := build(version1); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := podman("image", "inspect", "--format", "{{.Id}}", image(version1)); err != nil || id != id1 {
+		t.Errorf("%v: image %s, and then %s", err, id1, id)
+	}
+	if _, err := podman("create", "--name=content", image(version1)); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("sh", "-c", `podman export content | tar -tv | awk '$1 !~ /^d/ { print $1, $2, $NF }' | sort -k 3`).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mains, _ := filepath.Glob("../../../plugins/*/*/main.go")
+	for _, want := range append(mains, "/seamless-static-route/x") {
+		want = "-rwxr-xr-x 0/0 plugins/" + filepath.Base(filepath.Dir(want))
+		if !strings.Contains(string(out), want+"\n") {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	for _, want := range []string{"-rwxr-xr-x 0/0 installer", "-rw-r--r-- 0/0 LICENSE"} {
+		if !strings.Contains(string(out), want+"\n") {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+// First install, nothing to do, a subset, an upgrade while others run the
+// plugin.
+func TestOnce(t *testing.T) {
+	bin := newBin(t)
+	if got := once(t, bin, version1, "--plugins=route-override,seamless"); got != "route-override: installed\nseamless: installed\n" {
+		t.Errorf("%q", got)
+	}
+	if got := once(t, bin, version1, "--plugins=route-override,seamless"); got != "route-override: up to date\nseamless: up to date\n" {
+		t.Errorf("%q", got)
+	}
+	var stop atomic.Bool
+	done := make(chan map[string]int)
+	go func() {
+		told := map[string]int{}
+		for !stop.Load() {
+			version, err := tells(bin)
+			if err != nil {
+				t.Error(err)
+			}
+			told[version]++
+		}
+		done <- told
+	}()
+	for _, version := range []string{version2, version1, version2} {
+		if got := once(t, bin, version, "--plugins=route-override"); got != "route-override: installed over another one\n" {
+			t.Errorf("%q", got)
+		}
+	}
+	stop.Store(true)
+	if told := <-done; len(told) != 2 || told[version1] == 0 || told[version2] == 0 {
+		t.Errorf("%v", told)
+	}
+}
+
+// As a DaemonSet runs it: it repairs, answers probes, and clears up.
+func TestStays(t *testing.T) {
+	bin := newBin(t)
+	args := confined(bin, version1, "--listen=:8080", "--uninstall-on-exit")
+	if _, err := podman(append([]string{args[0], "--detach", "--name=installer"}, args[1:]...)...); err != nil {
+		t.Fatal(err)
+	}
+	there := func() bool { version, err := tells(bin); return err == nil && version == version1 }
+	until(t, "installed", there)
+	if err := os.Remove(filepath.Join(bin, "route-override")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "repaired", there)
+	pid, err := podman("inspect", "--format", "{{.State.Pid}}", "installer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		request := `exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET ` + path + ` HTTP/1.0\r\n\r\n' >&3; cat <&3`
+		out, err := exec.Command("nsenter", "--target", pid, "--net", "bash", "-c", request).CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), "HTTP/1.0 200 OK") {
+			t.Errorf("%s: %v: %s", path, err, out)
+		}
+	}
+	began := time.Now()
+	if _, err := podman("stop", "--time=9", "installer"); err != nil || time.Since(began) > 8*time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+	if left, err := filepath.Glob(bin + "/*"); err != nil || left != nil {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if code, err := podman("inspect", "--format", "{{.State.ExitCode}}", "installer"); err != nil || code != "0" {
+		t.Errorf("%v: exit code %s", err, code)
+	}
+}
+
+func TestUnwritable(t *testing.T) {
+	args := confined(newBin(t), version1, "--once")
+	for i := range args {
+		if strings.HasPrefix(args[i], "--volume=") {
+			args[i] += ":ro"
+		}
+	}
+	_, err := podman(args...)
+	if err == nil || !strings.Contains(err.Error(), "read-only file system: it is read-only: mount it writable") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,681 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+)
+
+// What the tests run: the installer as it is built, and two releases of a
+// plugin, each of which prints its number.
+var installerPath, release1, release2 string
+
+func TestMain(m *testing.M) { os.Exit(netopstest.Main(built{m}).Run()) }
+
+type built struct{ *testing.M }
+
+func (m built) Run() int {
+	dir, err := os.MkdirTemp("", "installer-test-")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.M.Run()
+}
+
+const pluginSource = `package main
+
+import (
+	"os"
+	"time"
+)
+
+var release string
+
+func main() {
+	os.Stdout.WriteString(release)
+	if len(os.Args) > 1 {
+		time.Sleep(time.Minute)
+	}
+}
+`
+
+func build(dir string) error {
+	source := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(source, []byte(pluginSource), 0o600); err != nil {
+		return err
+	}
+	installerPath, release1, release2 = filepath.Join(dir, "bin", "installer"), filepath.Join(dir, "1", "route-override"), filepath.Join(dir, "2", "route-override")
+	for _, args := range [][]string{{"-o", installerPath, "."},
+		{"-ldflags", "-X main.release=1", "-o", release1, source}, {"-ldflags", "-X main.release=2", "-o", release2, source}} {
+		cmd := exec.Command("go", append([]string{"build"}, args...)...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build %q: %w: %s", args, err, out)
+		}
+	}
+	return nil
+}
+
+// node is a node with a folder for plugins, and an image beside it.
+type node struct {
+	*testing.T
+	source, bin string
+}
+
+// newNode is a node with an empty folder, and an image of three plugins in
+// their first release.
+func newNode(t *testing.T) node {
+	n := node{t, t.TempDir(), filepath.Join(t.TempDir(), "opt", "cni", "bin")}
+	for _, name := range []string{"flannel", "host-routes", "route-override"} {
+		n.provide(name, release1)
+	}
+	return n
+}
+
+// provide puts a plugin into the image.
+func (n node) provide(name, path string) {
+	n.Helper()
+	content, err := os.ReadFile(path)
+	if err == nil {
+		_ = os.Remove(filepath.Join(n.source, name))
+		err = os.WriteFile(filepath.Join(n.source, name), content, 0o755)
+	}
+	if err != nil {
+		n.Fatal(err)
+	}
+}
+
+func (n node) path(name string) string { return filepath.Join(n.bin, name) }
+
+// command is the installer with these arguments.
+func (n node) command(args ...string) *exec.Cmd {
+	return exec.Command(installerPath, append([]string{"--source", n.source, "--target", n.bin}, args...)...)
+}
+
+// powerless is a command by the same user without any capability, as in a
+// container that drops them all.
+func powerless(cmd *exec.Cmd) *exec.Cmd {
+	return exec.Command("setpriv", append([]string{"--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", cmd.Path}, cmd.Args[1:]...)...)
+}
+
+// once installs, and says what was said.
+func (n node) once(args ...string) string {
+	n.Helper()
+	out, err := n.command(append(args, "--once")...).CombinedOutput()
+	if err != nil {
+		n.Fatalf("%v: %s", err, out)
+	}
+	return strings.ReplaceAll(string(out), n.bin+"/", "")
+}
+
+// refused fails the test unless a command fails with these words.
+func (n node) refused(cmd *exec.Cmd, says ...string) string {
+	n.Helper()
+	out, err := cmd.CombinedOutput()
+	if failed := new(exec.ExitError); !errors.As(err, &failed) || failed.ExitCode() != 1 {
+		n.Errorf("%v: %s", err, out)
+	}
+	for _, text := range says {
+		if !strings.Contains(string(out), text) {
+			n.Errorf("it does not say %q: %s", text, out)
+		}
+	}
+	return string(out)
+}
+
+// holds fails the test unless the folder holds just that: release by plugin.
+func (n node) holds(want map[string]string) {
+	n.Helper()
+	if got := n.there(); fmt.Sprint(got) != fmt.Sprint(want) {
+		n.Errorf("the folder holds %v, want %v", got, want)
+	}
+}
+
+// there is what lies in the folder: the release of each plugin, "?" for what
+// is none.
+func (n node) there() map[string]string {
+	n.Helper()
+	releases := map[string]string{}
+	files, _ := os.ReadDir(n.bin)
+	for _, f := range files {
+		releases[f.Name()] = "?"
+		st, err := os.Lstat(n.path(f.Name()))
+		if err != nil || st.Mode() != 0o755 {
+			continue
+		}
+		if out, err := exec.Command(n.path(f.Name())).Output(); err == nil {
+			releases[f.Name()] = string(out)
+		}
+	}
+	return releases
+}
+
+var all1 = map[string]string{"flannel": "1", "host-routes": "1", "route-override": "1"}
+
+// running is an installer at work.
+type running struct {
+	node
+	*exec.Cmd
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (r *running) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out.Write(b)
+}
+
+func (r *running) said() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.ReplaceAll(r.out.String(), r.bin+"/", "")
+}
+
+// start starts a command, which ends with the test.
+func (n node) start(cmd *exec.Cmd) *running {
+	n.Helper()
+	r := &running{node: n, Cmd: cmd}
+	cmd.Stdout, cmd.Stderr = r, r
+	if err := cmd.Start(); err != nil {
+		n.Fatal(err)
+	}
+	n.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return r
+}
+
+// until waits for something to become true.
+func (r *running) until(what string, reached func() bool) {
+	r.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !reached(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.Fatalf("%s: not in time; it holds %v, and said:\n%s", what, r.there(), r.said())
+		}
+	}
+}
+
+func (r *running) untilSaid(line string) {
+	r.Helper()
+	r.until(line, func() bool { return strings.Contains(r.said(), line+"\n") })
+}
+
+// end sends a signal, and waits for a good end.
+func (r *running) end(signal syscall.Signal) {
+	r.Helper()
+	began := time.Now()
+	_ = r.Process.Signal(signal)
+	if err := r.Wait(); err != nil {
+		r.Errorf("%s: %v: %s", signal, err, r.said())
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		r.Errorf("it took %s to end", took)
+	}
+}
+
+// A first install, and a second that changes nothing.
+func TestInstall(t *testing.T) {
+	n := newNode(t)
+	if got, want := n.once(), "flannel: installed\nhost-routes: installed\nroute-override: installed\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	n.holds(all1)
+	before := inodes(n)
+	if got, want := n.once(), "flannel: up to date\nhost-routes: up to date\nroute-override: up to date\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if after := inodes(n); after != before {
+		t.Errorf("%s became %s", before, after)
+	}
+}
+
+// inodes tells the identity and the last change of each file.
+func inodes(n node) string {
+	n.Helper()
+	out, err := exec.Command("sh", "-c", `stat -c "%n %i %Z %z" "$1"/*`, "sh", n.bin).Output()
+	if err != nil {
+		n.Fatal(err)
+	}
+	return string(out)
+}
+
+// What is there already and is not the same gives way, whatever it is; what is
+// not ours stays.
+func TestInstallOverOthers(t *testing.T) {
+	n := newNode(t)
+	n.once()
+	foreign := filepath.Join(t.TempDir(), "multi-call")
+	for path, content := range map[string]string{n.path("bridge"): "x", foreign: "foreign"} {
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = os.Remove(n.path("flannel"))
+	if err := errors.Join(os.Symlink(foreign, n.path("flannel")), unix.Chmod(n.path("host-routes"), 0o4755),
+		os.WriteFile(n.path(".cni-netops-seamless-123.tmp"), []byte("half"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	n.provide("route-override", release2)
+	want := ".cni-netops-seamless-123.tmp: unfinished, removed\nflannel: installed over another one\n" +
+		"host-routes: installed over another one\nroute-override: installed over another one\n"
+	if got := n.once(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	n.holds(map[string]string{"flannel": "1", "host-routes": "1", "route-override": "2", "bridge": "?"})
+	if b, _ := os.ReadFile(foreign); string(b) != "foreign" {
+		t.Errorf("it wrote through a link: %q", b)
+	}
+	// A folder is nobody's plugin: it is told, and the others are installed.
+	_, _ = os.Remove(n.path("flannel")), os.Mkdir(n.path("flannel"), 0o755)
+	n.provide("host-routes", release2)
+	n.refused(n.command("--once"), "installer: cannot install into "+n.bin+": flannel: there is a folder in its place\n", "host-routes: installed over another one\n")
+}
+
+// Whoever runs a plugin while it is upgraded never fails, and gets the old
+// release or the new one. One that runs goes on.
+func TestUpgradeUnderLoad(t *testing.T) {
+	const upgrades, runners = 30, 3
+	n := newNode(t)
+	n.once()
+	long := exec.Command(n.path("route-override"), "wait")
+	if err := long.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = long.Process.Kill(); _ = long.Wait() }()
+	var stop atomic.Bool
+	var runs [3]atomic.Int64
+	var done sync.WaitGroup
+	for range runners {
+		done.Go(func() {
+			for !stop.Load() {
+				out, err := exec.Command(n.path("route-override")).Output()
+				if err != nil || string(out) != "1" && string(out) != "2" {
+					t.Errorf("%v: %q", err, out)
+					return
+				}
+				runs[out[0]-'0'].Add(1)
+			}
+		})
+	}
+	for i := range upgrades {
+		n.provide("route-override", []string{release2, release1}[i%2])
+		if got := n.once(); !strings.Contains(got, "route-override: installed over another one\n") {
+			t.Errorf("%s", got)
+		}
+	}
+	stop.Store(true)
+	done.Wait()
+	if runs[1].Load() == 0 || runs[2].Load() == 0 {
+		t.Errorf("nothing was run meanwhile: %d, %d", runs[1].Load(), runs[2].Load())
+	}
+	if err := long.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("what ran since before has ended: %v", err)
+	}
+}
+
+// An installer that is killed at any moment leaves no half of a plugin under
+// its name, and the next one clears up.
+func TestKilled(t *testing.T) {
+	n := newNode(t)
+	big, err := os.ReadFile(release1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	big = append(big, make([]byte, 16<<20)...)
+	if err := os.WriteFile(filepath.Join(n.source, "host-routes"), big, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	unfinished := 0
+	for i := range 20 {
+		r := n.start(n.command("--once"))
+		time.Sleep(time.Duration(i) * 2 * time.Millisecond)
+		_ = r.Process.Kill()
+		_ = r.Wait()
+		for name, release := range n.there() {
+			if strings.HasPrefix(name, unfinishedBefore) {
+				unfinished++
+			} else if release != "1" {
+				t.Fatalf("%s is %q", name, release)
+			}
+		}
+		if st, err := os.Stat(n.path("host-routes")); err == nil && st.Size() != int64(len(big)) {
+			t.Fatalf("%d bytes of %d", st.Size(), len(big))
+		}
+		_ = os.Remove(n.path("host-routes"))
+	}
+	if unfinished == 0 {
+		t.Error("it was never killed at work")
+	}
+	n.once()
+	n.holds(all1)
+}
+
+// What is removed or changed later is put right again.
+func TestRepair(t *testing.T) {
+	n := newNode(t)
+	r := n.start(powerless(n.command()))
+	r.untilSaid("route-override: installed")
+	for _, tt := range []struct {
+		what, says string
+		damage     func(path string) error
+	}{
+		{"removed", "was removed, installed again", os.Remove},
+		{"overwritten", "was changed, installed again", func(path string) error {
+			_ = os.Remove(path)
+			return os.WriteFile(path, []byte("#!/bin/false\n"), 0o755)
+		}},
+		{"written to", "was changed, installed again", func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString("x")
+			return errors.Join(err, f.Close())
+		}},
+		{"not executable", "was changed, installed again", func(path string) error { return os.Chmod(path, 0o644) }},
+		{"replaced", "was changed, installed again", func(path string) error {
+			content, err := os.ReadFile(release2)
+			if err == nil {
+				err = os.WriteFile(path+".new", content, 0o755)
+			}
+			return errors.Join(err, os.Rename(path+".new", path))
+		}},
+		{"renamed", "was removed, installed again", func(path string) error { return os.Rename(path, filepath.Join(t.TempDir(), "x")) }},
+	} {
+		lines := strings.Count(r.said(), "\n")
+		if err := tt.damage(n.path("flannel")); err != nil {
+			t.Fatal(err)
+		}
+		r.until(tt.what, func() bool { return strings.Count(r.said(), "\n") > lines })
+		if got := strings.SplitAfter(r.said(), "\n")[lines:]; got[0] != "flannel: "+tt.says+"\n" {
+			t.Errorf("%s: it says %q", tt.what, got)
+		}
+		n.holds(all1)
+	}
+	// The folder itself may go, and come again.
+	if err := os.RemoveAll(n.bin); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the folder", func() bool { return fmt.Sprint(n.there()) == fmt.Sprint(all1) })
+	_ = os.Remove(n.path("flannel"))
+	r.until("in the new folder", func() bool { return fmt.Sprint(n.there()) == fmt.Sprint(all1) })
+	r.end(syscall.SIGTERM)
+	n.holds(all1)
+}
+
+// What a watch does not see, a look now and then does.
+func TestRepairWithoutWatch(t *testing.T) {
+	n := newNode(t)
+	cmd := n.command("--interval", "50ms")
+	// A user without inotify instances, in namespaces of its own.
+	const script = `echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"`
+	cmd = exec.Command("unshare", append([]string{"--user", "--map-root-user", "sh", "-c", script, "sh", cmd.Path}, cmd.Args[1:]...)...)
+	r := n.start(cmd)
+	r.untilSaid("route-override: installed")
+	if !strings.Contains(r.said(), "cannot be watched: too many open files\n") {
+		t.Errorf("it says %s", r.said())
+	}
+	_ = os.Remove(n.path("flannel"))
+	r.untilSaid("flannel: was removed, installed again")
+	r.end(syscall.SIGTERM)
+}
+
+// Two releases that are both meant to be there wear neither out the disk nor
+// each other's patience.
+func TestTwoInstallers(t *testing.T) {
+	n, other := newNode(t), newNode(t)
+	other.bin = n.bin
+	other.provide("route-override", release2)
+	one, two := n.start(n.command()), n.start(other.command())
+	one.untilSaid("route-override: was changed, installed again")
+	two.until("two", func() bool { return strings.Contains(two.said(), "route-override: ") })
+	time.Sleep(3 * time.Second)
+	if fights := strings.Count(one.said()+two.said(), "route-override: was changed"); fights > 24 {
+		t.Errorf("%d times in three seconds", fights)
+	}
+	one.end(syscall.SIGTERM)
+	two.until("the one that is left wins", func() bool { return n.there()["route-override"] == "2" })
+	two.end(syscall.SIGTERM)
+	if strings.Contains(one.said()+two.said(), "cannot") {
+		t.Errorf("%s%s", one.said(), two.said())
+	}
+	n.holds(map[string]string{"flannel": "1", "host-routes": "1", "route-override": "2"})
+}
+
+func TestSubset(t *testing.T) {
+	n := newNode(t)
+	if got, want := n.once("--plugins", "route-override, flannel,flannel"), "route-override: installed\nflannel: installed\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	n.holds(map[string]string{"flannel": "1", "route-override": "1"})
+	n.refused(n.command("--once", "--plugins", "rout-override,,flannel"),
+		`installer: --plugins: there is no "rout-override", only flannel, host-routes, route-override`+"\n", `installer: --plugins: there is no ""`)
+}
+
+// At its end it removes what it installed, and nothing else.
+func TestUninstall(t *testing.T) {
+	n := newNode(t)
+	n.once("--plugins", "flannel")
+	r := n.start(n.command("--uninstall-on-exit"))
+	r.untilSaid("route-override: installed")
+	n.holds(all1)
+	// Somebody else's upgrade, which it has no time to see.
+	_ = r.Process.Signal(syscall.SIGSTOP)
+	content, err := os.ReadFile(release2)
+	if err == nil {
+		err = errors.Join(os.Remove(n.path("host-routes")), os.WriteFile(n.path("host-routes"), content, 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Process.Signal(syscall.SIGTERM)
+	r.end(syscall.SIGCONT)
+	n.holds(map[string]string{"flannel": "1", "host-routes": "2"})
+	for _, line := range []string{"flannel: left: it was there before", "host-routes: left: it is not what was installed", "route-override: removed"} {
+		if !strings.Contains(r.said(), line+"\n") {
+			t.Errorf("it does not say %q:\n%s", line, r.said())
+		}
+	}
+}
+
+// With a file it still knows after a restart what it installed.
+func TestUninstallAfterRestart(t *testing.T) {
+	n := newNode(t)
+	n.once("--plugins", "flannel")
+	state := filepath.Join(t.TempDir(), "state")
+	args := []string{"--uninstall-on-exit", "--state", state}
+	killed := n.start(n.command(args...))
+	killed.untilSaid("route-override: installed")
+	killed.until("state", func() bool { b, _ := os.ReadFile(state); return strings.Contains(string(b), "route-override") })
+	_ = killed.Process.Kill()
+	_ = killed.Wait()
+	r := n.start(n.command(args...))
+	r.untilSaid("route-override: up to date")
+	r.end(syscall.SIGTERM)
+	n.holds(map[string]string{"flannel": "1"})
+	if _, err := os.Stat(state); err == nil {
+		t.Error("the file is left")
+	}
+	if err := os.WriteFile(state, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.refused(n.command(append(args, "--once")...), "installer: read --state "+state)
+}
+
+// Told to end, it ends, also while another one holds the folder.
+func TestSignals(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		n := newNode(t)
+		r := n.start(n.command())
+		r.untilSaid("route-override: installed")
+		r.end(signal)
+		n.holds(all1)
+	}
+	n := newNode(t)
+	n.once()
+	dir, err := os.Open(n.bin)
+	if err == nil {
+		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := n.start(n.command())
+	time.Sleep(200 * time.Millisecond)
+	r.end(syscall.SIGTERM)
+	if r.said() != "" {
+		t.Errorf("it went on while the folder was locked: %s", r.said())
+	}
+	_ = dir.Close()
+}
+
+// What cannot be written is told, with what to do about it, and left as it was.
+func TestUnwritable(t *testing.T) {
+	t.Run("read-only", func(t *testing.T) {
+		n := newNode(t)
+		n.once("--plugins", "flannel")
+		if err := errors.Join(unix.Mount(n.bin, n.bin, "", unix.MS_BIND, ""), unix.Mount("", n.bin, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Unmount(n.bin, unix.MNT_DETACH) }()
+		n.once("--plugins", "flannel") // there is nothing to write
+		for _, mode := range []string{"--once", "--interval=1s"} {
+			out := n.refused(n.command(mode), "installer: cannot install into "+n.bin+": host-routes: ", "read-only file system: it is read-only: mount it writable")
+			if strings.Count(out, "cannot install") != 1 {
+				t.Errorf("it says so more than once: %s", out)
+			}
+		}
+		n.holds(map[string]string{"flannel": "1"})
+	})
+	t.Run("not allowed", func(t *testing.T) {
+		n := newNode(t)
+		n.once("--plugins", "flannel")
+		if err := os.Chmod(n.bin, 0o555); err != nil {
+			t.Fatal(err)
+		}
+		n.refused(powerless(n.command("--once")), "permission denied: the installer has to be uid 0 and the folder root's; where SELinux")
+		n.holds(map[string]string{"flannel": "1"})
+	})
+	t.Run("full", func(t *testing.T) {
+		n := newNode(t)
+		if err := errors.Join(os.MkdirAll(n.bin, 0o755), unix.Mount("tmpfs", n.bin, "tmpfs", 0, "size=3m")); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Unmount(n.bin, unix.MNT_DETACH) }()
+		n.once("--plugins", "flannel")
+		n.provide("flannel", release2)
+		n.refused(n.command("--once"), "no space left on device: the disk is full")
+		n.holds(map[string]string{"flannel": "1"})
+	})
+	t.Run("a file", func(t *testing.T) {
+		n := newNode(t)
+		n.bin = release1
+		n.refused(n.command("--once"), "installer: cannot install into "+n.bin+": mkdir "+n.bin+": not a directory")
+	})
+}
+
+// Neither the installer nor its source lies where runtimes run every file.
+func TestStandsAside(t *testing.T) {
+	n := newNode(t)
+	n.bin = n.source
+	n.refused(n.command("--once"), n.source+" holds what is to be installed")
+	n = newNode(t)
+	n.bin = filepath.Dir(installerPath)
+	n.refused(n.command("--once"), n.bin+" holds what is to be installed, or the installer")
+	n.source = t.TempDir()
+	n.refused(n.command("--once"), "installer: there are no plugins in "+n.source)
+}
+
+func get(url string) (int, string) {
+	response, err := http.Get(url)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(body)
+}
+
+// The probes of a kubelet.
+func TestHealth(t *testing.T) {
+	const url = "http://127.0.0.1:8080"
+	n := newNode(t)
+	r := n.start(n.command("--listen", "127.0.0.1:8080", "--interval", "100ms"))
+	r.until("ready", func() bool { code, _ := get(url + "/readyz"); return code == http.StatusOK })
+	n.holds(all1)
+	if code, body := get(url + "/healthz"); code != http.StatusOK || body != "ok\n" {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, _ := get(url + "/other"); code != http.StatusNotFound {
+		t.Errorf("%d", code)
+	}
+	_, _ = os.Remove(n.path("flannel")), os.Mkdir(n.path("flannel"), 0o755)
+	r.until("not ready", func() bool {
+		code, body := get(url + "/readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "flannel: there is a folder in its place")
+	})
+	_ = os.Remove(n.path("flannel"))
+	r.until("ready again", func() bool { code, _ := get(url + "/readyz"); return code == http.StatusOK })
+	n.refused(n.command("--listen", "127.0.0.1:8080"), "installer: serve /healthz and /readyz: ", "address already in use")
+	r.end(syscall.SIGTERM)
+}
+
+// A look that fails is no reason to be restarted; that none succeeds for long
+// is one.
+func TestAlive(t *testing.T) {
+	h := newHealth(time.Minute)
+	if h.alive() != nil || h.ready() == nil {
+		t.Errorf("at first %v, %v", h.alive(), h.ready())
+	}
+	h.note(nil)
+	h.note(errors.New("broken"))
+	if h.alive() != nil || h.ready() == nil {
+		t.Errorf("after a failure %v, %v", h.alive(), h.ready())
+	}
+	h.good = time.Now().Add(-h.patience - time.Second)
+	if err := h.alive(); err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("after long %v", err)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	if out, err := exec.Command(installerPath, "--version").CombinedOutput(); err != nil || string(out) != "cni-netops installer (devel)\n" {
+		t.Errorf("%v: %s", err, out)
+	}
+	out, err := exec.Command(installerPath, "--help").CombinedOutput()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, flag := range []string{"-source", "-target", "-plugins", "-once", "-uninstall-on-exit", "-state", "-listen", "-interval", "-version"} {
+		if !slices.ContainsFunc(strings.Split(string(out), "\n"), func(l string) bool { return strings.HasPrefix(l, "  "+flag) }) {
+			t.Errorf("no %s in %s", flag, out)
+		}
+	}
+	n := newNode(t)
+	n.refused(n.command("--onec"), "flag provided but not defined: -onec")
+	n.refused(n.command("flannel"), `unknown arguments ["flannel"]`)
+	n.refused(n.command("--interval=0s"), "--interval 0s is no time to wait")
+	if _, err := os.Stat(n.bin); err == nil {
+		t.Error("it has made the folder")
+	}
+}

@@ -1,0 +1,98 @@
+// Command installer copies the CNI plugins that lie beside it into the folder
+// where a node's container runtime looks for them, and keeps them there.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// buildVersion is stamped at link time.
+var buildVersion = "(devel)"
+
+// options are those of the command line.
+type options struct {
+	source, target  string
+	plugins         string // separated by commas; empty: all
+	once, uninstall bool
+	state, listen   string
+	interval        time.Duration
+}
+
+func main() { os.Exit(exit(run(os.Args[1:], os.Stdout))) }
+
+// exit tells an error, and is what to exit with.
+func exit(err error) int {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintln(os.Stderr, "installer:", strings.TrimRight(line, "\n"))
+	}
+	return 1
+}
+
+func parse(args []string, out io.Writer) (o options, version bool, err error) {
+	f := flag.NewFlagSet("installer", flag.ContinueOnError)
+	f.SetOutput(out)
+	f.StringVar(&o.source, "source", "/plugins", "folder of the plugins to install")
+	f.StringVar(&o.target, "target", "/host/opt/cni/bin", "folder to install them into")
+	f.StringVar(&o.plugins, "plugins", "", "names of those to install, separated by commas (default all)")
+	f.BoolVar(&o.once, "once", false, "install and exit, as an init container does")
+	f.BoolVar(&o.uninstall, "uninstall-on-exit", false, "remove what was installed when told to end")
+	f.StringVar(&o.state, "state", "", "file to remember in what was installed, for --uninstall-on-exit after a restart")
+	f.StringVar(&o.listen, "listen", "", "address for /healthz and /readyz, :8080 say (default none)")
+	f.DurationVar(&o.interval, "interval", time.Minute, "time between looks at the folder, beside those that a change in it calls for")
+	f.BoolVar(&version, "version", false, "print the version and exit")
+	if err := f.Parse(args); err != nil {
+		return o, false, err
+	}
+	if f.NArg() > 0 {
+		return o, false, fmt.Errorf("unknown arguments %q", f.Args())
+	}
+	if o.interval <= 0 {
+		return o, false, fmt.Errorf("--interval %s is no time to wait", o.interval)
+	}
+	return o, version, nil
+}
+
+// run does what the command line asks for, until it is told to end.
+func run(args []string, out io.Writer) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	o, version, err := parse(args, out)
+	if err != nil {
+		return err
+	}
+	if version {
+		_, err := fmt.Fprintln(out, "cni-netops installer", buildVersion)
+		return err
+	}
+	i, err := newInstaller(o, out)
+	if err != nil {
+		return err
+	}
+	if o.once {
+		_, err := i.look(ctx)
+		return err
+	}
+	h := newHealth(o.interval)
+	if err := h.serve(o.listen); err != nil {
+		return err
+	}
+	if err := i.keep(ctx, o.interval, h); err != nil && ctx.Err() == nil {
+		return err
+	}
+	if o.uninstall {
+		return i.uninstall()
+	}
+	return nil
+}
