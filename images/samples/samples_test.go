@@ -1,0 +1,148 @@
+// Package samples has a network for each plugin, to begin with. Its tests attach
+// a pod to each of them.
+package samples
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+const root = "../.."
+
+func TestMain(m *testing.M) { os.Exit(netopstest.Main(m, plugintest.Upstream, ours).Run()) }
+
+// ours builds our plugins, beside the upstream ones.
+func ours() error {
+	dir, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
+	dir = filepath.Join(dir, "bin", "samples")
+	cmd := exec.Command(root + "/scripts/build_linux.sh")
+	cmd.Env = append(os.Environ(), "BIN_DIR="+dir, "GOARCH=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build_linux.sh: %w: %s", err, out)
+	}
+	return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// sampleOf is the network configuration of a plugin's sample, as a list. The
+// cluster's own network comes as one, others come in Multus's objects.
+func sampleOf(t *testing.T, plugin string) (conflist string, own bool) {
+	t.Helper()
+	text, err := os.ReadFile(plugin + ".conflist")
+	if err == nil {
+		return string(text), true
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	text, err = os.ReadFile(plugin + ".yaml")
+	if err != nil {
+		t.Fatalf("each plugin has a sample: %v", err)
+	}
+	_, conf, _ := strings.Cut(string(text), "config: |\n")
+	var parts map[string]any
+	if err := json.Unmarshal([]byte(conf), &parts); err != nil {
+		t.Fatal(err)
+	}
+	if parts["plugins"] != nil {
+		return conf, false
+	}
+	list, err := json.Marshal(map[string]any{"cniVersion": parts["cniVersion"], "name": parts["name"], "plugins": []any{parts}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(list), false
+}
+
+// newNode makes a node of the namespace that the test runs in: eth0 to the
+// cluster, eth1 to an underlay network, and what flanneld says of it.
+func newNode(t *testing.T) {
+	for _, dir := range []string{"/var/lib", "/run"} {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	}
+	const env = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
+	if err := errors.Join(os.MkdirAll("/run/flannel", 0o755), os.WriteFile("/run/flannel/subnet.env", []byte(env), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	node := netopstest.Host(t)
+	for i, addr := range []string{"192.0.2.10/24", "10.6.0.10/16"} {
+		node.IP(fmt.Sprintf("link add eth%d type veth peer name lan%d", i, i))
+		node.IP(fmt.Sprintf("addr add %s dev eth%d", addr, i))
+		node.IP(fmt.Sprintf("link set eth%d up", i))
+		node.IP(fmt.Sprintf("link set lan%d up", i))
+	}
+	node.IP("route add default via 192.0.2.1")
+	t.Cleanup(func() {
+		for _, link := range []string{"eth0", "eth1", "cni0", "public0"} {
+			_ = exec.Command("ip", "link", "del", link).Run()
+		}
+	})
+}
+
+// cluster is the network that a pod of a cluster has before others.
+const cluster = `{"cniVersion": "1.0.0", "name": "cluster", "plugins": [{"type": "bridge", "bridge": "cni0", "isDefaultGateway": true,
+	"ipam": {"type": "host-local", "subnet": "10.244.1.0/24"}}]}`
+
+// Every plugin's sample works as it stands: a pod of a cluster is attached to
+// it, checked, and detached, and nothing is left.
+func TestSamples(t *testing.T) {
+	mains, err := filepath.Glob(root + "/plugins/*/*/main.go")
+	if err != nil || mains == nil {
+		t.Fatal("no plugins", err)
+	}
+	for _, path := range mains {
+		plugin := filepath.Base(filepath.Dir(path))
+		t.Run(plugin, func(t *testing.T) {
+			newNode(t)
+			sample, own := sampleOf(t, plugin)
+			if !strings.Contains(sample, fmt.Sprintf(`"type":%q`, plugin)) && !strings.Contains(sample, fmt.Sprintf(`"type": %q`, plugin)) {
+				t.Errorf("%s is not in its own sample", plugin)
+			}
+			pod := netopstest.Namespace(t, "pod")
+			ifname := "eth0"
+			if !own {
+				plugintest.NewRuntime(t, pod, ifname, cluster).Add()
+				ifname = "net1"
+			}
+			before := pod.IP("-d addr") + pod.IP("route show table all")
+			r := plugintest.NewRuntime(t, pod, ifname, sample)
+			r.Add()
+			r.OK("CHECK", r.Check())
+			r.Del()
+			if after := pod.IP("-d addr") + pod.IP("route show table all"); withoutTimes(after) != withoutTimes(before) {
+				t.Errorf("before\n%s\nafter\n%s", before, after)
+			}
+			if left := plugintest.Left(t, "/run/cni"); left != nil {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}
+
+// withoutTimes leaves out what changes by itself.
+func withoutTimes(s string) string {
+	var lines []string
+	for line := range strings.Lines(s) {
+		if !strings.Contains(line, "valid_lft") && !strings.Contains(line, "fe80:") && !strings.Contains(line, "ff00::") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
