@@ -19,6 +19,7 @@ else
 	scripts/build_linux.sh
 	scripts/size.sh
 	scripts/build_upstream.sh
+	CGO_ENABLED=0 go test -C hack/manifests -count=1 ./...
 	# What some tests run, not every machine has; CI has it.
 	if has qemu-s390x; then tags+=,qemu; else echo "plugins for other processors are not run: apt-get install qemu-user"; fi
 	if has podman && has runc && [ "$(id -u)" = 0 ]; then

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -145,29 +146,38 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// As a user checks and unpacks it.
-func TestByTheToolsOfTheSystem(t *testing.T) {
-	dir := t.TempDir()
-	archive := releasedArchive(target{"linux", runtime.GOARCH, false})
-	script := `cd "$1" && sha256sum -c --quiet ./*.sha256 && sha512sum -c --quiet ./*.sha512 && tar -xzf "$2" -C "$3" && tar -tvzf "$2"`
-	out, err := exec.Command("sh", "-c", script, "sh", released, filepath.Base(archive), dir).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	names, err := pluginsOf(root)
+// As the README says to check and unpack it. What is there then is root's and
+// nobody else can write to it.
+func TestAsTheReadmeSays(t *testing.T) {
+	readme, err := os.ReadFile(root + "/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(names, "LICENSE", "README.md") {
-		mode := "-rwxr-xr-x"
-		if name == "LICENSE" || name == "README.md" {
-			mode = "-rw-r--r--"
+	_, commands, found := bytes.Cut(readme, []byte("\nsha256sum -c "))
+	commands, _, _ = bytes.Cut(commands, []byte("```"))
+	if !found {
+		t.Fatal("the README does not say")
+	}
+	dir := t.TempDir()
+	script := strings.NewReplacer("sudo ", "", "/opt/cni/bin", dir, "linux-amd64", "linux-"+runtime.GOARCH, "v0.1.0", version).
+		Replace("sha256sum -c " + string(commands) + "sha512sum -c --quiet *.sha512\nls -l " + dir)
+	cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir = released
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	plugins, err := pluginsOf(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range plugins {
+		if !regexp.MustCompile(`(?m)^-rwxr-xr-x +1 root root .* ` + name + `$`).Match(out) {
+			t.Errorf("no %s in\n%s", name, out)
 		}
-		if !slices.ContainsFunc(strings.Split(string(out), "\n"), func(line string) bool {
-			return strings.HasPrefix(line, mode+" root/root ") && strings.HasSuffix(line, " "+name)
-		}) {
-			t.Errorf("no %s of root with mode %s in\n%s", name, mode, out)
-		}
+	}
+	if files, _ := os.ReadDir(dir); len(files) != len(plugins) {
+		t.Errorf("more than plugins:\n%s", out)
 	}
 	if out, err := exec.Command(filepath.Join(dir, "route-override"), "--version").Output(); !strings.HasPrefix(string(out), "CNI route-override plugin "+version+"\n") {
 		t.Errorf("%v: %s", err, out)

@@ -1,0 +1,185 @@
+// Package docs tests the pages that belong to no plugin: what they say to type
+// works, and their links lead somewhere.
+package docs
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+const root = "../.."
+
+func TestMain(m *testing.M) { os.Exit(netopstest.Main(m, plugintest.Upstream, build).Run()) }
+
+// build builds what the README has built before.
+func build() error {
+	if out, err := exec.Command(root + "/scripts/build_linux.sh").CombinedOutput(); err != nil {
+		return fmt.Errorf("build_linux.sh: %w: %s", err, out)
+	}
+	return nil
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// section is what stands below a heading.
+func section(t *testing.T, page, heading string) string {
+	t.Helper()
+	_, text, found := strings.Cut(page, "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("no section %q", heading)
+	}
+	text, _, _ = strings.Cut(text, "\n## ")
+	return text
+}
+
+var fence = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
+
+// blocks are the code blocks of a kind; "" is what commands print.
+func blocks(text, kind string) (list []string) {
+	for _, b := range fence.FindAllStringSubmatch(text, -1) {
+		if b[1] == kind {
+			list = append(list, b[2])
+		}
+	}
+	return list
+}
+
+// The README's first chain, typed in as it stands there, prints what stands
+// there.
+func TestFirstChain(t *testing.T) {
+	text := section(t, read(t, "README.md"), "A first chain")
+	session, shell, _ := strings.Cut(strings.Join(blocks(text, "sh"), ""), "\n")
+	if !strings.HasPrefix(session, "unshare ") || shell == "" {
+		t.Fatalf("it begins with %q", session)
+	}
+	for _, inline := range regexp.MustCompile("`(bin/upstream/cnitool [^`]*)`").FindAllStringSubmatch(text, -1) {
+		shell += inline[1] + "\nip -n pod route\n"
+	}
+	words := append(strings.Fields(session), "-euo", "pipefail", "-c", shell)
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "PWD=")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	printed := blocks(text, "")
+	if len(printed) < 2 {
+		t.Fatalf("%d outputs", len(printed))
+	}
+	for _, want := range printed {
+		if !strings.Contains(plugintest.TrimLines(string(out)), plugintest.TrimLines(want)) {
+			t.Errorf("%s\nis not in\n%s", want, out)
+		}
+	}
+}
+
+// pages are all pages of the tree.
+func pages(t *testing.T) (list []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && (d.Name() == ".git" || d.Name() == "bin" || d.Name() == "dist" || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(path) == ".md" {
+			list = append(list, strings.TrimPrefix(path, root+"/"))
+		}
+		return err
+	})
+	if err != nil || len(list) < 4 {
+		t.Fatal(list, err)
+	}
+	return list
+}
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	noWord  = regexp.MustCompile("[^a-z0-9 _-]")
+)
+
+// anchors are the names by which a page's headings are linked to.
+func anchors(page string) map[string]bool {
+	names := map[string]bool{"": true}
+	for _, h := range heading.FindAllStringSubmatch(page, -1) {
+		names[strings.ReplaceAll(noWord.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
+	}
+	return names
+}
+
+// Links within the tree lead to files, and to headings that are there.
+func TestLinks(t *testing.T) {
+	for _, page := range pages(t) {
+		text := fence.ReplaceAllString(read(t, page), "")
+		for _, l := range link.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(l[1], "://") {
+				continue
+			}
+			path, anchor, _ := strings.Cut(l[1], "#")
+			target := filepath.Join(filepath.Dir(page), path)
+			if path == "" {
+				target = page
+			}
+			st, err := os.Stat(filepath.Join(root, target))
+			switch {
+			case err != nil:
+				t.Errorf("%s: %v", page, err)
+			case !st.IsDir() && filepath.Ext(target) == ".md" && !anchors(read(t, target))[anchor]:
+				t.Errorf("%s: %s has no heading %q", page, target, anchor)
+			}
+		}
+	}
+}
+
+// The README leads to every plugin's page, and to what it says to those who
+// come from an older plugin.
+func TestEveryPluginIsInTheReadme(t *testing.T) {
+	readme := read(t, "README.md")
+	older := regexp.MustCompile(`(?m)^## (From the older .*)$`)
+	mains, err := filepath.Glob(root + "/plugins/*/*/main.go")
+	if err != nil || mains == nil {
+		t.Fatal("no plugins", err)
+	}
+	for _, path := range mains {
+		page := strings.TrimPrefix(filepath.Dir(path), root+"/") + "/README.md"
+		if !strings.Contains(readme, "]("+page+")") {
+			t.Errorf("%s is not in the table of plugins", page)
+		}
+		for _, h := range older.FindAllStringSubmatch(read(t, page), -1) {
+			if !strings.Contains(readme, "["+h[1]+"]("+page+"#") {
+				t.Errorf("%q of %s is not in the table of older plugins", h[1], page)
+			}
+		}
+	}
+}
+
+// make's targets that pages name are there.
+func TestTargets(t *testing.T) {
+	makefile := read(t, "Makefile")
+	for _, page := range []string{"README.md", "images/README.md"} {
+		for _, block := range blocks(read(t, page), "sh") {
+			for line := range strings.Lines(block) {
+				words := strings.Fields(strings.TrimPrefix(line, "sudo "))
+				if len(words) > 1 && words[0] == "make" && !strings.Contains(makefile, "\n"+words[1]+": ##") {
+					t.Errorf("%s: there is no %s", page, words[1])
+				}
+			}
+		}
+	}
+}
