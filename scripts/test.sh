@@ -19,7 +19,6 @@ else
 	scripts/build_linux.sh
 	scripts/size.sh
 	scripts/build_upstream.sh
-	CGO_ENABLED=0 go test -C hack/manifests -count=1 ./...
 	# What some tests run, not every machine has; CI has it.
 	if has qemu-s390x; then tags+=,qemu; else echo "plugins for other processors are not run: apt-get install qemu-user"; fi
 	if has podman && has runc && [ "$(id -u)" = 0 ]; then
@@ -32,4 +31,12 @@ fi
 # As they are released.
 export CGO_ENABLED=0
 # What passed before says nothing about the kernel of today.
-go test -count=1 -tags "${tags#,}" "$@" "${packages[@]}"
+run=(go test -count=1 -tags "${tags#,}" "$@")
+if [ "${packages[*]}" = ./... ]; then
+	# What builds releases and images keeps the machine busy, and other tests mind
+	# how long something takes.
+	go test -C hack/manifests -count=1 "$@" ./...
+	"${run[@]}" ./hack/... ./images/...
+	packages=(./internal/... ./plugins/...)
+fi
+"${run[@]}" "${packages[@]}"
