@@ -108,6 +108,28 @@ func pages(t *testing.T) (list []string) {
 	return list
 }
 
+// make install, without root, into a folder of its own.
+func TestInstall(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.Command("make", "-C", root, "install", "DESTDIR="+dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	mains, _ := filepath.Glob(root + "/plugins/*/*/main.go")
+	want := map[string]bool{"seamless-static-route": true}
+	for _, path := range mains {
+		want[filepath.Base(filepath.Dir(path))] = true
+	}
+	files, err := os.ReadDir(dir + "/opt/cni/bin")
+	if err != nil || len(files) != len(want) {
+		t.Errorf("%v, %v", files, err)
+	}
+	for _, f := range files {
+		if st, err := f.Info(); err != nil || st.Mode() != 0o755 || !want[f.Name()] {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+}
+
 var (
 	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)

@@ -187,7 +187,7 @@ func lockFolder(ctx context.Context, dir string) (unlock func(), err error) {
 		select {
 		case <-ctx.Done():
 			_ = d.Close()
-			return nil, context.Cause(ctx)
+			return nil, fmt.Errorf("lock %s: %w", dir, context.Cause(ctx))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

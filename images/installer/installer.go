@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -162,7 +163,10 @@ func (i *installer) say(name, what string) {
 // uninstall removes what this installer placed, unless somebody has put
 // something else there.
 func (i *installer) uninstall() error {
-	unlock, err := lockFolder(context.Background(), i.target)
+	// Whoever told it to end does not wait for ever.
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 5*time.Second, errors.New("another installer is at work there"))
+	defer cancel()
+	unlock, err := lockFolder(ctx, i.target)
 	if err != nil {
 		return err
 	}

@@ -547,6 +547,20 @@ func TestSignals(t *testing.T) {
 		t.Errorf("it went on while the folder was locked: %s", r.said())
 	}
 	_ = dir.Close()
+	// Nor does it wait for ever to clear up.
+	r = n.start(n.command("--uninstall-on-exit"))
+	r.untilSaid("route-override: up to date")
+	if dir, err = os.Open(n.bin); err == nil {
+		defer func() { _ = dir.Close() }()
+		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Process.Signal(syscall.SIGTERM)
+	if err := r.Wait(); err == nil || !strings.Contains(r.said(), ": another installer is at work there\n") {
+		t.Errorf("%v: %s", err, r.said())
+	}
 }
 
 // What cannot be written is told, with what to do about it, and left as it was.

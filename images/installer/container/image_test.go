@@ -141,6 +141,9 @@ func TestImage(t *testing.T) {
 	if id, err := podman("image", "inspect", "--format", "{{.Id}}", image(version1)); err != nil || id != id1 {
 		t.Errorf("%v: image %s, and then %s", err, id1, id)
 	}
+	if out, err := podman("run", "--rm", "--network=none", image(version1), "--version"); err != nil || out != "cni-netops installer "+version1 {
+		t.Errorf("%v: it says %q", err, out)
+	}
 	if _, err := podman("create", "--name=content", image(version1)); err != nil {
 		t.Fatal(err)
 	}
