@@ -159,18 +159,19 @@ func checkStatic(path string) error {
 	return nil
 }
 
-// emulators are those of Debian's package qemu-user.
-var emulators = map[string]string{"386": "qemu-i386", "amd64": "qemu-x86_64", "arm": "qemu-arm", "arm64": "qemu-aarch64",
+// emulators are those of Debian's package qemu-user. Its qemu-i386 cannot run
+// what Go makes, but amd64 can.
+var emulators = map[string]string{"amd64": "qemu-x86_64", "arm": "qemu-arm", "arm64": "qemu-aarch64",
 	"loong64": "qemu-loongarch64", "mips64le": "qemu-mips64el", "ppc64le": "qemu-ppc64le", "riscv64": "qemu-riscv64", "s390x": "qemu-s390x"}
 
 // runBinary runs the binary bare, under an emulator if need be. Where there is
 // none, the version must at least be in it.
 func (r release) runBinary(t target, path string) (ran string, err error) {
 	cmd, ran := exec.Command(path), "run here"
-	if t.arch != runtime.GOARCH {
+	if t.arch != runtime.GOARCH && (t.arch != "386" || runtime.GOARCH != "amd64") {
 		emulator, err := exec.LookPath(emulators[t.arch])
 		if err != nil {
-			return "not run: no " + emulators[t.arch], checkHolds(path, r.version)
+			return "not run: no qemu-user for it", checkHolds(path, r.version)
 		}
 		cmd, ran = exec.Command(emulator, path), "run by "+emulators[t.arch]
 	}
