@@ -1,7 +1,7 @@
 # What there is to do here. How it is done stands in scripts/.
 # Variables go on the command line: make install CNI_BIN_DIR=/usr/lib/cni
 
-.PHONY: build build-all install demo test test-unit lint fuzz bench image release reproducible clean help
+.PHONY: build build-all install demo test test-unit e2e lint fuzz bench image release reproducible clean help
 
 build: ## build the plugins into bin/ (GOARCH, VERSION)
 	scripts/build_linux.sh
@@ -21,6 +21,9 @@ test: ## lint, and every test: unit, kernel, binaries
 
 test-unit: ## the packages whose tests need no namespaces
 	scripts/test.sh unit
+
+e2e: ## have podman and cnitool call the plugins, as root
+	scripts/e2e.sh
 
 lint: ## gofmt, go vet, golangci-lint, shellcheck
 	scripts/lint.sh

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Has container runtimes call the plugins, as users do; arguments go to go test.
+# It is for root on Debian, and installs the packages that it needs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/need.sh
+need go ip ping
+if [ "$(id -u)" != 0 ]; then lacks "root: containers are started"; fi
+packages=()
+has podman || packages+=(podman)
+has runc || packages+=(runc)
+has sysctl || packages+=(procps)
+# Containers have nothing but busybox, which must not need a library there.
+if [ ! -x /bin/busybox ] || ldd /bin/busybox &>/dev/null; then packages+=(busybox-static); fi
+if [ ${#packages[@]} -gt 0 ]; then
+	has apt-get || lacks "${packages[*]}"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}"
+fi
+
+scripts/build_linux.sh
+scripts/build_upstream.sh
+export PATH=$PWD/bin/upstream:$PATH
+CGO_ENABLED=0 go test -C hack/e2e -count=1 -tags e2e "$@"
