@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -93,20 +92,19 @@ func notEnd(err error) error {
 
 // place puts a copy of a plugin where it has to be, in one step: whoever runs
 // it meanwhile gets the old one or the new one, and a power cut leaves no half
-// of it. It returns the copy's checksum.
-func place(from, to string) (sum string, err error) {
+// of it.
+func place(from, to string) error {
 	source, err := os.Open(from)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { _ = source.Close() }()
 	dir := filepath.Dir(to)
 	f, err := os.CreateTemp(dir, unfinishedBefore+filepath.Base(to)+"-*"+unfinishedAfter)
 	if err != nil {
-		return "", err
+		return err
 	}
-	hash := sha256.New()
-	_, err = io.Copy(io.MultiWriter(f, hash), source)
+	err = copyWhole(f, source)
 	if err == nil {
 		err = f.Chmod(pluginMode)
 	}
@@ -119,9 +117,26 @@ func place(from, to string) (sum string, err error) {
 		err = os.Rename(f.Name(), to)
 	}
 	if err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return fmt.Sprintf("%x", hash.Sum(nil)), syncFolder(dir)
+	return syncFolder(dir)
+}
+
+// copyWhole copies a file that nobody is writing to.
+func copyWhole(to io.Writer, from *os.File) error {
+	before, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(to, from)
+	if err != nil {
+		return err
+	}
+	after, err := from.Stat()
+	if err == nil && (n == 0 || n != before.Size() || n != after.Size() || !before.ModTime().Equal(after.ModTime())) {
+		err = fmt.Errorf("%s is not complete", from.Name())
+	}
+	return err
 }
 
 // syncFolder makes a rename last, on file systems that know how to.
@@ -137,19 +152,6 @@ func syncFolder(dir string) error {
 	return nil
 }
 
-func sumOf(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }()
-	hash := sha256.New()
-	if _, err := io.Copy(hash, f); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%x", hash.Sum(nil)), nil
-}
-
 // removeLeftovers removes what an installer that was killed has not finished.
 // The folder is locked, so that nobody is at work on one.
 func (i *installer) removeLeftovers() error {
@@ -158,7 +160,7 @@ func (i *installer) removeLeftovers() error {
 		return err
 	}
 	for _, f := range files {
-		if name := f.Name(); strings.HasPrefix(name, unfinishedBefore) && strings.HasSuffix(name, unfinishedAfter) {
+		if name := f.Name(); strings.HasPrefix(name, unfinishedBefore) && strings.HasSuffix(name, unfinishedAfter) && f.Type().IsRegular() {
 			if err := os.Remove(filepath.Join(i.target, name)); err != nil {
 				return unwritable(i.target, err)
 			}
@@ -168,9 +170,16 @@ func (i *installer) removeLeftovers() error {
 	return nil
 }
 
+// errLocked says that somebody else has the lock, and keeps it.
+var errLocked = errors.New("somebody else has it locked")
+
 // lockFolder keeps other installers away, of another release say, that is being
 // rolled out. The lock is on the folder itself: no file may lie there for it.
-func lockFolder(ctx context.Context, dir string) (unlock func(), err error) {
+// Whoever may read the folder can lock it as well, so nobody is waited for
+// longer than that: the error is errLocked then.
+func lockFolder(ctx context.Context, dir string, most time.Duration) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errLocked)
+	defer cancel()
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
@@ -197,6 +206,8 @@ func lockFolder(ctx context.Context, dir string) (unlock func(), err error) {
 func unwritable(dir string, err error) error {
 	advice := ""
 	switch {
+	case errors.Is(err, unix.EPERM) && os.Geteuid() == 0:
+		advice = ": is it immutable (lsattr)? Where SELinux guards the folder, the container has to be privileged"
 	case errors.Is(err, unix.EROFS):
 		advice = ": it is read-only: mount it writable, or name the folder that this node's runtime uses"
 	case errors.Is(err, fs.ErrPermission):

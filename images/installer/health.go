@@ -7,7 +7,11 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
+
+const maxConnections = 64
 
 // health is what a kubelet's probes are told.
 type health struct {
@@ -63,8 +67,11 @@ func (h *health) serve(address string) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /healthz", probe(h.alive))
 	mux.Handle("GET /readyz", probe(h.ready))
-	server := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
-	go func() { _ = server.Serve(listener) }()
+	// Whoever reaches the pod can open connections: a few at a time, for a moment
+	// each, do not cost the memory that the container has.
+	server := &http.Server{Handler: mux, ReadTimeout: time.Second, WriteTimeout: time.Second, MaxHeaderBytes: 8 << 10}
+	server.SetKeepAlivesEnabled(false)
+	go func() { _ = server.Serve(netutil.LimitListener(listener, maxConnections)) }()
 	return nil
 }
 

@@ -31,11 +31,11 @@ func newInstaller(o options, out io.Writer) (*installer, error) {
 	if err := os.MkdirAll(o.target, 0o755); err != nil {
 		return nil, unwritable(o.target, err)
 	}
-	if err := i.standAside(); err != nil {
+	if err := i.standAside(o.state); err != nil {
 		return nil, err
 	}
 	var err error
-	i.placed, err = openPlaced(o.state)
+	i.placed, err = openPlaced(o.state, o.target, out)
 	return i, err
 }
 
@@ -72,9 +72,9 @@ func (i *installer) choose(names string) error {
 	return errors.Join(problems...)
 }
 
-// standAside sees to it that neither the installer nor what it copies from lies
-// in the target: some runtimes run every file there.
-func (i *installer) standAside() error {
+// standAside sees to it that neither the installer, nor what it copies from, nor
+// its state lies in the target: some runtimes run every file there.
+func (i *installer) standAside(state string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the installer: %w", err)
@@ -82,6 +82,11 @@ func (i *installer) standAside() error {
 	target, err := os.Stat(i.target)
 	if err != nil {
 		return err
+	}
+	if state != "" {
+		if st, err := os.Stat(filepath.Dir(state)); err == nil && os.SameFile(st, target) {
+			return fmt.Errorf("--state %s is in the folder of the plugins: runtimes may run every file there", state)
+		}
 	}
 	for _, dir := range []string{filepath.Dir(self), i.source} {
 		if st, err := os.Stat(dir); err == nil && os.SameFile(st, target) {
@@ -97,12 +102,18 @@ func (i *installer) look(ctx context.Context) (changed bool, err error) {
 	if err := os.MkdirAll(i.target, 0o755); err != nil {
 		return false, unwritable(i.target, err)
 	}
-	unlock, err := lockFolder(ctx, i.target)
-	if err != nil {
+	var problems []error
+	unlock, err := lockFolder(ctx, i.target, lockPatience)
+	switch {
+	case errors.Is(err, errLocked):
+		// Copies have names of their own. Only leftovers may be somebody's.
+		_, _ = fmt.Fprintf(i.out, "%v: going on without\n", err)
+	case err != nil:
 		return false, err
+	default:
+		defer unlock()
+		problems = append(problems, i.removeLeftovers())
 	}
-	defer unlock()
-	problems := []error{i.removeLeftovers()}
 	for _, name := range i.plugins {
 		if ctx.Err() != nil {
 			return changed, context.Cause(ctx)
@@ -117,7 +128,7 @@ func (i *installer) look(ctx context.Context) (changed bool, err error) {
 		}
 		changed = changed || did
 	}
-	err = errors.Join(problems...)
+	err = errors.Join(append(problems, i.placed.save())...)
 	i.looked = i.looked || err == nil
 	return changed, err
 }
@@ -135,12 +146,13 @@ func (i *installer) lookAt(name string) (changed bool, err error) {
 		}
 		return false, nil
 	}
-	sum, err := place(from, to)
-	if err != nil {
+	// Noted before: a kill in between must not leave what nobody removes.
+	i.placed.add(name)
+	if err := place(from, to); err != nil {
 		return false, err
 	}
 	i.say(name, i.deed(was))
-	return true, i.placed.add(name, sum)
+	return true, nil
 }
 
 // deed tells what was done to a plugin that was missing or different.
@@ -163,33 +175,48 @@ func (i *installer) say(name, what string) {
 // uninstall removes what this installer placed, unless somebody has put
 // something else there.
 func (i *installer) uninstall() error {
-	// Whoever told it to end does not wait for ever.
-	ctx, cancel := context.WithTimeoutCause(context.Background(), 5*time.Second, errors.New("another installer is at work there"))
-	defer cancel()
-	unlock, err := lockFolder(ctx, i.target)
-	if err != nil {
+	unlock, err := lockFolder(context.Background(), i.target, lockPatience)
+	switch {
+	case err == nil:
+		defer unlock()
+	case !errors.Is(err, errLocked):
 		return err
 	}
-	defer unlock()
 	var problems []error
-	for _, name := range i.plugins {
-		sum, ours := i.placed.sums[name]
-		if !ours {
-			i.say(name, "left: it was there before")
-			continue
-		}
-		if there, err := sumOf(filepath.Join(i.target, name)); err != nil || there != sum {
-			i.say(name, "left: it is not what was installed")
-			continue
-		}
-		if err := os.Remove(filepath.Join(i.target, name)); err != nil {
+	names := slices.Compact(slices.Sorted(slices.Values(slices.Concat(i.plugins, i.placed.Plugins))))
+	for _, name := range names {
+		if err := i.remove(name); err != nil {
 			problems = append(problems, unwritable(i.target, err))
-			continue
 		}
-		i.say(name, "removed")
 	}
 	if problems != nil {
 		return errors.Join(problems...)
 	}
 	return i.placed.forget()
 }
+
+// remove removes a plugin, if it is as it was placed.
+func (i *installer) remove(name string) error {
+	if !i.placed.has(name) {
+		i.say(name, "left: it was there before")
+		return nil
+	}
+	if !i.inPlace(name) {
+		i.say(name, "left: it is not what was installed")
+		return nil
+	}
+	if err := os.Remove(filepath.Join(i.target, name)); err != nil {
+		return err
+	}
+	i.say(name, "removed")
+	return nil
+}
+
+// inPlace reports whether a plugin is there as it was installed.
+func (i *installer) inPlace(name string) bool {
+	was, err := compare(filepath.Join(i.source, name), filepath.Join(i.target, name))
+	return err == nil && was == same
+}
+
+// lockPatience is longer than another installer takes.
+const lockPatience = 2 * time.Second

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -516,10 +517,75 @@ func TestUninstallAfterRestart(t *testing.T) {
 	if _, err := os.Stat(state); err == nil {
 		t.Error("the file is left")
 	}
-	if err := os.WriteFile(state, []byte("nonsense"), 0o600); err != nil {
+}
+
+// A file that tells nothing, or of something else, is no reason not to install.
+// Less is removed then.
+func TestUnusableState(t *testing.T) {
+	for text, said := range map[string]string{
+		"nonsense": "is damaged, begun anew: ",
+		"null":     "is about \"\", begun anew\n",
+		`{"target": "/elsewhere", "plugins": ["flannel"]}`: "is about \"/elsewhere\", begun anew\n",
+	} {
+		n := newNode(t)
+		n.once("--plugins", "flannel")
+		state := filepath.Join(t.TempDir(), "state")
+		if err := os.WriteFile(state, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := n.start(n.command("--uninstall-on-exit", "--state", state))
+		r.untilSaid("route-override: installed")
+		r.end(syscall.SIGTERM)
+		n.holds(map[string]string{"flannel": "1"})
+		if !strings.Contains(r.said(), "--state "+state+" "+said) {
+			t.Errorf("%s: %s", text, r.said())
+		}
+	}
+	n := newNode(t)
+	n.refused(n.command("--once", "--state", filepath.Join(t.TempDir(), "none", "state")), "installer: write --state: ")
+	n.holds(all1)
+	n.refused(n.command("--once", "--state", n.path("state")), "is in the folder of the plugins")
+}
+
+// What was installed before the choice became a smaller one is removed, too.
+func TestUninstallAll(t *testing.T) {
+	n := newNode(t)
+	state := filepath.Join(t.TempDir(), "state")
+	n.once("--state", state)
+	r := n.start(n.command("--uninstall-on-exit", "--state", state, "--plugins", "flannel"))
+	r.untilSaid("flannel: up to date")
+	r.end(syscall.SIGTERM)
+	n.holds(nil)
+}
+
+// Whatever has come into a plugin's place does not hold up the end.
+func TestUninstallOthers(t *testing.T) {
+	n := newNode(t)
+	r := n.start(n.command("--uninstall-on-exit"))
+	r.untilSaid("route-override: installed")
+	_ = r.Process.Signal(syscall.SIGSTOP)
+	err := errors.Join(os.Remove(n.path("flannel")), unix.Mkfifo(n.path("flannel"), 0o755),
+		os.Rename(n.path("host-routes"), n.path("mine")), os.Symlink("mine", n.path("host-routes")))
+	if err != nil {
 		t.Fatal(err)
 	}
-	n.refused(n.command(append(args, "--once")...), "installer: read --state "+state)
+	_ = r.Process.Signal(syscall.SIGTERM)
+	r.end(syscall.SIGCONT)
+	for _, line := range []string{"flannel: left: it is not what was installed", "host-routes: left: it is not what was installed", "route-override: removed"} {
+		if !strings.Contains(r.said(), line+"\n") {
+			t.Errorf("it does not say %q:\n%s", line, r.said())
+		}
+	}
+}
+
+// What is being written to, or is empty, is not installed.
+func TestIncompleteSource(t *testing.T) {
+	n := newNode(t)
+	if err := os.Truncate(filepath.Join(n.source, "flannel"), 0); err != nil {
+		t.Fatal(err)
+	}
+	n.refused(n.command("--once"), "flannel is not complete")
+	n.holds(map[string]string{"host-routes": "1", "route-override": "1"})
 }
 
 // Told to end, it ends, also while another one holds the folder.
@@ -547,20 +613,27 @@ func TestSignals(t *testing.T) {
 		t.Errorf("it went on while the folder was locked: %s", r.said())
 	}
 	_ = dir.Close()
-	// Nor does it wait for ever to clear up.
-	r = n.start(n.command("--uninstall-on-exit"))
-	r.untilSaid("route-override: up to date")
-	if dir, err = os.Open(n.bin); err == nil {
+}
+
+// Whoever may read the folder can lock it. That delays, and hinders nothing.
+func TestLockedForEver(t *testing.T) {
+	n := newNode(t)
+	if err := os.MkdirAll(n.bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(n.bin)
+	if err == nil {
 		defer func() { _ = dir.Close() }()
-		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+		err = unix.Flock(int(dir.Fd()), unix.LOCK_SH)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = r.Process.Signal(syscall.SIGTERM)
-	if err := r.Wait(); err == nil || !strings.Contains(r.said(), ": another installer is at work there\n") {
-		t.Errorf("%v: %s", err, r.said())
-	}
+	r := n.start(n.command("--uninstall-on-exit"))
+	r.untilSaid("somebody else has it locked: going on without")
+	r.untilSaid("route-override: installed")
+	r.end(syscall.SIGTERM)
+	n.holds(nil)
 }
 
 // What cannot be written is told, with what to do about it, and left as it was.
@@ -643,6 +716,18 @@ func TestHealth(t *testing.T) {
 	if code, _ := get(url + "/other"); code != http.StatusNotFound {
 		t.Errorf("%d", code)
 	}
+	// Connections that are left open keep nobody out for longer than a kubelet waits.
+	for range 3 * maxConnections / 2 {
+		c, err := net.Dial("tcp", "127.0.0.1:8080")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+	}
+	began := time.Now()
+	if code, _ := get(url + "/healthz"); code != http.StatusOK || time.Since(began) > 5*time.Second {
+		t.Errorf("%d after %s", code, time.Since(began))
+	}
 	_, _ = os.Remove(n.path("flannel")), os.Mkdir(n.path("flannel"), 0o755)
 	r.until("not ready", func() bool {
 		code, body := get(url + "/readyz")
@@ -688,7 +773,8 @@ func TestCommandLine(t *testing.T) {
 	n := newNode(t)
 	n.refused(n.command("--onec"), "flag provided but not defined: -onec")
 	n.refused(n.command("flannel"), `unknown arguments ["flannel"]`)
-	n.refused(n.command("--interval=0s"), "--interval 0s is no time to wait")
+	n.refused(n.command("--interval=0s"), "--interval 0s is not between 0s and 24h0m0s")
+	n.refused(n.command("--once", "--uninstall-on-exit"), "--uninstall-on-exit would leave nothing")
 	if _, err := os.Stat(n.bin); err == nil {
 		t.Error("it has made the folder")
 	}

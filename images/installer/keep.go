@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -80,12 +82,14 @@ type watch struct {
 	fd     int // below 0: there is none to be had
 	target string
 	seen   chan struct{}
+	out    io.Writer
+	told   bool // that there is no watch left
 }
 
 // watch begins to watch. Where the kernel has no watch left, looking now and
 // then has to do.
 func (i *installer) watch() *watch {
-	w := &watch{fd: -1, target: i.target, seen: make(chan struct{}, 1)}
+	w := &watch{fd: -1, target: i.target, seen: make(chan struct{}, 1), out: i.out}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		_, _ = fmt.Fprintf(i.out, "%s: cannot be watched: %v\n", i.target, err)
@@ -104,8 +108,13 @@ func (w *watch) renew() {
 	}
 	const changes = unix.IN_CLOSE_WRITE | unix.IN_ATTRIB | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVE |
 		unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
-	// What fails here fails again in the look that follows, and is told there.
-	_, _ = unix.InotifyAddWatch(w.fd, w.target, changes|unix.IN_ONLYDIR)
+	// Most of what fails here fails again in the look that follows, and is told
+	// there.
+	_, err := unix.InotifyAddWatch(w.fd, w.target, changes|unix.IN_ONLYDIR)
+	if errors.Is(err, unix.ENOSPC) && !w.told {
+		w.told = true
+		_, _ = fmt.Fprintf(w.out, "%s: cannot be watched, the node has no watch left (sysctl fs.inotify.max_user_watches)\n", w.target)
+	}
 }
 
 // read empties the queue. What happened does not matter: all is looked at.

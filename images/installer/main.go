@@ -58,8 +58,12 @@ func parse(args []string, out io.Writer) (o options, version bool, err error) {
 	if f.NArg() > 0 {
 		return o, false, fmt.Errorf("unknown arguments %q", f.Args())
 	}
-	if o.interval <= 0 {
-		return o, false, fmt.Errorf("--interval %s is no time to wait", o.interval)
+	const longest = 24 * time.Hour
+	if o.interval <= 0 || o.interval > longest {
+		return o, false, fmt.Errorf("--interval %s is not between 0s and %s", o.interval, longest)
+	}
+	if o.once && o.uninstall {
+		return o, false, errors.New("--once exits at once, so --uninstall-on-exit would leave nothing")
 	}
 	return o, version, nil
 }
@@ -92,6 +96,7 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	if o.uninstall {
+		stop() // whoever tells it twice wants it to end now
 		return i.uninstall()
 	}
 	return nil
