@@ -4,9 +4,12 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
 )
 
 // runtime is a program that users have their containers from.
@@ -31,10 +34,8 @@ func configure() error {
 	problems := []error{err,
 		os.Setenv("CNI_PATH", bin+":"+upstream),
 		os.Setenv("NETCONFPATH", filepath.Join(dir, "cnitool")),
-		os.Setenv("CONTAINERS_CONF", filepath.Join(dir, "containers.conf")),
-		os.Setenv("CONTAINERS_STORAGE_CONF", filepath.Join(dir, "storage.conf")),
-		write("storage.conf", filled(storageConf)),
-		write("containers.conf", strings.NewReplacer("BIN", bin, "UPSTREAM", upstream).Replace(filled(containersConf))),
+		plugintest.Podman(dir, fmt.Sprintf("cni_plugin_dirs = [%q, %q]", bin, upstream),
+			fmt.Sprintf("network_config_dir = %q", filepath.Join(dir, "podman"))),
 		makeRoot()}
 	for name, plugins := range networks {
 		for folder, version := range map[string]string{"cnitool": "1.1.0", "podman": "1.0.0"} {
@@ -44,8 +45,6 @@ func configure() error {
 	}
 	return errors.Join(problems...)
 }
-
-func filled(text string) string { return strings.ReplaceAll(text, "DIR", dir) }
 
 // removeAll removes what an interrupted test has left.
 func removeAll() { _, _ = run("podman", "rm", "--all", "--force", "--time", "0") }
@@ -106,25 +105,6 @@ func (c cnitool) remove(container string) error {
 
 // podman runs containers from a folder with nothing but busybox.
 type podman struct{}
-
-const storageConf = `[storage]
-driver = "vfs"
-graphroot = "DIR/storage"
-runroot = "DIR/run"
-`
-
-const containersConf = `[network]
-network_backend = "cni"
-cni_plugin_dirs = ["BIN", "UPSTREAM"]
-network_config_dir = "DIR/podman"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "runc"
-tmp_dir = "DIR/tmp"
-[containers]
-default_ulimits = ["nofile=1024:20000", "nproc=4096:16384"]
-`
 
 // makeRoot makes the containers' root.
 func makeRoot() error {

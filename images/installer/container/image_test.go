@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
 )
 
 // version1 and version2 are two releases of the image, and id1 is the first
@@ -21,24 +23,6 @@ import (
 const version1, version2 = "v0.1.0", "v0.2.0"
 
 var id1 string
-
-// podman keeps everything of its own below a folder of the tests.
-const storageConf = `[storage]
-driver = "vfs"
-graphroot = "DIR/graph"
-runroot = "DIR/run"
-`
-
-const containersConf = `[network]
-network_backend = "cni"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "runc"
-tmp_dir = "DIR/tmp"
-[containers]
-default_ulimits = ["nofile=1024:20000", "nproc=4096:16384"]
-`
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "image-test-")
@@ -58,10 +42,7 @@ func TestMain(m *testing.M) {
 }
 
 func prepare(dir string) (err error) {
-	for variable, text := range map[string]string{"CONTAINERS_STORAGE_CONF": storageConf, "CONTAINERS_CONF": containersConf} {
-		path := filepath.Join(dir, variable)
-		err = errors.Join(err, os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600), os.Setenv(variable, path))
-	}
+	err = plugintest.Podman(dir)
 	for _, version := range []string{version1, version2} {
 		err = errors.Join(err, build(version))
 	}
