@@ -21,21 +21,8 @@ import (
 
 const root = "../.."
 
-func TestMain(m *testing.M) { os.Exit(netopstest.Main(m, plugintest.Upstream, ours).Run()) }
-
-// ours builds our plugins, beside the upstream ones.
-func ours() error {
-	dir, err := filepath.Abs(root)
-	if err != nil {
-		return err
-	}
-	dir = filepath.Join(dir, "bin", "samples")
-	cmd := exec.Command(root + "/scripts/build_linux.sh")
-	cmd.Env = append(os.Environ(), "BIN_DIR="+dir, "GOARCH=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build_linux.sh: %w: %s", err, out)
-	}
-	return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+func TestMain(m *testing.M) {
+	os.Exit(netopstest.Main(m, plugintest.Upstream, plugintest.Ours("samples")).Run())
 }
 
 // sampleOf is the network configuration of a plugin's sample, as a list. The

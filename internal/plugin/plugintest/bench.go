@@ -132,3 +132,29 @@ func (r Ratios) Report(b *testing.B) {
 		b.ReportMetric(list[len(list)/2], what)
 	}
 }
+
+// Step is a call by a verb.
+type Step struct {
+	verb string
+	call Call
+}
+
+// As is the call by a verb.
+func (c Call) As(verb string) Step { return Step{verb, c} }
+
+// BesideHello compares the steps, time and again in this order, with a process
+// that does nothing, and reports the peak memory of the first one's ADD.
+func BesideHello(b *testing.B, plugin string, steps ...Step) {
+	b.Helper()
+	hello, program := Hello(b), Released(b, plugin)
+	ratios := Ratios{}
+	for b.Loop() {
+		base, _ := hello.Run(nil, "")
+		for _, s := range steps {
+			took, _ := program.Call(s.call, s.verb)
+			ratios.Add("x-hello-"+s.verb, took, base)
+		}
+	}
+	ratios.Report(b)
+	b.ReportMetric(program.Peak(steps[0].call), "MiB-peak")
+}

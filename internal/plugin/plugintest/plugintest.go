@@ -56,6 +56,25 @@ func Upstream() error {
 	return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
+// Ours builds our plugins, as they are released, into a folder of bin/, and puts
+// it on PATH: for Main's prepare. Tests that run at the same time name different
+// folders, because what runs cannot be written to.
+func Ours(folder string) func() error {
+	return func() error {
+		root, err := moduleRoot()
+		if err != nil {
+			return err
+		}
+		dir := filepath.Join(root, "bin", folder)
+		build := exec.Command(filepath.Join(root, "scripts", "build_linux.sh"))
+		build.Env = append(os.Environ(), "BIN_DIR="+dir, "GOARCH=")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build the plugins: %w: %s", err, out)
+		}
+		return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	}
+}
+
 func moduleRoot() (string, error) {
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {

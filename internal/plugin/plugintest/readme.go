@@ -101,6 +101,27 @@ func (e Example) TypeIn(t *testing.T, commands map[string]func() string) {
 	}
 }
 
+// CarryOut types the session in, with ADD where it says so, or else after it.
+// ADD must not warn, CHECK agrees, and DEL takes all back. commands are those of
+// the session beside add; show is what add prints of the answer.
+func (e Example) CarryOut(t *testing.T, c Call, add string, show func(Answer) string, commands map[string]func() string) {
+	t.Helper()
+	var added Answer
+	commands[add] = func() string {
+		added = c.OK("ADD")
+		return show(added)
+	}
+	e.TypeIn(t, commands)
+	if added.Stdout == "" {
+		added = c.OK("ADD")
+	}
+	if added.Stderr != "" {
+		t.Errorf("ADD warns: %s", added.Stderr)
+	}
+	c.After(added).OK("CHECK")
+	c.After(added).OK("DEL")
+}
+
 // TrimLines is what a command printed, without white space at the ends of
 // lines.
 func TrimLines(s string) string {

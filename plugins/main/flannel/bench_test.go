@@ -35,7 +35,6 @@ int main(void) { return write(1, "{}\n", 3) != 3; }
 // BenchmarkHello compares small requests with a process that does nothing.
 // dataDir is in memory, as /run is.
 func BenchmarkHello(b *testing.B) {
-	hello, program := plugintest.Hello(b), plugintest.Released(b, flannel.Name)
 	pod := netopstest.Namespace(b, "pod")
 	dir := b.TempDir()
 	buildPrinter(b, dir)
@@ -44,17 +43,5 @@ func BenchmarkHello(b *testing.B) {
 		filepath.Join(dir, "subnet.env")+`", "dataDir": "/run/kept", "delegate": {"type": "printer", "hairpinMode": true, "isDefaultGateway": true}}`).
 		With(map[string]string{"CNI_PATH": dir})
 	checked := c.Edit(func(conf map[string]any) { conf["prevResult"] = map[string]any{} })
-	ratios := plugintest.Ratios{}
-	for b.Loop() {
-		base, _ := hello.Run(nil, "")
-		for _, step := range []struct {
-			verb string
-			call plugintest.Call
-		}{{"ADD", c}, {"CHECK", checked}, {"DEL", c}} {
-			took, _ := program.Call(step.call, step.verb)
-			ratios.Add("x-hello-"+step.verb, took, base)
-		}
-	}
-	ratios.Report(b)
-	b.ReportMetric(program.Peak(c), "MiB-peak")
+	plugintest.BesideHello(b, flannel.Name, c.As("ADD"), checked.As("CHECK"), c.As("DEL"))
 }

@@ -63,35 +63,23 @@ func carryOut(t *testing.T, e plugintest.Example) {
 		}
 		e.Conf = list
 	}
-	list, err := libcni.ConfListFromBytes([]byte(marshal(t, e.Conf)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cni := libcni.NewCNIConfigWithCacheDir(filepath.SplitList(os.Getenv("PATH")), t.TempDir(), nil)
-	rt := &libcni.RuntimeConf{ContainerID: "c1", NetNS: pod.Path, IfName: "eth0", Args: [][2]string{{"IgnoreUnknown", "1"}}}
-	must := func(verb string, err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%s: %v", verb, err)
-		}
-	}
-	_, err = cni.AddNetworkList(t.Context(), list, rt)
-	must("ADD", err)
+	r := plugintest.NewRuntime(t, pod, "eth0", marshal(t, e.Conf))
+	r.Add()
 	e.TypeIn(t, map[string]func() string{
 		"ip -n pod route":    func() string { return plugintest.TrimLines(pod.IP("route")) },
 		"ip -n pod -6 route": func() string { return withoutPref(pod.IP("-6 route")) },
 		"flannel plan < conf.json": func() string {
-			return plugintest.New(t, flannel.Name, pod, entryOf(t, list)).With(map[string]string{"CNI_PATH": os.Getenv("PATH")}).OK("plan").Stdout
+			return plugintest.New(t, flannel.Name, pod, entryOf(t, r.List)).With(map[string]string{"CNI_PATH": os.Getenv("PATH")}).OK("plan").Stdout
 		},
 	})
-	if list.CNIVersion >= "0.4.0" {
-		must("CHECK", cni.CheckNetworkList(t.Context(), list, rt))
+	if r.List.CNIVersion >= "0.4.0" {
+		r.OK("CHECK", r.Check())
 	}
-	if list.CNIVersion >= "1.1.0" {
-		must("STATUS", cni.GetStatusNetworkList(t.Context(), list))
+	if r.List.CNIVersion >= "1.1.0" {
+		r.OK("STATUS", r.Status())
 	}
-	must("DEL", cni.DelNetworkList(t.Context(), list, rt))
-	must("DEL again", cni.DelNetworkList(t.Context(), list, rt))
+	r.Del()
+	r.Del()
 	nothingLeft(t)
 }
 

@@ -17,18 +17,8 @@ const podAddresses = `[.prevResult.ips[] | {prefix: (.address | split("/")[0]), 
 // BenchmarkHello compares small requests with a process that does nothing.
 func BenchmarkHello(b *testing.B) {
 	newHost(b)
-	hello, plugin := plugintest.Hello(b), plugintest.Released(b, hostRoutes.Name)
 	c := call(b, netopstest.Namespace(b, "pod"), podAddresses)
-	ratios := plugintest.Ratios{}
-	for b.Loop() {
-		base, _ := hello.Run(nil, "")
-		for _, verb := range []string{"ADD", "CHECK", "DEL", "STATUS"} {
-			took, _ := plugin.Call(c, verb)
-			ratios.Add("x-hello-"+verb, took, base)
-		}
-	}
-	ratios.Report(b)
-	b.ReportMetric(plugin.Peak(c), "MiB-peak")
+	plugintest.BesideHello(b, hostRoutes.Name, c.As("ADD"), c.As("CHECK"), c.As("DEL"), c.As("STATUS"))
 }
 
 // BenchmarkForeignRoutes compares the same requests on an empty host and on one

@@ -32,26 +32,14 @@ func carryOut(t *testing.T, e plugintest.Example) {
 	plan := func(args string) func() string {
 		return func() string { return c.With(map[string]string{"CNI_ARGS": args}).OK("plan").Stdout }
 	}
-	var added plugintest.Answer
-	e.TypeIn(t, map[string]func() string{
+	show := func(added plugintest.Answer) string { return hostRoutesOf(t, added) + "\n" }
+	e.CarryOut(t, c, "CNI_COMMAND=ADD host-routes < conf.json | jq -c '.hostRoutes[]'", show, map[string]func() string{
 		"host-routes plan < conf.json":                                   plan(""),
 		"CNI_ARGS='K8S_POD_NAMESPACE=prod' host-routes plan < conf.json": plan("K8S_POD_NAMESPACE=prod"),
 		"CNI_ARGS='K8S_POD_NAMESPACE=test' host-routes plan < conf.json": plan("K8S_POD_NAMESPACE=test"),
 		"ip route show proto 77":                                         func() string { return plugintest.TrimLines(h.IP("route show proto 77")) },
 		"ip -6 route show proto 77":                                      func() string { return plugintest.TrimLines(h.IP("-6 route show proto 77")) },
-		"CNI_COMMAND=ADD host-routes < conf.json | jq -c '.hostRoutes[]'": func() string {
-			added = c.OK("ADD")
-			return hostRoutesOf(t, added) + "\n"
-		},
 	})
-	if added.Stdout == "" {
-		added = c.OK("ADD")
-	}
-	if added.Stderr != "" {
-		t.Errorf("ADD warns: %s", added.Stderr)
-	}
-	c.After(added).OK("CHECK")
-	c.After(added).OK("DEL")
 	h.restored()
 	_ = os.RemoveAll(stateDir)
 }

@@ -68,24 +68,11 @@ func BenchmarkIPBatch(b *testing.B) {
 
 // BenchmarkHello compares small requests with a process that does nothing.
 func BenchmarkHello(b *testing.B) {
-	hello, plugin := plugintest.Hello(b), plugintest.Released(b, routeOverride.Name)
+	plugin := plugintest.Released(b, routeOverride.Name)
 	pod := benchPod(b, 3)
 	c := call(b, pod, `"delroutes": [{"dst": "172.0.0.0/24"}], "addroutes": [{"dst": "192.168.0.0/24", "gw": "10.1.254.254"}, {"dst": "10.96.0.0/12"}]`)
 	_, result := plugin.Call(c, "ADD")
 	checked := c.Edit(func(conf map[string]any) { conf["prevResult"] = json.RawMessage(result) })
 	plugin.Call(c, "DEL")
-
-	ratios := plugintest.Ratios{}
-	for b.Loop() {
-		base, _ := hello.Run(nil, "")
-		for _, step := range []struct {
-			verb string
-			call plugintest.Call
-		}{{"ADD", c}, {"CHECK", checked}, {"DEL", c}} {
-			took, _ := plugin.Call(step.call, step.verb)
-			ratios.Add("x-hello-"+step.verb, took, base)
-		}
-	}
-	ratios.Report(b)
-	b.ReportMetric(plugin.Peak(c), "MiB-peak")
+	plugintest.BesideHello(b, routeOverride.Name, c.As("ADD"), checked.As("CHECK"), c.As("DEL"))
 }

@@ -27,30 +27,20 @@ func carryOut(t *testing.T, e plugintest.Example) {
 	}
 	before := pod.Dump()
 	c := plugintest.New(t, seamless.Name, pod, string(stdin))
-	var added plugintest.Answer
-	e.TypeIn(t, map[string]func() string{
+	show := func(added plugintest.Answer) string {
+		var result struct{ IPs, Routes []json.RawMessage }
+		if err := json.Unmarshal([]byte(added.Stdout), &result); err != nil {
+			t.Fatal(err)
+		}
+		out := ""
+		for _, element := range append(result.IPs, result.Routes...) {
+			out += string(element) + "\n"
+		}
+		return out
+	}
+	e.CarryOut(t, c, "CNI_COMMAND=ADD seamless < conf.json | jq -c '.ips[], .routes[]'", show, map[string]func() string{
 		"seamless plan < conf.json":     func() string { return c.OK("plan").Stdout },
 		"ip -n pod route show proto 77": func() string { return plugintest.TrimLines(pod.IP("route show proto 77")) },
-		"CNI_COMMAND=ADD seamless < conf.json | jq -c '.ips[], .routes[]'": func() string {
-			added = c.OK("ADD")
-			var result struct{ IPs, Routes []json.RawMessage }
-			if err := json.Unmarshal([]byte(added.Stdout), &result); err != nil {
-				t.Fatal(err)
-			}
-			out := ""
-			for _, element := range append(result.IPs, result.Routes...) {
-				out += string(element) + "\n"
-			}
-			return out
-		},
 	})
-	if added.Stdout == "" {
-		added = c.OK("ADD")
-	}
-	if added.Stderr != "" {
-		t.Errorf("ADD warns: %s", added.Stderr)
-	}
-	c.After(added).OK("CHECK")
-	c.After(added).OK("DEL")
 	restored(t, pod, before)
 }
