@@ -9,6 +9,8 @@ if [ "$(id -u)" != 0 ]; then lacks "root: containers are started"; fi
 packages=()
 has podman || packages+=(podman)
 has runc || packages+=(runc)
+has wine || packages+=(wine wine64)
+has x86_64-w64-mingw32-gcc || packages+=(gcc-mingw-w64-x86-64-win32)
 has sysctl || packages+=(procps)
 # Containers have nothing but busybox, which must not need a library there.
 if [ ! -x /bin/busybox ] || ldd /bin/busybox &>/dev/null; then packages+=(busybox-static); fi
@@ -19,6 +21,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 scripts/build_linux.sh
+scripts/build_windows.sh
 scripts/build_upstream.sh
 export PATH=$PWD/bin/upstream:$PATH
 CGO_ENABLED=0 go test -C hack/e2e -count=1 -tags e2e "$@"

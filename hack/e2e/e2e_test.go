@@ -122,10 +122,10 @@ func run(words ...string) (string, error) {
 var shownRows []string
 
 // shown notes what a test shows, if it ends well.
-func shown(t *testing.T, r runtime, plugin, what string) {
+func shown(t *testing.T, runtime, plugin, what string) {
 	t.Cleanup(func() {
 		if !t.Failed() {
-			shownRows = append(shownRows, r.name()+"\t"+plugin+"\t"+what)
+			shownRows = append(shownRows, runtime+"\t"+plugin+"\t"+what)
 		}
 	})
 }

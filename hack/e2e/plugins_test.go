@@ -105,7 +105,7 @@ func TestExamples(t *testing.T) {
 					ok(t, f(container))
 				}
 			}
-			shown(t, r, e.plugin, e.shows)
+			shown(t, r.name(), e.plugin, e.shows)
 		}
 	})
 }
@@ -127,7 +127,7 @@ func TestFailure(t *testing.T) {
 			ok(t, ping(r, "pod", e.to))
 		}
 		ok(t, r.remove("pod"))
-		shown(t, r, "route-override", "an unreachable gateway: the user reads why, nothing is left, the next start works")
+		shown(t, r.name(), "route-override", "an unreachable gateway: the user reads why, nothing is left, the next start works")
 	})
 }
 
@@ -153,7 +153,7 @@ func TestThirtyAtOnce(t *testing.T) {
 			}
 		}
 		all(r.remove)
-		shown(t, r, "all but flannel", "thirty containers start and end at once, and each has what it needs")
+		shown(t, r.name(), "all but flannel", "thirty containers start and end at once, and each has what it needs")
 	})
 }
 
@@ -169,5 +169,5 @@ func TestGC(t *testing.T) {
 	if after := state(t); after != before {
 		t.Errorf("left on the node:\n%s", after)
 	}
-	shown(t, r, "all but flannel", "GC collects what a pod that vanished has left")
+	shown(t, r.name(), "all but flannel", "GC collects what a pod that vanished has left")
 }
