@@ -22,7 +22,7 @@ test: ## lint, and every test: unit, kernel, binaries
 test-unit: ## the packages whose tests need no namespaces
 	scripts/test.sh unit
 
-e2e: ## have podman and cnitool call the plugins, as root
+e2e: ## have podman, containerd and cnitool call the plugins, as root
 	scripts/e2e.sh
 
 lint: ## gofmt, go vet, golangci-lint, shellcheck

@@ -9,4 +9,4 @@ mkdir -p "$out"
 cd hack/tools
 CGO_ENABLED=0 go build -trimpath -o "$out" \
 	github.com/containernetworking/cni/cnitool \
-	github.com/containernetworking/plugins/plugins/{main/{bridge,macvlan,ptp},meta/portmap,ipam/{host-local,static}}
+	github.com/containernetworking/plugins/plugins/{main/{bridge,loopback,macvlan,ptp},meta/portmap,ipam/{host-local,static}}

@@ -8,6 +8,7 @@ need go ip ping
 if [ "$(id -u)" != 0 ]; then lacks "root: containers are started"; fi
 packages=()
 has podman || packages+=(podman)
+has containerd || packages+=(containerd)
 has runc || packages+=(runc)
 has wine || packages+=(wine wine64)
 has x86_64-w64-mingw32-gcc || packages+=(gcc-mingw-w64-x86-64-win32)
@@ -24,4 +25,4 @@ scripts/build_linux.sh
 scripts/build_windows.sh
 scripts/build_upstream.sh
 export PATH=$PWD/bin/upstream:$PATH
-CGO_ENABLED=0 go test -C hack/e2e -count=1 -tags e2e "$@"
+CGO_ENABLED=0 go test -C hack/e2e -count=1 "$@"

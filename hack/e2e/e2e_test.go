@@ -1,5 +1,3 @@
-//go:build e2e
-
 // Package e2e has container runtimes call the plugins, as users do. It runs for
 // root, by scripts/e2e.sh, in namespaces of its own: with them goes whatever a
 // failing test, or Ctrl-C, leaves.
@@ -53,7 +51,7 @@ func isolate() (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(dir), removeGroups(filepath.Base(dir))) }()
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -66,33 +64,50 @@ func isolate() (err error) {
 	return cmd.Run()
 }
 
+// removeGroups removes the control groups of containers, from the hierarchy or
+// from each of them. No namespace hides them, and they stay when all else goes.
+func removeGroups(name string) error {
+	var problems []error
+	for _, pattern := range []string{name, "*/" + name} {
+		roots, err := filepath.Glob(filepath.Join("/sys/fs/cgroup", pattern))
+		problems = append(problems, err)
+		for _, root := range roots {
+			// Its files cannot be removed, and a folder only when it has no other.
+			_, err := run("find", root, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+")
+			problems = append(problems, err)
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // furnished runs the tests on a node that it has furnished for them.
 func furnished(m *testing.M) error {
 	ends := make(chan os.Signal, 1)
 	signal.Notify(ends, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-ends
-		removeAll()
+		for _, r := range runtimes {
+			r.removeAll()
+		}
 		os.Exit(1)
 	}()
 	err := errors.Join(hide(), configure(), wire())
-	if err != nil {
-		return err
-	}
-	if m.Run() != 0 {
+	if err == nil && m.Run() != 0 {
 		err = errTestsFailed
 	}
-	removeAll()
+	if err != nil {
+		for _, r := range runtimes {
+			fmt.Fprint(os.Stderr, r.log())
+		}
+	}
 	printTable()
 	return err
 }
 
 // hide gives runtimes and plugins folders of their own for all that they keep.
+// What is below /var/lib could be removed by somebody else, and the mount with it.
 func hide() error {
-	for _, path := range []string{"/run", "/dev/shm", "/var/lib/cni"} {
-		if err := os.MkdirAll(path, 0o755); err != nil {
-			return err
-		}
+	for _, path := range []string{"/run", "/dev/shm", "/var/lib"} {
 		if err := unix.Mount("tmpfs", path, "tmpfs", 0, ""); err != nil {
 			return fmt.Errorf("mount a tmpfs on %s: %w", path, err)
 		}

@@ -1,23 +1,29 @@
-//go:build e2e
-
 package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 )
 
-// Parts of networks. The bridge gives pods no way beyond their own subnet, and
+// Parts of networks. The bridges give pods no way beyond their own subnet, and
 // the node none to their public addresses.
 const (
 	bridge = `{ "type": "bridge", "bridge": "cni0", "ipam": { "type": "host-local",
 		"ranges": [ [ { "subnet": "10.22.0.0/24", "rangeEnd": "10.22.0.200" } ], [ { "subnet": "203.0.113.0/24" } ] ] } }`
-	office     = `{ "type": "route-override", "addroutes": [ { "dst": "10.30.0.0/16", "gw": "10.22.0.254" } ] }`
-	wrong      = `{ "type": "route-override", "addroutes": [ { "dst": "10.30.0.0/16", "gw": "10.99.0.1" } ] }`
-	public     = `{ "type": "host-routes", "routing": "[.prevResult.ips[1:][].address | {prefix: split(\"/\")[0], device: \"cni0\"}]" }`
-	ownNode    = `{ "type": "seamless" }`
+	office  = `{ "type": "route-override", "addroutes": [ { "dst": "10.30.0.0/16", "gw": "10.22.0.254" } ] }`
+	public  = `{ "type": "host-routes", "routing": "[.prevResult.ips[1:][].address | {prefix: split(\"/\")[0], device: \"cni0\"}]" }`
+	ownNode = `{ "type": "seamless" }`
+	overlay = `{ "type": "flannel", "delegate": { "bridge": "cni1", "isDefaultGateway": true } }`
+
+	second = `{ "type": "bridge", "bridge": "cni2", "ipam": { "type": "host-local",
+		"ranges": [ [ { "subnet": "10.23.0.0/24", "rangeEnd": "10.23.0.200" } ], [ { "subnet": "198.18.0.0/24" } ] ] } }`
+	branch        = `{ "type": "route-override", "addroutes": [ { "dst": "10.31.0.0/16", "gw": "10.23.0.254" } ] }`
+	publicToo     = `{ "type": "host-routes", "routing": "[.prevResult.ips[1:][].address | {prefix: split(\"/\")[0], device: \"cni2\"}]" }`
+	nodesServices = `{ "type": "seamless", "interface": "eth1", "hostIPs": ["` + serviceAddress + `"] }`
+
 	wholeChain = "chain"
 )
 
@@ -27,18 +33,49 @@ var networks = map[string][]string{
 	"route-override": {bridge, office},
 	"host-routes":    {bridge, public},
 	"seamless":       {bridge, ownNode},
-	"flannel":        {`{ "type": "flannel", "delegate": { "bridge": "cni1", "isDefaultGateway": true } }`},
+	"flannel":        {overlay},
 	wholeChain:       {bridge, office, public, ownNode},
-	"wrong":          {bridge, public, wrong},
+	"branch":         {second, branch, publicToo, nodesServices},
 }
 
-// examples are what each plugin is for: a ping that only goes through by it. to
-// is pinged from the pod; without it the node pings the pod's public address.
-var examples = []struct{ plugin, to, shows string }{
+// together are the networks that containers have two of.
+var together = [][]string{{wholeChain, "branch"}}
+
+// An example is what a plugin is for: a ping that only goes through by it. to is
+// pinged from the pod. Where it is the beginning of an address, the node pings
+// the pod's address that begins so.
+type example struct{ plugin, to, shows string }
+
+var examples = []example{
 	{"route-override", officeAddress, "pod reaches the office behind a second router"},
-	{"host-routes", "", "node reaches the pod's public address"},
+	{"host-routes", "203.0.113.", "node reaches the pod's public address"},
 	{"seamless", nodeAddress, "pod without a default route reaches its node"},
 	{"flannel", otherNodesPod, "pod reaches a pod of another node"},
+}
+
+// inChain are the examples of the whole chain.
+var inChain = examples[:3]
+
+// inBranch are those of a second network.
+var inBranch = []example{
+	{"route-override", branchAddress, "pod reaches the branch by its second network"},
+	{"host-routes", "198.18.0.", "node reaches the pod's public address of its second network"},
+	{"seamless", serviceAddress, "pod reaches its node's services by its second network"},
+}
+
+// failing are networks whose ADD fails in one plugin, and what it says.
+var failing = map[string]struct {
+	plugins []string
+	why     string
+}{
+	"route-override": {[]string{bridge, public, `{ "type": "route-override", "addroutes": [ { "dst": "10.30.0.0/16", "gw": "10.99.0.1" } ] }`},
+		"ip route add 10.30.0.0/16 via 10.99.0.1 dev eth0: network is unreachable"},
+	"host-routes": {[]string{bridge, office, `{ "type": "host-routes", "routing": "[{prefix: \"10.77.0.0/16\", device: \"absent0\"}]" }`},
+		`ip route add 10.77.0.0/16 dev absent0: no such interface: "absent0"`},
+	"seamless": {[]string{bridge, public, `{ "type": "seamless", "gateway": "10.99.0.1" }`},
+		"ip route add " + nodeAddress + " via 10.99.0.1 dev eth0: network is unreachable"},
+	"flannel": {[]string{`{ "type": "flannel", "subnetFile": "/run/flannel/absent.env", "delegate": { "bridge": "cni1" } }`},
+		"flanneld has not written /run/flannel/absent.env yet"},
 }
 
 // each runs a test with every runtime, on a node that has to be as it was
@@ -47,6 +84,11 @@ func each(t *testing.T, f func(t *testing.T, r runtime)) {
 	for _, r := range runtimes {
 		t.Run(r.name(), func(t *testing.T) {
 			before := state(t)
+			t.Cleanup(func() {
+				if t.Failed() {
+					r.removeAll()
+				}
+			})
 			f(t, r)
 			if after := state(t); after != before {
 				t.Errorf("the node has now\n%s\nand had\n%s", after, before)
@@ -56,23 +98,40 @@ func each(t *testing.T, f func(t *testing.T, r runtime)) {
 }
 
 // ping tries what an example shows.
-func ping(r runtime, container, to string) error {
+func ping(r runtime, container string, e example) error {
 	words := []string{"ping", "-c", "1", "-W", "2"}
-	if to != "" {
-		_, err := r.exec(container, append(words, to)...)
+	if !strings.HasSuffix(e.to, ".") {
+		_, err := r.exec(container, append(words, e.to)...)
 		return err
 	}
-	addresses, err := r.exec(container, "ip", "addr", "show", "dev", "eth0")
+	addresses, err := r.exec(container, "ip", "addr")
 	if err != nil {
 		return err
 	}
-	_, rest, found := strings.Cut(addresses, "inet 203.0.113.")
+	_, rest, found := strings.Cut(addresses, "inet "+e.to)
 	last, _, _ := strings.Cut(rest, "/")
 	if !found {
-		return fmt.Errorf("no public address: %s", addresses)
+		return fmt.Errorf("no address %s*: %s", e.to, addresses)
 	}
-	_, err = run(append(words, "203.0.113."+last)...)
+	_, err = run(append(words, e.to+last)...)
 	return err
+}
+
+// works tries all of the examples in a container.
+func works(r runtime, container string, examples []example) error {
+	for _, e := range examples {
+		if err := ping(r, container, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start starts a container, beside none that still runs.
+func start(t *testing.T, r runtime, container string, networks ...string) {
+	t.Helper()
+	ok(t, forget())
+	ok(t, r.start(container, networks...))
 }
 
 func ok(t *testing.T, err error) {
@@ -86,26 +145,34 @@ func ok(t *testing.T, err error) {
 // not done. Stopping and removing, in whatever order and how often, leaves
 // nothing.
 func TestExamples(t *testing.T) {
+	lives := map[string]string{
+		"cnitool":    "STATUS, CHECK, repeated DEL; CNI 1.1.0 and 0.4.0",
+		"podman":     "network reload, stop and remove in any order; CNI 1.0.0 and 0.4.0",
+		"containerd": "start of containerd beside living pods, stop and remove in any order; CNI 1.0.0 and 0.4.0",
+	}
 	each(t, func(t *testing.T, r runtime) {
-		ok(t, r.start("plain", "plain"))
+		start(t, r, "plain", "plain")
 		for _, e := range examples {
-			if err := ping(r, "plain", e.to); err == nil {
+			if err := ping(r, "plain", e); err == nil {
 				t.Errorf("without %s: %s", e.plugin, e.shows)
 			}
 		}
 		ok(t, r.remove("plain"))
 		for _, e := range examples {
-			for i, end := range [][]func(string) error{{r.stop, r.stop, r.remove, r.remove}, {r.remove}} {
-				container := fmt.Sprint(e.plugin, i)
-				ok(t, r.start(container, e.plugin))
-				ok(t, ping(r, container, e.to))
-				ok(t, r.reload(container))
-				ok(t, ping(r, container, e.to))
+			for network, end := range map[string][]func(string) error{
+				e.plugin:               {r.stop, r.stop, r.remove, r.remove},
+				e.plugin + "-" + older: {r.remove},
+			} {
+				start(t, r, "pod", network)
+				ok(t, works(r, "pod", []example{e}))
+				ok(t, r.reload("pod"))
+				ok(t, works(r, "pod", []example{e}))
 				for _, f := range end {
-					ok(t, f(container))
+					ok(t, f("pod"))
 				}
 			}
 			shown(t, r.name(), e.plugin, e.shows)
+			shown(t, r.name(), e.plugin, lives[r.name()])
 		}
 	})
 }
@@ -113,21 +180,37 @@ func TestExamples(t *testing.T) {
 // An ADD that fails tells the user why, leaves nothing, and is in nobody's way.
 func TestFailure(t *testing.T) {
 	each(t, func(t *testing.T, r runtime) {
-		const why = "ip route add 10.30.0.0/16 via 10.99.0.1 dev eth0: network is unreachable"
-		before := state(t)
-		if err := r.start("pod", "wrong"); err == nil || !strings.Contains(err.Error(), why) {
-			t.Fatalf("the user is told: %v", err)
+		for plugin, f := range failing {
+			before := state(t)
+			if err := r.start("pod", "failing-"+plugin); err == nil || !strings.Contains(err.Error(), f.why) {
+				t.Fatalf("the user is told: %v", err)
+			}
+			ok(t, r.remove("pod"))
+			if after := state(t); after != before {
+				t.Errorf("%s left on the node:\n%s", plugin, after)
+			}
+			shown(t, r.name(), plugin, "ADD fails: the user reads why, nothing is left, the next start works")
 		}
+		start(t, r, "pod", wholeChain)
+		ok(t, works(r, "pod", inChain))
 		ok(t, r.remove("pod"))
-		if after := state(t); after != before {
-			t.Errorf("left on the node:\n%s", after)
+	})
+}
+
+// A container has two networks, which containerd adds at the same time.
+func TestTwoNetworks(t *testing.T) {
+	each(t, func(t *testing.T, r runtime) {
+		for _, networks := range together {
+			start(t, r, "pod", networks...)
+			ok(t, works(r, "pod", slices.Concat(inChain, inBranch)))
+			ok(t, r.reload("pod"))
+			ok(t, works(r, "pod", slices.Concat(inChain, inBranch)))
+			ok(t, r.stop("pod"))
+			ok(t, r.remove("pod"))
 		}
-		ok(t, r.start("pod", wholeChain))
-		for _, e := range examples[:3] {
-			ok(t, ping(r, "pod", e.to))
+		for _, e := range inBranch {
+			shown(t, r.name(), e.plugin, e.shows)
 		}
-		ok(t, r.remove("pod"))
-		shown(t, r.name(), "route-override", "an unreachable gateway: the user reads why, nothing is left, the next start works")
 	})
 }
 
@@ -146,12 +229,9 @@ func TestThirtyAtOnce(t *testing.T) {
 				ok(t, err)
 			}
 		}
+		ok(t, forget())
 		all(func(container string) error { return r.start(container, wholeChain) })
-		for i := range n {
-			for _, e := range examples[:3] {
-				ok(t, ping(r, fmt.Sprint("pod", i), e.to))
-			}
-		}
+		all(func(container string) error { return works(r, container, inChain) })
 		all(r.remove)
 		shown(t, r.name(), "all but flannel", "thirty containers start and end at once, and each has what it needs")
 	})
@@ -159,15 +239,20 @@ func TestThirtyAtOnce(t *testing.T) {
 
 // What a pod that vanished has left is collected.
 func TestGC(t *testing.T) {
-	before := state(t)
 	r := cnitool{}
-	ok(t, r.start("pod", wholeChain))
-	_, err := run("ip", "netns", "del", "pod")
-	ok(t, err)
-	_, err = run("cnitool", "gc", wholeChain, "/run/netns/pod")
-	ok(t, err)
-	if after := state(t); after != before {
-		t.Errorf("left on the node:\n%s", after)
+	for network, plugins := range map[string]string{wholeChain: "all but flannel", "flannel": "flannel"} {
+		before := state(t)
+		start(t, r, "pod", network)
+		_, err := run("ip", "netns", "del", "pod")
+		ok(t, err)
+		if state(t) == before {
+			t.Error("there is nothing to collect")
+		}
+		_, err = run("cnitool", "gc", network, "/run/netns/pod")
+		ok(t, err)
+		if after := state(t); after != before {
+			t.Errorf("left on the node:\n%s", after)
+		}
+		shown(t, r.name(), plugins, "GC collects what a pod that vanished has left")
 	}
-	shown(t, r.name(), "all but flannel", "GC collects what a pod that vanished has left")
 }
