@@ -8,8 +8,13 @@ import (
 	"strings"
 )
 
-// cnitool attaches namespaces: its containers have no more than that.
-type cnitool struct{}
+// cnitool attaches namespaces: its containers have no more than that. It has ADD
+// say of them what its user wants, where (name) is the container's name.
+type cnitool struct{ args string }
+
+// multus says some things twice.
+const multus = "IgnoreUnknown=true;K8S_POD_NAMESPACE=e2e;K8S_POD_NAME=(name);K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=u1;" +
+	"IgnoreUnknown=1;K8S_POD_NAMESPACE=e2e;K8S_POD_NAME=(name);K8S_POD_INFRA_CONTAINER_ID=c1"
 
 func (cnitool) name() string { return "cnitool" }
 
@@ -29,14 +34,14 @@ func (cnitool) log() string { return "" }
 
 // call calls for each network of a container, which has to be remembered: other
 // runtimes do it themselves.
-func (cnitool) call(verb, container string) error {
+func (cnitool) call(verb, container, args string) error {
 	networks, err := os.ReadFile(filepath.Join(dir, container+".networks"))
 	if err != nil {
 		return err
 	}
 	var problems []error
 	for i, network := range strings.Fields(string(networks)) {
-		_, err := run("env", fmt.Sprint("CNI_IFNAME=eth", i), "cnitool", verb, network, "/run/netns/"+container)
+		_, err := run("env", "CNI_ARGS="+args, fmt.Sprint("CNI_IFNAME=eth", i), "cnitool", verb, network, "/run/netns/"+container)
 		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
@@ -49,7 +54,7 @@ func (c cnitool) start(container string, networks ...string) error {
 	if err := write(container+".networks", strings.Join(networks, " ")); err != nil {
 		return err
 	}
-	return c.call("add", container)
+	return c.call("add", container, strings.ReplaceAll(c.args, "(name)", container))
 }
 
 func (cnitool) exec(container string, words ...string) (string, error) {
@@ -57,10 +62,10 @@ func (cnitool) exec(container string, words ...string) (string, error) {
 }
 
 func (c cnitool) reload(container string) error {
-	return errors.Join(c.call("status", container), c.call("check", container))
+	return errors.Join(c.call("status", container, ""), c.call("check", container, ""))
 }
 
-func (c cnitool) stop(container string) error { return c.call("del", container) }
+func (c cnitool) stop(container string) error { return c.call("del", container, "") }
 
 func (c cnitool) remove(container string) error {
 	err := c.stop(container)

@@ -15,6 +15,7 @@ const (
 		"ranges": [ [ { "subnet": "10.22.0.0/24", "rangeEnd": "10.22.0.200" } ], [ { "subnet": "203.0.113.0/24" } ] ] } }`
 	office  = `{ "type": "route-override", "addroutes": [ { "dst": "10.30.0.0/16", "gw": "10.22.0.254" } ] }`
 	public  = `{ "type": "host-routes", "routing": "[.prevResult.ips[1:][].address | {prefix: split(\"/\")[0], device: \"cni0\"}]" }`
+	named   = `{ "type": "host-routes", "routing": "[.prevResult.ips[1:][].address | select($cni.args.K8S_POD_NAME == \"web\") | {prefix: split(\"/\")[0], device: \"cni0\"}]" }`
 	ownNode = `{ "type": "seamless" }`
 	overlay = `{ "type": "flannel", "delegate": { "bridge": "cni1", "isDefaultGateway": true } }`
 
@@ -36,7 +37,13 @@ var networks = map[string][]string{
 	"flannel":        {overlay},
 	wholeChain:       {bridge, office, public, ownNode},
 	"branch":         {second, branch, publicToo, nodesServices},
+	"named":          {bridge, office, named, ownNode},
+	witness:          {bridge, office, public, ownNode, testimony},
+	"witness-fails":  {bridge, office, public, testimony, failing["seamless"].plugins[2]},
 }
+
+// testimony has the witness write.
+var testimony = `{ "type": "` + witness + `", "file": "` + callsFile() + `" }`
 
 // together are the networks that containers have two of.
 var together = [][]string{{wholeChain, "branch"}}
@@ -237,9 +244,40 @@ func TestThirtyAtOnce(t *testing.T) {
 	})
 }
 
+// What a runtime says of the pod reaches the expression, in whatever order.
+// cnitool's DEL says nothing.
+func TestArguments(t *testing.T) {
+	each(t, func(t *testing.T, r runtime) {
+		start(t, r, "web", "named")
+		ok(t, works(r, "web", inChain))
+		ok(t, r.remove("web"))
+		start(t, r, "other", "named")
+		if routes, err := run("ip", "route", "show", "proto", "77"); err != nil || routes != "" {
+			t.Errorf("the expression does not go by the pod's name: %v, %s", err, routes)
+		}
+		ok(t, r.remove("other"))
+		shown(t, r.name(), "host-routes", "what the runtime says of the pod reaches the expression")
+	})
+	for _, args := range []string{
+		"K8S_POD_NAME=web;IgnoreUnknown=1;K8S_POD_NAMESPACE=e2e",
+		"K8S_POD_UID=u1;K8S_POD_NAMESPACE=e2e;IgnoreUnknown=1;K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_NAME=web",
+		"K8S_POD_NAME=other;IP=10.22.0.77/24;IgnoreUnknown=1;K8S_POD_NAME=web;IgnoreUnknown=true",
+	} {
+		before := state(t)
+		r := cnitool{args}
+		start(t, r, "web", "named")
+		ok(t, works(r, "web", inChain))
+		ok(t, r.remove("web"))
+		if after := state(t); after != before {
+			t.Errorf("%s: left on the node:\n%s", args, after)
+		}
+	}
+	shown(t, "cnitool", "all but flannel", "CNI_ARGS in other orders, some twice")
+}
+
 // What a pod that vanished has left is collected.
 func TestGC(t *testing.T) {
-	r := cnitool{}
+	r := cnitool{multus}
 	for network, plugins := range map[string]string{wholeChain: "all but flannel", "flannel": "flannel"} {
 		before := state(t)
 		start(t, r, "pod", network)

@@ -30,7 +30,7 @@ type runtime interface {
 	log() string
 }
 
-var runtimes = []runtime{cnitool{}, &podman{}, pods}
+var runtimes = []runtime{cnitool{multus}, &podman{}, pods}
 
 // older is the version that networks with its name at the end have.
 const older = "0.4.0"
@@ -38,7 +38,10 @@ const older = "0.4.0"
 // configure makes all that runtimes read.
 func configure() error {
 	bin, err := filepath.Abs(filepath.Join(root, "bin"))
-	problems := []error{err, makeRoot(), os.Setenv("CNI_PATH", bin+":"+filepath.Join(bin, "upstream"))}
+	self, err2 := os.Executable()
+	problems := []error{err, err2, makeRoot(),
+		os.Mkdir(filepath.Join(dir, "bin"), 0o755), os.Symlink(self, filepath.Join(dir, "bin", witness)),
+		os.Setenv("CNI_PATH", strings.Join([]string{bin, filepath.Join(bin, "upstream"), filepath.Join(dir, "bin")}, ":"))}
 	for plugin, f := range failing {
 		networks["failing-"+plugin] = f.plugins
 	}
