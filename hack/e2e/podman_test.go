@@ -3,8 +3,10 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -13,9 +15,10 @@ import (
 
 // podman runs containers from a folder. At each of its commands it asks each
 // plugin of all networks that it knows for its version: so it knows but those
-// that are wanted.
+// that containers are in.
 type podman struct {
-	knows sync.Mutex
+	mu      sync.Mutex
+	members map[string][]string // of containers, their networks
 }
 
 func (*podman) name() string { return "podman" }
@@ -24,6 +27,7 @@ func (*podman) newest() string { return "1.0.0" }
 
 func (p *podman) configure() error {
 	folders := strings.Split(fmt.Sprintf("%q", filepath.SplitList(os.Getenv("CNI_PATH"))), " ")
+	p.members = map[string][]string{}
 	return errors.Join(os.Mkdir(p.folder(), 0o755), plugintest.Podman(dir,
 		"cni_plugin_dirs = "+strings.Join(folders, ", "),
 		fmt.Sprintf("network_config_dir = %q", p.folder())))
@@ -31,32 +35,44 @@ func (p *podman) configure() error {
 
 func (*podman) folder() string { return filepath.Join(dir, "podman") }
 
-// want has it know networks. Others are forgotten when there is a new one.
-func (p *podman) want(networks []string) error {
-	p.knows.Lock()
-	defer p.knows.Unlock()
-	known := true
-	for _, network := range networks {
-		_, err := os.Stat(filepath.Join(p.folder(), network+".conflist"))
-		known = known && err == nil
-	}
-	if known {
-		return nil
-	}
-	problems := []error{os.RemoveAll(p.folder())}
+// join has it know the networks of a container.
+func (p *podman) join(container string, networks []string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.members[container] = networks
 	lists := conflists(p.newest())
+	var problems []error
 	for _, network := range networks {
-		problems = append(problems, write(filepath.Join("podman", network+".conflist"), lists[network]))
+		if _, err := os.Stat(p.list(network)); err != nil {
+			problems = append(problems, os.WriteFile(p.list(network), []byte(lists[network]), 0o600))
+		}
 	}
 	return errors.Join(problems...)
 }
+
+// leave has it forget networks that no other container is in.
+func (p *podman) leave(container string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := p.members[container]
+	delete(p.members, container)
+	var problems []error
+	for _, network := range left {
+		if others := slices.Concat(slices.Collect(maps.Values(p.members))...); !slices.Contains(others, network) {
+			problems = append(problems, os.Remove(p.list(network)))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (p *podman) list(network string) string { return filepath.Join(p.folder(), network+".conflist") }
 
 func (*podman) log() string { return "" }
 
 func (*podman) removeAll() { _, _ = run("podman", "rm", "--all", "--force", "--time", "0") }
 
 func (p *podman) start(container string, networks ...string) error {
-	if err := p.want(networks); err != nil {
+	if err := p.join(container, networks); err != nil {
 		return err
 	}
 	_, err := run("podman", "run", "--detach", "--cgroup-parent", cgroup(), "--name", container, "--network", networks[0],
@@ -76,6 +92,9 @@ func (*podman) exec(container string, words ...string) (string, error) {
 
 func (*podman) reload(container string) error {
 	_, err := run("podman", "network", "reload", container)
+	if err == nil {
+		_, err = run("podman", "restart", "--time", "0", container)
+	}
 	return err
 }
 
@@ -84,7 +103,7 @@ func (*podman) stop(container string) error {
 	return err
 }
 
-func (*podman) remove(container string) error {
+func (p *podman) remove(container string) error {
 	_, err := run("podman", "rm", "--force", "--time", "0", "--ignore", container)
-	return err
+	return errors.Join(err, p.leave(container))
 }
