@@ -39,7 +39,7 @@ func (*containerd) path(name string) string { return filepath.Join(dir, "contain
 const containerdConfig = `version = 2
 root = "DIR/root"
 state = "DIR/state"
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing"]
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.devmapper"]
 [debug]
 level = "warn"
 [grpc]
