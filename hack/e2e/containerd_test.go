@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -105,6 +106,9 @@ func (c *containerd) linkPlugins() error {
 	return errors.Join(problems...)
 }
 
+// often is how soon it is called again when it did not answer.
+var often = backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}
+
 // boot starts containerd, and waits until it answers.
 func (c *containerd) boot() error {
 	log, err := os.OpenFile(c.path("log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -118,7 +122,8 @@ func (c *containerd) boot() error {
 		return err
 	}
 	if c.cri == nil {
-		conn, err := grpc.NewClient("unix://"+c.path("socket"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient("unix://"+c.path("socket"), grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: often}))
 		if err != nil {
 			return err
 		}
@@ -139,7 +144,7 @@ func await(try func(context.Context) error) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(often.BaseDelay)
 	}
 }
 

@@ -28,6 +28,7 @@ func wire() error {
 	var problems []error
 	for line := range strings.Lines(`
 ip link set lo up
+ip addr add ` + serviceAddress + `/32 dev lo
 ip link add up0 type veth peer name wire
 ip addr add ` + nodeAddress + `/24 dev up0
 ip link set up0 up
@@ -37,7 +38,6 @@ ip route add unreachable 203.0.113.0/24
 ip link add cni0 address 0a:00:00:00:00:00 type bridge
 ip addr add 10.22.0.1/24 dev cni0
 ip link set cni0 up
-ip addr add ` + serviceAddress + `/32 dev lo
 ip link add cni1 address 0a:00:00:00:00:01 type bridge
 ip addr add 10.244.3.1/24 dev cni1
 ip link set cni1 up
@@ -51,13 +51,13 @@ ip link set farport master cni0 up
 ip -n far link set lo up
 ip -n far addr add 10.22.0.254/24 dev eth0
 ip -n far addr add ` + officeAddress + `/32 dev lo
+ip -n far addr add ` + otherNodesPod + `/32 dev lo
+ip -n far link set eth0 up
 ip link add branchport type veth peer name eth1 netns far
 ip link set branchport master cni2 up
 ip -n far addr add 10.23.0.254/24 dev eth1
 ip -n far addr add ` + branchAddress + `/32 dev lo
 ip -n far link set eth1 up
-ip -n far addr add ` + otherNodesPod + `/32 dev lo
-ip -n far link set eth0 up
 ip -n far route add default via 10.22.0.1
 ip route add 10.244.9.0/24 via 10.22.0.254`) {
 		if words := strings.Fields(line); len(words) > 0 {
@@ -88,7 +88,7 @@ func state(t *testing.T) string {
 		out, err := run(strings.Fields(command)...)
 		ok(t, err)
 		for line := range strings.Lines(out) {
-			if !strings.Contains(line, "veth") { // they come and go with pods
+			if !strings.Contains(line, ".veth") && !strings.Contains(line, "/veth") { // their sysctls come and go with pods
 				all = append(all, line)
 			}
 		}
