@@ -9,9 +9,47 @@ import (
 	"github.com/cni-netops/plugins/internal/listindex"
 )
 
-// State is a set of kernel objects.
+// State is a set of kernel objects. Interfaces and sysctls have a value at any
+// time: to delete one is to say what it was before.
 type State struct {
-	Routes []Route `json:"routes"`
+	Links   []LinkAddr `json:"links"`
+	Sysctls []Sysctl   `json:"sysctls"`
+	Neighs  []Neigh    `json:"neighs"`
+	Routes  []Route    `json:"routes"`
+	Rules   []Rule     `json:"rules"`
+}
+
+// LinkAddr is the hardware address of an interface.
+type LinkAddr struct {
+	Dev          string `json:"dev"`
+	HardwareAddr string `json:"hardwareAddr"` // as net.HardwareAddr prints it
+}
+
+// Sysctl is a kernel parameter of a network namespace.
+type Sysctl struct {
+	Key   string `json:"key"` // its path below /proc/sys: net/ipv4/conf/eth0/rp_filter
+	Value string `json:"value"`
+}
+
+// Neigh is a neighbour entry (ip-neighbour(8)). One that is wanted is
+// permanent.
+type Neigh struct {
+	Dev          string     `json:"dev"`
+	IP           netip.Addr `json:"ip"`
+	HardwareAddr string     `json:"hardwareAddr"`
+	// Learnt says that the kernel has it from the network, or tries to: it
+	// gives way to one that is configured.
+	Learnt bool `json:"learnt"`
+}
+
+// Rule is a policy rule (ip-rule(8)) that looks up a table.
+type Rule struct {
+	IPv6     bool         `json:"ipv6"`
+	Priority uint32       `json:"priority"`
+	From     netip.Prefix `json:"from"` // zero is any
+	To       netip.Prefix `json:"to"`   // zero is any
+	Table    uint32       `json:"table"`
+	Protocol uint8        `json:"protocol"`
 }
 
 // Addr is an address of an interface as it was found.
