@@ -25,18 +25,11 @@ func (n *Netns) Try(ctx context.Context, c Change) (failed []*OpError, err error
 }
 
 func (n *Netns) apply(ctx context.Context, c Change, lenient bool) (left []*OpError, err error) {
+	if err := c.manageable(); err != nil {
+		return nil, err
+	}
 	var done []operation
-	parts := c.parts()
-	failed := n.delete(ctx, parts.del, &done)
-	if len(failed) == 0 {
-		failed = n.swap(ctx, parts.swaps, nil, &done, false)
-	}
-	if len(failed) == 0 {
-		failed = n.run(ctx, additions(parts.add), &done, lenient)
-		if lenient {
-			left, failed = split(failed, func(e *OpError) bool { return refused(e.Err) && !errors.Is(e.Err, errNotTried) })
-		}
-	}
+	left, failed := n.make(ctx, c, &done, lenient)
 	if len(failed) == 0 && ctx.Err() == nil {
 		return left, nil
 	}
@@ -45,21 +38,52 @@ func (n *Netns) apply(ctx context.Context, c Change, lenient bool) (left []*OpEr
 		err = context.Cause(ctx)
 	}
 	ctx = context.WithoutCancel(ctx)
-	if back := n.Rescue(ctx, n.Undo(ctx, changed(done))); back != nil {
+	undo := changed(done)
+	if kinds != nil {
+		kinds.remember(&c, &undo)
+	}
+	if back := n.Rescue(ctx, n.Undo(ctx, undo)); back != nil {
 		err = &NotRestoredError{err, back}
 	}
 	return nil, err
 }
 
+// make makes a change in its order, up to the first part in which something
+// fails. Where it is lenient, routes that could not be added are left out.
+func (n *Netns) make(ctx context.Context, c Change, done *[]operation, lenient bool) (left, failed []*OpError) {
+	parts := c.parts()
+	for _, at := range c.order() {
+		switch at {
+		case dropRoutes:
+			failed = n.delete(ctx, parts.del, done)
+		case swapRoutes:
+			failed = n.swap(ctx, parts.swaps, nil, done, false)
+		case addRoutes:
+			failed = n.run(ctx, additions(parts.add), done, lenient)
+			if lenient {
+				left, failed = split(failed, func(e *OpError) bool { return refused(e.Err) && !errors.Is(e.Err, errNotTried) })
+			}
+		default:
+			failed = n.makeObjects(ctx, &c, at, done)
+		}
+		if len(failed) > 0 {
+			break
+		}
+	}
+	return left, failed
+}
+
 // delete deletes routes that a snapshot has listed. That the kernel finds one
 // no more counts only when it is not listed any more, either.
 func (n *Netns) delete(ctx context.Context, routes []*Route, done *[]operation) []*OpError {
+	earlier := len(*done)
 	failed := n.remove(ctx, routes, done, false)
-	if len(failed) > 0 || len(*done) == len(routes) {
+	made := (*done)[earlier:]
+	if len(failed) > 0 || len(made) == len(routes) {
 		return failed
 	}
-	deleted := make(map[*Route]bool, len(*done))
-	for _, op := range *done {
+	deleted := make(map[*Route]bool, len(made))
+	for _, op := range made {
 		deleted[op.route] = true
 	}
 	_, missed := split(routes, func(r *Route) bool { return deleted[r] })
@@ -217,6 +241,9 @@ func (n *Netns) batch(ctx context.Context, ops []operation) []error {
 			return []error{err}
 		}
 		defer func() { _ = fault(ctx, "after", ops[0].String()) }()
+	}
+	if p, ok := ops[0].object.(performer); ok { // a stage has no others beside them
+		return p.perform(n, ops[:min(limit, len(ops))])
 	}
 	sent := 0
 	for sent < min(limit, len(ops)) && len(n.conn.send) < maxBatchBytes {

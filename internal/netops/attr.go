@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,6 +68,15 @@ func (a attr) u32() uint32 {
 	}
 	return native.Uint32(a.data)
 }
+
+func (a attr) u8() uint8 {
+	if len(a.data) < 1 {
+		return 0
+	}
+	return a.data[0]
+}
+
+func (a attr) text() string { return strings.TrimRight(string(a.data), "\x00") }
 
 func (a attr) addr() netip.Addr {
 	ip, _ := netip.AddrFromSlice(a.data)

@@ -133,9 +133,6 @@ func (n *Netns) subscribe() (*conn, error) {
 
 // dial opens another socket in the namespace.
 func (n *Netns) dial() (c *conn, err error) {
-	if n.handle < 0 {
-		return dial()
-	}
-	err = inNamespace(n.handle, func() error { c, err = dial(); return err })
+	err = n.inside(func() error { c, err = dial(); return err })
 	return c, err
 }

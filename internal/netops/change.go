@@ -12,6 +12,13 @@ import (
 type Change struct {
 	Del State `json:"del"`
 	Add State `json:"add"`
+	// AddFirst has routes and rules added before others are deleted, so that
+	// there is no moment without a way. What is added must then not be in the
+	// way of what is deleted.
+	AddFirst bool `json:"addFirst"`
+	// Lost are neighbours of others that the kernel deletes with a hardware
+	// address, and that are put back after it is set.
+	Lost []Neigh `json:"lost"`
 }
 
 // Plan is what an attachment changes, by namespace. On the host it only adds:
@@ -22,13 +29,15 @@ type Plan struct {
 }
 
 // IsZero reports whether there is nothing to do.
-func (c Change) IsZero() bool { return len(c.Del.Routes) == 0 && len(c.Add.Routes) == 0 }
+func (c Change) IsZero() bool { return c.Del.IsZero() && c.Add.IsZero() }
 
 // IsZero reports whether there is nothing at all.
-func (s State) IsZero() bool { return len(s.Routes) == 0 }
+func (s State) IsZero() bool { return len(s.Routes)+s.others() == 0 }
 
 // Reverse is the change that takes c back.
-func (c Change) Reverse() Change { return Change{Del: c.Add, Add: c.Del} }
+func (c Change) Reverse() Change {
+	return Change{Del: c.Add, Add: c.Del, AddFirst: c.AddFirst, Lost: c.Lost}
+}
 
 // Remove adds to the change that r loses the ways which leave chooses, all of
 // r if these are all it has. It tells what of r goes and what is left.
@@ -57,10 +66,13 @@ func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route
 // Needed parts the change by what holds already in have. What is to be deleted
 // and is not there is dropped, and what is to be added and is there is held:
 // neither is ours to undo. The rest is needed: deletions are as the kernel has
-// them, and know their place.
+// them, and know their place. What an interface or a sysctl that is to be set
+// was before is deleted; where Del of the change says what that has to be and
+// it is not so any more, it is not set.
 func (c Change) Needed(have State) (needed Change, held State) {
 	ix := newIndex(have.Routes)
 	deleted := make([]bool, len(have.Routes))
+	needed.AddFirst = c.AddFirst
 	needed.Del.Routes = make([]Route, 0, len(c.Del.Routes))
 	for i := range c.Del.Routes {
 		r := &c.Del.Routes[i]
@@ -85,6 +97,9 @@ func (c Change) Needed(have State) (needed Change, held State) {
 			needed.Add.Routes = append(needed.Add.Routes, ix.inPlace(r, deleted))
 		}
 	}
+	if kinds != nil {
+		kinds.need(&c, have, &needed, &held)
+	}
 	return needed, held
 }
 
@@ -98,7 +113,8 @@ func (c Change) Without(added []Route) Change {
 			left = append(left, *r)
 		}
 	}
-	return Change{Del: c.Del, Add: State{Routes: left}}
+	c.Add.Routes = left
+	return c
 }
 
 // claim finds the route that is to be deleted as r, the very same before one
@@ -188,7 +204,7 @@ func (r *Route) identity() Route {
 // that it deletes, deleted ones that it adds.
 func (c Change) Overridden(later Change) Change {
 	deleted, added := newIndex(later.Del.Routes), newIndex(later.Add.Routes)
-	var left Change
+	left := Change{AddFirst: c.AddFirst, Lost: c.Lost}
 	for i := range c.Add.Routes {
 		r := &c.Add.Routes[i]
 		if deleted.find(r, func(d *Route) bool { return r.Is(d) || r.HeldBy(d) }) == none {
@@ -201,6 +217,9 @@ func (c Change) Overridden(later Change) Change {
 			left.Del.Routes = append(left.Del.Routes, *r)
 		}
 	}
+	if kinds != nil {
+		kinds.override(&c, &later, &left)
+	}
 	return left
 }
 
@@ -209,6 +228,9 @@ func (c Change) Then(later Change) Change {
 	left := c.Overridden(later)
 	left.Del.Routes = append(left.Del.Routes, later.Del.Routes...)
 	left.Add.Routes = append(left.Add.Routes, later.Add.Routes...)
+	if kinds != nil {
+		kinds.follow(&left, &later)
+	}
 	return left
 }
 
@@ -227,15 +249,22 @@ func (c Change) Tables() []uint32 {
 	return found
 }
 
-// Drift is one thing that does not hold.
+// Drift is one thing that does not hold, of a route or of another object.
 type Drift struct {
 	Route   Route
-	Present bool   // the route should be absent and is there
+	Present bool   // it should be absent and is there
 	Instead *Route // what has the slot of a route that should be there
+
+	object  object
+	instead string // what is there in its place
 }
 
 func (d Drift) String() string {
 	switch {
+	case d.object != nil && d.Present:
+		return d.object.command("del") + ": it is there"
+	case d.object != nil:
+		return d.object.command("add") + ": " + cmp.Or(d.instead, "it is not there")
 	case d.Present:
 		return d.Route.command("del") + ": it is there"
 	case d.Instead != nil:
@@ -247,7 +276,8 @@ func (d Drift) String() string {
 // Taken is what the change takes from others, without what it leaves them: of
 // a multipath route that was cut, the ways that went.
 func (c Change) Taken() Change {
-	var taken Change
+	taken := c
+	taken.Del.Routes, taken.Add.Routes = nil, nil
 	parts := c.parts()
 	for _, s := range parts.swaps {
 		gone, _ := split(s.out.Ways(), func(h NextHop) bool { return !slices.ContainsFunc(s.in.Ways(), h.is) })
@@ -281,19 +311,32 @@ func (c Change) Drift(have State) []Drift {
 		}
 		drift = append(drift, d)
 	}
+	if kinds != nil {
+		drift = append(drift, kinds.drift(&c, have)...)
+	}
 	return drift
 }
 
-// Commands are the ip(8) commands that the change equals, in the order in
-// which it is applied. Our own protocol is not shown.
+// Commands are the ip(8) and sysctl(8) commands that the change equals, in the
+// order in which it is applied. Our own protocol is not shown.
 func (c Change) Commands() []string {
+	var ops []operation
 	parts := c.parts()
-	ops := deletions(parts.del)
-	for _, s := range parts.swaps {
-		first, second := s.operations(nil)
-		ops = append(ops, first, second)
+	for _, at := range c.order() {
+		switch {
+		case at == dropRoutes:
+			ops = append(ops, deletions(parts.del)...)
+		case at == swapRoutes:
+			for _, s := range parts.swaps {
+				first, second := s.operations(nil)
+				ops = append(ops, first, second)
+			}
+		case at == addRoutes:
+			ops = append(ops, additions(parts.add)...)
+		case kinds != nil:
+			ops = append(ops, kinds.operations(&c, at)...)
+		}
 	}
-	ops = append(ops, additions(parts.add)...)
 	lines := make([]string, len(ops))
 	for i, op := range ops {
 		lines[i] = op.String()
@@ -343,6 +386,9 @@ func (c Change) validate() error {
 				}
 			}
 		}
+	}
+	if kinds != nil {
+		return kinds.validate(&c)
 	}
 	return nil
 }

@@ -148,7 +148,7 @@ func (r reply) verdict() error {
 	if r.flags&unix.NLM_F_ACK_TLVS != 0 && len(r.body) > header {
 		for a, err := range attrs(r.body[header:]) {
 			if err == nil && a.typ == unix.NLMSGERR_ATTR_MSG {
-				e.Reason = strings.TrimRight(string(a.data), "\x00")
+				e.Reason = a.text()
 			}
 		}
 	}

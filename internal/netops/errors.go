@@ -28,15 +28,19 @@ var (
 	ErrNoLink = errors.New("no such interface")
 )
 
-// OpError is an operation that failed, named by its ip(8) command.
+// OpError is an operation that failed, named by its command, of ip(8) or
+// sysctl(8).
 type OpError struct {
 	Op  string
 	Err error
-	// Route is what the operation was about.
+	// Route is what the operation was about. Where it was about another object
+	// About has that.
 	Route Route
-	Adds  bool // else it deletes
+	About State
+	Adds  bool // or sets; else it deletes
 
-	swap bool // it is one of two that belong together
+	object object
+	swap   bool // it is one of two that belong together
 }
 
 func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }

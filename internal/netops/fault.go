@@ -2,7 +2,7 @@ package netops
 
 import "context"
 
-// A Fault is told each operation, as its ip(8) command, "before" it is sent and
+// A Fault is told each operation, as its command, "before" it is sent and
 // "after" it was answered. The error that it returns before stands for the
 // kernel's refusal: the operation is not sent. Tests use it to make every
 // operation fail, or the process end, at every point.

@@ -163,3 +163,26 @@ func NewWants(s State) Wants { return Wants{newIndex(s.Routes)} }
 func (w Wants) Has(route *Route) bool {
 	return w.find(route, func(r *Route) bool { return r.Leads(route) }) != none
 }
+
+// AddObjects adds the rules and neighbours of a state exclusively, each by
+// itself. It tells which were added, or may have been.
+func (n *Netns) AddObjects(ctx context.Context, s State) (added State, failed Failures) {
+	n.forget()
+	var done []operation
+	c := Change{Add: State{Rules: s.Rules, Neighs: s.Neighs}}
+	for _, at := range []stage{addNeighs, addRules} {
+		failed = append(failed, n.makeObjects(ctx, &c, at, &done)...)
+	}
+	return changed(done).Add, failed
+}
+
+// DeleteObjects deletes the rules of our protocol and the neighbours of a state
+// that are there as it says, each by itself.
+func (n *Netns) DeleteObjects(ctx context.Context, s State) (failed Failures) {
+	ours, _ := split(s.Rules, func(r Rule) bool { return r.Protocol == Protocol })
+	c := Change{Del: State{Rules: ours, Neighs: s.Neighs}}
+	for _, at := range []stage{dropRules, dropNeighs} {
+		failed = append(failed, n.makeObjects(ctx, &c, at, nil)...)
+	}
+	return failed
+}

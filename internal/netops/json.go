@@ -28,11 +28,20 @@ func (c Change) appendJSON(b []byte) []byte {
 		o.Key("add")
 		o.B = c.Add.appendJSON(o.B)
 	}
+	o.Flag("addFirst", c.AddFirst)
+	if kinds != nil && len(c.Lost) > 0 {
+		o.Key("lost")
+		o.B = kinds.appendNeighs(o.B, c.Lost)
+	}
 	return o.Close()
 }
 
 func (s State) appendJSON(b []byte) []byte {
-	return append(appendList(append(b, `{"routes":`...), s.Routes, (*Route).appendJSON), '}')
+	b = appendList(append(b, `{"routes":`...), s.Routes, (*Route).appendJSON)
+	if kinds != nil && s.others() > 0 {
+		b = kinds.appendState(b, &s)
+	}
+	return append(b, '}')
 }
 
 func (r *Route) appendJSON(b []byte) []byte {

@@ -23,7 +23,19 @@ func TestJSONHasEveryMember(t *testing.T) {
 	r.Peers = []Route{r, {Dst: prefix}}
 	filled(t, hop)
 	filled(t, r)
-	want := Plan{Pod: Change{Del: State{Routes: []Route{r}}, Add: State{Routes: []Route{r, r}}}, Host: State{Routes: []Route{r}}}
+	mac := "02:00:00:00:00:07"
+	s := State{
+		Links:   []LinkAddr{{Dev: "net1", HardwareAddr: mac}},
+		Sysctls: []Sysctl{{Key: "net/ipv4/conf/net1/rp_filter", Value: "2"}},
+		Neighs:  []Neigh{{Dev: "net1", IP: gw, HardwareAddr: mac, Learnt: true, Flags: 128, Protocol: 3}},
+		Routes:  []Route{r},
+		Rules:   []Rule{{IPv6: true, Priority: 1000, From: prefix, To: prefix, Table: 100, Protocol: 77, More: true}},
+	}
+	filled(t, s.Links[0])
+	filled(t, s.Sysctls[0])
+	filled(t, s.Neighs[0])
+	filled(t, s.Rules[0])
+	want := Plan{Pod: Change{Del: s, Add: s, AddFirst: true, Lost: s.Neighs}, Host: s}
 	filled(t, want)
 	filled(t, want.Pod)
 	filled(t, want.Pod.Del)

@@ -17,8 +17,8 @@ import (
 // Netns is an open network namespace: a handle and one rtnetlink socket in
 // it. It is not for concurrent use.
 type Netns struct {
-	// OnSend, where it is set, is told each operation as its ip(8) command,
-	// how long the send that it was part of took, and how it went.
+	// OnSend, where it is set, is told each operation as its command, how
+	// long the send that it was part of took, and how it went.
 	OnSend func(command string, took time.Duration, err error)
 
 	path    string
@@ -155,6 +155,17 @@ func inNamespace(handle int, f func() error) error {
 	return err
 }
 
+// inside calls f in the namespace.
+func (n *Netns) inside(f func() error) error {
+	if n.handle < 0 {
+		return f()
+	}
+	if err := inNamespace(n.handle, f); err != nil {
+		return fmt.Errorf("in network namespace %s: %w", n.path, err)
+	}
+	return nil
+}
+
 // index looks an interface up by name, without listing them all. Only the name
 // that it goes by counts, no alternative one: routes are listed with that.
 func (n *Netns) index(name string) (uint32, error) {
@@ -205,24 +216,41 @@ func (n *Netns) forget() {
 }
 
 func (n *Netns) hardwareAddr(index uint32) (mac net.HardwareAddr, err error) {
+	err = n.askLink(index, func(a attr) {
+		if a.typ == unix.IFLA_ADDRESS {
+			mac = net.HardwareAddr(bytes.Clone(a.data))
+		}
+	})
+	return mac, err
+}
+
+// askLink visits the attributes by which the kernel describes an interface.
+func (n *Netns) askLink(index uint32, visit func(attr)) error {
 	c := n.conn
 	start := c.message(unix.RTM_GETLINK, 0)
 	c.send = append(c.send, make([]byte, unix.SizeofIfInfomsg)...)
-	native.PutUint32(c.send[start+unix.SizeofNlMsghdr+4:], index)
+	native.PutUint32(c.send[start+unix.SizeofNlMsghdr+ifIndex:], index)
 	c.finish(start)
-	_, err = c.ask(func(r reply) error {
-		for a, err := range attrs(r.body[unix.SizeofIfInfomsg:]) {
-			if err != nil {
-				return err
-			}
-			if a.typ == unix.IFLA_ADDRESS {
-				mac = net.HardwareAddr(bytes.Clone(a.data))
-			}
-		}
-		return nil
-	})
+	_, err := c.ask(func(r reply) error { return visitLink(r.body, visit) })
 	if err != nil {
-		return nil, fmt.Errorf("look at interface %d: %w", index, err)
+		return fmt.Errorf("look at interface %d: %w", index, err)
 	}
-	return mac, nil
+	return nil
+}
+
+// ifIndex is where struct ifinfomsg (rtnetlink(7)) has the interface's index.
+const ifIndex = 4
+
+// visitLink visits the attributes of an RTM_NEWLINK message without its header.
+func visitLink(body []byte, visit func(attr)) error {
+	if len(body) < unix.SizeofIfInfomsg {
+		return errMalformed
+	}
+	for a, err := range attrs(body[unix.SizeofIfInfomsg:]) {
+		if err != nil {
+			return err
+		}
+		visit(a)
+	}
+	return nil
 }

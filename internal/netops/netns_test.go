@@ -19,7 +19,10 @@ import (
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
-func TestMain(m *testing.M) { os.Exit(netopstest.Main(m).Run()) }
+func TestMain(m *testing.M) {
+	EveryKind()
+	os.Exit(netopstest.Main(m).Run())
+}
 
 // enter opens a namespace of the test.
 func enter(t testing.TB, ns *netopstest.NS) *Netns {

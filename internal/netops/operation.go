@@ -7,26 +7,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// operation is one message to the kernel.
+// operation is one message to the kernel, about a route or another object.
 type operation struct {
-	typ   uint16 // RTM_NEWROUTE or RTM_DELROUTE
-	flags uint16
-	route *Route
+	typ    uint16 // RTM_NEWROUTE, RTM_DELROUTE, …; none where a sysctl is set
+	flags  uint16
+	route  *Route
+	object object
 	// tagged says that a deletion hits a route of our protocol only.
 	tagged bool
 }
 
+// deletes is told by the kind that the last two bits of the type are
+// (rtnl_msgtype_kind in net/core/rtnetlink.h).
+func (o operation) deletes() bool { return o.typ&3 == 1 }
+
 func (o operation) String() string {
 	verb := "add"
 	switch {
-	case o.typ == unix.RTM_DELROUTE:
+	case o.deletes():
 		verb = "del"
+	case o.object != nil && o.flags&unix.NLM_F_REPLACE != 0:
+		verb = "replace"
+	case o.object != nil:
 	case o.flags&unix.NLM_F_APPEND != 0:
 		verb = "append"
 	case o.flags&unix.NLM_F_EXCL == 0 && !o.route.is6():
 		verb = "prepend"
 	case o.flags&unix.NLM_F_EXCL == 0:
 		verb = "append" // that is what ip calls it where no order is kept
+	}
+	if o.object != nil {
+		return o.object.command(verb)
 	}
 	return o.route.command(verb)
 }
@@ -169,11 +180,15 @@ func (n *Netns) encode(op operation) error {
 		return ErrCannotDelete
 	}
 	start := c.message(op.typ, op.flags)
-	message, err := appendRoute(c.send, op.route, n.index)
+	message, err := op.append(c.send, n.index)
 	if err != nil {
 		return err // what was encoded before stays
 	}
 	c.send = message
+	if op.object != nil {
+		c.finish(start)
+		return nil
+	}
 	protocol := &c.send[start+unix.SizeofNlMsghdr+rtProtocol]
 	switch {
 	case op.tagged:
@@ -187,11 +202,28 @@ func (n *Netns) encode(op operation) error {
 	return nil
 }
 
+// message is an object that is made by a message to the kernel.
+type message interface {
+	encode(b []byte, o operation, index func(string) (uint32, error)) ([]byte, error)
+}
+
+// performer is an object that is made in another way than by a message.
+type performer interface {
+	perform(*Netns, []operation) []error
+}
+
+func (o operation) append(b []byte, index func(string) (uint32, error)) ([]byte, error) {
+	if m, ok := o.object.(message); ok {
+		return m.encode(b, o, index)
+	}
+	return appendRoute(b, o.route, index)
+}
+
 // shadowed reports whether the kernel would delete another route: in IPv6 one
 // by a nexthop object is found by its slot alone (ip6_route_del in
 // net/ipv6/route.c).
 func (o operation) shadowed() bool {
-	return o.typ == unix.RTM_DELROUTE && o.route.is6() && o.route.NhID == 0 &&
+	return o.route != nil && o.typ == unix.RTM_DELROUTE && o.route.is6() && o.route.NhID == 0 &&
 		slices.ContainsFunc(o.route.Peers, func(p Route) bool { return p.NhID != 0 })
 }
 
@@ -241,23 +273,41 @@ func orderly(routes []*Route, have []Route) (inOrder, hidden []*Route) {
 func changed(done []operation) Change {
 	var c Change
 	for _, op := range done {
-		if op.typ == unix.RTM_DELROUTE {
+		switch {
+		case op.object != nil:
+			op.noteObject(&c)
+		case op.deletes():
 			c.Del.Routes = append(c.Del.Routes, *op.route)
-		} else {
+		default:
 			c.Add.Routes = append(c.Add.Routes, *op.route)
 		}
 	}
 	return c
 }
 
+func (o operation) noteObject(c *Change) {
+	if o.deletes() {
+		o.object.into(&c.Del)
+	} else {
+		o.object.into(&c.Add)
+	}
+}
+
 // gone reports whether what was to be deleted is not there.
 func (o operation) gone(err error) bool {
-	return o.typ == unix.RTM_DELROUTE &&
-		(errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) || errors.Is(err, ErrNoLink))
+	return o.deletes() &&
+		(errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) || errors.Is(err, ErrNoLink) ||
+			o.object != nil && (errors.Is(err, unix.ENOENT) || noFamily(err)))
 }
 
 func (o operation) failure(err error) *OpError {
-	return &OpError{Op: o.String(), Err: err, Route: *o.route, Adds: o.typ == unix.RTM_NEWROUTE}
+	e := &OpError{Op: o.String(), Err: err, Adds: !o.deletes(), object: o.object}
+	if o.object != nil {
+		o.object.into(&e.About)
+	} else {
+		e.Route = *o.route
+	}
+	return e
 }
 
 func failures(ops []operation, err error) []*OpError {

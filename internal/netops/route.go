@@ -327,11 +327,7 @@ func (r *Route) writeAttributes(b *strings.Builder) {
 		fmt.Fprintf(b, " tos %#02x", r.Tos)
 	}
 	number("table", r.Table, TableMain)
-	if name, ok := protocolNames[r.Protocol]; ok {
-		b.WriteString(" proto " + name)
-	} else if r.Protocol != Protocol && r.Protocol != unix.RTPROT_BOOT && r.Protocol != 0 {
-		number("proto", uint32(r.Protocol), 0)
-	}
+	b.WriteString(protocolWord(r.Protocol))
 	if r.Scope != ScopeAuto && r.Scope != r.autoScope() {
 		b.WriteString(" scope " + r.Scope.String())
 	}
@@ -350,6 +346,18 @@ func (r *Route) writeAttributes(b *strings.Builder) {
 	if r.OnLink && r.single() {
 		b.WriteString(" onlink")
 	}
+}
+
+// protocolWord is how ip(8) takes a protocol, but for our own and those that it
+// does not show.
+func protocolWord(p uint8) string {
+	if name, ok := protocolNames[p]; ok {
+		return " proto " + name
+	}
+	if p == Protocol || p == unix.RTPROT_BOOT || p == unix.RTPROT_UNSPEC {
+		return ""
+	}
+	return " proto " + strconv.Itoa(int(p))
 }
 
 // autoScope is the scope that ip(8) gives a route that is made without one.

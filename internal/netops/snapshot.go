@@ -25,10 +25,20 @@ type Query struct {
 	To map[netip.Prefix]bool
 	// Protocol, where it is not 0, leaves out routes of others.
 	Protocol uint8
+	Rules    bool     // policy rules of both families that look up a table
+	Neighs   []string // the interfaces whose neighbours to list
+	Sysctls  []string // by key; those that do not exist are left out
 }
+
+// objects reports whether the query looks at objects that are no routes.
+func (q *Query) objects() bool { return q.Rules || len(q.Neighs)+len(q.Sysctls) > 0 }
 
 // Cover makes the query look at everything that a change touches, too.
 func (q *Query) Cover(c Change) {
+	if kinds != nil {
+		kinds.cover(q, &c.Del)
+		kinds.cover(q, &c.Add)
+	}
 	q.Tables = append(q.Tables, c.Tables()...)
 	for _, routes := range [][]Route{c.Del.Routes, c.Add.Routes} {
 		for i := range routes {
@@ -85,7 +95,17 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 			s.Routes = append(s.Routes, routes...)
 		}
 	}
-	return s, nil
+	return s, n.addObjects(ctx, q, &s.State)
+}
+
+func (n *Netns) addObjects(ctx context.Context, q Query, s *State) error {
+	if !q.objects() {
+		return nil
+	}
+	if kinds == nil {
+		return errRoutesOnly
+	}
+	return kinds.look(ctx, n, q, s)
 }
 
 func (n *Netns) addHardwareAddr(s *Snapshot, name string, index uint32) error {
@@ -94,6 +114,7 @@ func (n *Netns) addHardwareAddr(s *Snapshot, name string, index uint32) error {
 		s.HardwareAddrs = map[string]string{}
 	}
 	s.HardwareAddrs[name] = mac.String()
+	s.State.Links = append(s.State.Links, LinkAddr{name, mac.String()})
 	return err
 }
 

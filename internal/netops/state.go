@@ -40,6 +40,10 @@ type Neigh struct {
 	// Learnt says that the kernel has it from the network, or tries to: it
 	// gives way to one that is configured.
 	Learnt bool `json:"learnt"`
+	// Flags (NTF_ROUTER, NTF_EXT_LEARNED) and Protocol are those of an entry of
+	// others, with which it goes back.
+	Flags    uint8 `json:"flags"`
+	Protocol uint8 `json:"protocol"`
 }
 
 // Rule is a policy rule (ip-rule(8)) that looks up a table.
@@ -50,6 +54,9 @@ type Rule struct {
 	To       netip.Prefix `json:"to"`   // zero is any
 	Table    uint32       `json:"table"`
 	Protocol uint8        `json:"protocol"`
+	// More says that it asks for more than this, a mark or an interface say: it
+	// is another one's.
+	More bool `json:"more"`
 }
 
 // Addr is an address of an interface as it was found.
@@ -78,7 +85,8 @@ func (a Addr) Usable() bool {
 type Snapshot struct {
 	State
 	Links []string // names of the interfaces that were asked for and are there
-	// HardwareAddrs are those of these interfaces, where they were asked for.
+	// HardwareAddrs are those of these interfaces, where they were asked for. So
+	// are State.Links.
 	HardwareAddrs map[string]string
 	Addrs         []Addr
 }

@@ -3,6 +3,7 @@ package netops
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -15,12 +16,32 @@ func (n *Netns) Undo(ctx context.Context, done Change) error {
 	if done.IsZero() {
 		return nil
 	}
-	touched := append(pointers(done.Del.Routes), pointers(done.Add.Routes)...)
-	have, err := n.around(ctx, touched)
+	if err := done.manageable(); err != nil {
+		return err
+	}
+	q := Query{To: map[netip.Prefix]bool{}}
+	q.Cover(done)
+	have, err := n.Snapshot(ctx, q)
 	if err != nil {
 		return err
 	}
-	todo, _ := done.Reverse().Needed(State{Routes: have})
+	todo, _ := done.Reverse().Needed(have.State)
+	failed := n.undoObjects(ctx, &todo, undoneBefore)
+	failed = append(failed, n.undoRoutes(ctx, &todo, have.Routes)...)
+	failed = append(failed, n.undoObjects(ctx, &todo, undoneAfter)...)
+	return join(failed)
+}
+
+// undoObjects takes stages back. What an interface that is gone had went with
+// it.
+func (n *Netns) undoObjects(ctx context.Context, todo *Change, stages []stage) (failed []*OpError) {
+	for _, s := range stages {
+		failed = append(failed, n.makeObjects(ctx, todo, s, nil)...)
+	}
+	return slices.DeleteFunc(failed, (*OpError).Missing)
+}
+
+func (n *Netns) undoRoutes(ctx context.Context, todo *Change, have []Route) []*OpError {
 	todo.standBeside(have)
 	parts := todo.parts()
 	failed := n.remove(ctx, parts.del, nil, true)
@@ -28,7 +49,7 @@ func (n *Netns) Undo(ctx context.Context, done Change) error {
 	swaps, _ := split(parts.swaps, func(s swap) bool { return n.possible(s.in) })
 	failed = append(failed, n.swap(ctx, swaps, have, nil, true)...)
 	back, _ := split(parts.add, n.possible)
-	return join(append(failed, n.putBack(ctx, back)...))
+	return append(failed, n.putBack(ctx, back)...)
 }
 
 // Rescue tries once more what an Undo could not put back because its gateway
@@ -42,7 +63,7 @@ func (n *Netns) Rescue(ctx context.Context, err error) error {
 	}
 	var left []*OpError
 	for _, f := range failures {
-		if !f.Adds || f.swap || !unreachable(f.Err) || !n.rescued(ctx, &f.Route) {
+		if !f.Adds || f.swap || f.object != nil || !unreachable(f.Err) || !n.rescued(ctx, &f.Route) {
 			left = append(left, f)
 		}
 	}

@@ -1,0 +1,144 @@
+package netops
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// Peer is the other end of a pair of interfaces.
+type Peer struct {
+	Name         string
+	Index        uint32
+	HardwareAddr string
+	Master       string // the bridge, say, that it is a port of; empty without
+}
+
+// HostPeer finds the host's end of a pod's interface. It is not ok where that is
+// no veth, or where the other end is in another namespace than host. Both ends
+// have to name the other, and its namespace: an index alone may be a
+// stranger's.
+func (n *Netns) HostPeer(host *Netns, dev string) (p Peer, ok bool, err error) {
+	n.forget()
+	host.forget()
+	index, err := n.index(dev)
+	if err != nil {
+		return Peer{}, false, err
+	}
+	inner, err := n.link(index)
+	if err != nil {
+		return Peer{}, false, err
+	}
+	if ok, err = n.leads(inner, host); err != nil || !ok {
+		return Peer{}, false, err
+	}
+	outer, err := host.link(inner.parent)
+	if err != nil {
+		return Peer{}, false, fmt.Errorf("host's end of %s: %w", dev, err)
+	}
+	back, err := host.leads(outer, n)
+	if err != nil {
+		return Peer{}, false, err
+	}
+	p = Peer{Index: inner.parent, HardwareAddr: outer.mac.String()}
+	p.Name, err = host.name(int(p.Index))
+	if err == nil && outer.master != 0 {
+		p.Master, err = host.name(int(outer.master))
+	}
+	if err == nil && (!back || outer.parent != index || p.Name == "") {
+		err = fmt.Errorf("host's end of %s: %w", dev, ErrInterrupted)
+	}
+	return p, err == nil, err
+}
+
+// leads reports whether an interface is one end of a pair whose other end is in
+// that namespace.
+func (n *Netns) leads(l link, to *Netns) (bool, error) {
+	if l.kind != "veth" || !l.abroad {
+		return false, nil
+	}
+	id, err := n.namespaceID(to)
+	return err == nil && id == l.namespace, err
+}
+
+// namespaceID is the number by which the kernel calls another namespace in this
+// one (RTM_GETNSID).
+func (n *Netns) namespaceID(of *Netns) (id uint32, err error) {
+	handle := of.handle
+	if handle < 0 {
+		if handle, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return 0, fmt.Errorf("open our own network namespace: %w", err)
+		}
+		defer func() { _ = unix.Close(handle) }()
+	}
+	const rtgenmsg = 4 // padded
+	c := n.conn
+	start := c.message(unix.RTM_GETNSID, 0)
+	c.send = append(c.send, make([]byte, rtgenmsg)...)
+	c.send = appendU32(c.send, unix.NETNSA_FD, uint32(handle))
+	c.finish(start)
+	_, err = c.ask(func(r reply) error {
+		if len(r.body) < rtgenmsg {
+			return errMalformed
+		}
+		for a, err := range attrs(r.body[rtgenmsg:]) {
+			if err != nil {
+				return err
+			}
+			if a.typ == unix.NETNSA_NSID {
+				id = a.u32() // -1 where it has none, which no interface says
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ask for the number of %s: %w", of.path, err)
+	}
+	return id, nil
+}
+
+// LinkIndex is an interface's index, which tells it from every other one that
+// has its name later. The error is ErrNoLink where there is none.
+func (n *Netns) LinkIndex(name string) (uint32, error) {
+	n.forget()
+	return n.index(name)
+}
+
+// SourceTo is the address from which the namespace would send to another one.
+// It is not valid where there is no way to it.
+func (n *Netns) SourceTo(ip netip.Addr) (src netip.Addr, err error) {
+	c := n.conn
+	start := c.message(unix.RTM_GETROUTE, 0)
+	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
+	header := c.send[start+unix.SizeofNlMsghdr:]
+	header[rtFamily], header[rtDstLen] = uint8(family(ip)), uint8(ip.BitLen())
+	c.send = appendAddr(c.send, unix.RTA_DST, ip)
+	c.finish(start)
+	_, err = c.ask(func(answer reply) error {
+		if len(answer.body) < unix.SizeofRtMsg {
+			return errMalformed
+		}
+		for a, err := range attrs(answer.body[unix.SizeofRtMsg:]) {
+			if err != nil {
+				return err
+			}
+			if a.typ == unix.RTA_PREFSRC {
+				src = a.addr()
+			}
+		}
+		return nil
+	})
+	if noWay(err) || noFamily(err) {
+		return netip.Addr{}, nil
+	}
+	return src, err
+}
+
+// noWay reports whether the kernel has no route to a destination, or one that
+// rejects.
+func noWay(err error) bool {
+	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) ||
+		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES)
+}
