@@ -191,6 +191,16 @@ func FuzzChange(f *testing.F) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		c := Change{Del: randomState(t, random, int(changes%8)), Add: randomState(t, random, int(changes/8%8))}
 		have := randomState(t, random, int(haves%16))
+		beside := func(s *State, n uint8) {
+			routes := s.Routes
+			*s = randomObjects(t, random, int(n%5))
+			s.Routes = routes
+		}
+		beside(&c.Add, changes)
+		beside(&c.Del, changes/5)
+		c.Del.Sysctls, c.Del.Links = nil, nil // what they were is found out
+		beside(&have, haves)
+		c.AddFirst = seed%2 == 0
 		same := func(what string, want, got any) {
 			t.Helper()
 			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
@@ -203,9 +213,13 @@ func FuzzChange(f *testing.F) {
 		again, heldAgain := needed.Needed(have)
 		same("Needed of Needed", needed, again)
 		same("Held of Needed", State{}, heldAgain)
+		if back, _ := needed.Reverse().Needed(have); len(back.Add.Sysctls)+len(back.Add.Links) > 0 {
+			t.Errorf("%s is taken back from %v, where nothing was made", back, have)
+		}
 		if len(needed.Add.Routes)+len(held.Routes) != len(c.Add.Routes) {
 			t.Errorf("of %d additions %d are needed and %d held", len(c.Add.Routes), len(needed.Add.Routes), len(held.Routes))
 		}
+		needed.AddFirst = needed.AddFirst && !needed.IsZero() // of nothing, nothing is written
 		var back Plan
 		if err := json.Unmarshal(Plan{Pod: needed}.AppendJSON(nil), &back); err != nil {
 			t.Fatal(err)
@@ -223,7 +237,8 @@ func FuzzChange(f *testing.F) {
 		}
 		same("encoding/json", needed, back.Pod)
 		same("Then nothing", c, c.Then(Change{}))
-		if n, all := len(c.Drift(have)), len(c.Drift(State{})); n > len(c.Del.Routes)+len(c.Add.Routes) || all != len(c.Add.Routes) {
+		added := len(c.Add.Routes) + c.Add.others()
+		if n, all := len(c.Drift(have)), len(c.Drift(State{})); n > len(c.Del.Routes)+c.Del.others()+added || all != added {
 			t.Errorf("drift: %d, in an empty namespace %d", n, all)
 		}
 	})
