@@ -12,9 +12,9 @@ import (
 type Change struct {
 	Del State `json:"del"`
 	Add State `json:"add"`
-	// AddFirst has routes and rules added before others are deleted, so that
-	// there is no moment without a way. What is added must then not be in the
-	// way of what is deleted.
+	// AddFirst has routes and rules added before others are deleted, and put
+	// back before they are deleted, so that there is no moment without a way.
+	// What is added must then leave those that are deleted their places.
 	AddFirst bool `json:"addFirst"`
 	// Lost are neighbours of others that the kernel deletes with a hardware
 	// address, and that are put back after it is set.

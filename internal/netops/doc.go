@@ -14,10 +14,11 @@
 //	err = n.Undo(ctx, done)                     // what is gone already is fine
 //
 // Links are named, never numbered: an index is looked up when a message is
-// sent. Every object prints as the ip(8) command that makes it.
+// sent. Every object prints as the ip(8) or sysctl(8) command that makes it.
+// Those that are no routes are dealt with in programs that call [EveryKind].
 //
 // rtnetlink has no transactions. Apply sends a change in order, deletions
-// first, reads every answer, and when one is a refusal converges back to what
-// was there. What the kernel does on its own account, and what others change
+// first unless it says otherwise, reads every answer, and when one is a refusal
+// converges back to what was there. What the kernel does on its own account, and what others change
 // meanwhile, is left alone.
 package netops

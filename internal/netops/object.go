@@ -62,13 +62,6 @@ func (c *Change) order() []stage {
 		dropRules, dropRoutes, swapRoutes, addRoutes, addRules, setSysctls}
 }
 
-// Objects are taken back before the routes, and after them: to switch IPv6 off
-// again flushes an interface's routes and addresses.
-var (
-	undoneBefore = []stage{setSysctls, dropRules, addRules}
-	undoneAfter  = []stage{dropNeighs, setLinks, restoreNeighs, addNeighs, switchIPv6}
-)
-
 // others is how many objects the state has that are no routes.
 func (s *State) others() int { return len(s.Links) + len(s.Sysctls) + len(s.Neighs) + len(s.Rules) }
 

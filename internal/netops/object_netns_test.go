@@ -181,6 +181,9 @@ func TestAddFirst(t *testing.T) {
 	if err := n.Apply(ctx, done); err != nil {
 		t.Fatal(err)
 	}
+	if err := n.Undo(ctx, done); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestRulesAreNotDoubled(t *testing.T) {

@@ -98,6 +98,9 @@ func appendRule(r *Rule, b []byte) []byte {
 }
 
 func (r *rule) encode(b []byte, _ operation, _ func(string) (uint32, error)) ([]byte, error) {
+	if err := r.validate(); err != nil {
+		return nil, err // the kernel would take what it does not name for "any"
+	}
 	family := uint8(unix.AF_INET)
 	if r.IPv6 {
 		family = unix.AF_INET6

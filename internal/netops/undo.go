@@ -26,10 +26,20 @@ func (n *Netns) Undo(ctx context.Context, done Change) error {
 		return err
 	}
 	todo, _ := done.Reverse().Needed(have.State)
-	failed := n.undoObjects(ctx, &todo, undoneBefore)
-	failed = append(failed, n.undoRoutes(ctx, &todo, have.Routes)...)
-	failed = append(failed, n.undoObjects(ctx, &todo, undoneAfter)...)
-	return join(failed)
+	todo.standBeside(have.Routes)
+	parts := todo.parts()
+	failed := n.undoObjects(ctx, &todo, []stage{setSysctls})
+	if done.AddFirst { // no moment without a way on the way back, either
+		failed = append(failed, n.restore(ctx, parts, have.Routes)...)
+	}
+	failed = append(failed, n.undoObjects(ctx, &todo, []stage{dropRules, addRules})...)
+	failed = append(failed, n.remove(ctx, parts.del, nil, true)...)
+	if !done.AddFirst {
+		failed = append(failed, n.restore(ctx, parts, have.Routes)...)
+	}
+	// A new hardware address takes neighbours away, and to switch IPv6 off again
+	// flushes the interface's routes and addresses.
+	return join(append(failed, n.undoObjects(ctx, &todo, []stage{dropNeighs, setLinks, restoreNeighs, addNeighs, switchIPv6})...))
 }
 
 // undoObjects takes stages back. What an interface that is gone had went with
@@ -41,14 +51,12 @@ func (n *Netns) undoObjects(ctx context.Context, todo *Change, stages []stage) (
 	return slices.DeleteFunc(failed, (*OpError).Missing)
 }
 
-func (n *Netns) undoRoutes(ctx context.Context, todo *Change, have []Route) []*OpError {
-	todo.standBeside(have)
-	parts := todo.parts()
-	failed := n.remove(ctx, parts.del, nil, true)
-	// What is left of a route stays where the whole cannot come back.
-	swaps, _ := split(parts.swaps, func(s swap) bool { return n.possible(s.in) })
-	failed = append(failed, n.swap(ctx, swaps, have, nil, true)...)
-	back, _ := split(parts.add, n.possible)
+// restore puts back routes that had to go. What is left of one stays where the
+// whole cannot come back.
+func (n *Netns) restore(ctx context.Context, p parts, have []Route) []*OpError {
+	swaps, _ := split(p.swaps, func(s swap) bool { return n.possible(s.in) })
+	failed := n.swap(ctx, swaps, have, nil, true)
+	back, _ := split(p.add, n.possible)
 	return append(failed, n.putBack(ctx, back)...)
 }
 
