@@ -133,6 +133,6 @@ func (n *Netns) subscribe() (*conn, error) {
 
 // dial opens another socket in the namespace.
 func (n *Netns) dial() (c *conn, err error) {
-	err = n.inside(func() error { c, err = dial(); return err })
+	err = n.Within(func() error { c, err = dial(); return err })
 	return c, err
 }

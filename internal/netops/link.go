@@ -2,6 +2,7 @@ package netops
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 
@@ -101,4 +102,55 @@ func (l *link) note(a attr) {
 			}
 		}
 	}
+}
+
+// Link is an interface as it was found.
+type Link struct {
+	Name         string
+	Index        uint32
+	Type         uint16           // ARPHRD_… (linux/if_arp.h)
+	Flags        uint32           // IFF_… (netdevice(7))
+	HardwareAddr net.HardwareAddr // nil where it has none
+}
+
+// skipStats is RTEXT_FILTER_SKIP_STATS (linux/rtnetlink.h).
+const skipStats = 1 << 3
+
+// Links lists the interfaces of the namespace. The error is ErrInterrupted
+// where they changed so fast that no whole list could be had.
+func (n *Netns) Links(ctx context.Context) (links []Link, err error) {
+	err = n.repeat(ctx, "interfaces", func() error {
+		links = nil
+		c := n.conn
+		start := c.message(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+		c.send = append(c.send, make([]byte, unix.SizeofIfInfomsg)...)
+		// Counters are the longest part of an answer.
+		c.send = appendU32(c.send, unix.IFLA_EXT_MASK, skipStats)
+		c.finish(start)
+		_, err := c.ask(func(r reply) error {
+			link, err := decodeLink(r.body)
+			links = append(links, link)
+			return err
+		})
+		return err
+	})
+	return links, err
+}
+
+// decodeLink reads an RTM_NEWLINK message, without its header.
+func decodeLink(body []byte) (l Link, err error) {
+	const typ, flags = 2, 8 // struct ifinfomsg
+	err = visitLink(body, func(a attr) {
+		switch a.typ {
+		case unix.IFLA_IFNAME:
+			l.Name = a.text()
+		case unix.IFLA_ADDRESS:
+			l.HardwareAddr = bytes.Clone(a.data)
+		}
+	})
+	if err != nil {
+		return Link{}, err
+	}
+	l.Type, l.Index, l.Flags = native.Uint16(body[typ:]), native.Uint32(body[ifIndex:]), native.Uint32(body[flags:])
+	return l, nil
 }

@@ -155,8 +155,9 @@ func inNamespace(handle int, f func() error) error {
 	return err
 }
 
-// inside calls f in the namespace.
-func (n *Netns) inside(f func() error) error {
+// Within calls f on a thread that is in the namespace: for what no netlink
+// socket can do. A socket of another kind that f opens stays in the namespace.
+func (n *Netns) Within(f func() error) error {
 	if n.handle < 0 {
 		return f()
 	}

@@ -1123,3 +1123,49 @@ func sorted(s string) []string {
 	sortFrom(lines, 0)
 	return lines
 }
+
+func TestLinks(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("net1")
+	pod.IP("link set net1 address 02:00:00:00:00:07 arp off")
+	links, err := enter(t, pod).Links(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, l := range links {
+		lines = append(lines, fmt.Sprintf("%s type %d mac %q up %v noarp %v, numbered %v", l.Name, l.Type, l.HardwareAddr,
+			l.Flags&unix.IFF_UP != 0, l.Flags&unix.IFF_NOARP != 0, l.Index != 0))
+	}
+	want := []string{`lo type 772 mac "00:00:00:00:00:00" up true noarp false, numbered true`,
+		`net1 type 1 mac "02:00:00:00:00:07" up true noarp true, numbered true`}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWithin(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	where := func(n *Netns) (inode string) {
+		if err := n.Within(func() (err error) { inode, err = os.Readlink("/proc/thread-self/ns/net"); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return inode
+	}
+	here, err := Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	own, _ := os.Readlink("/proc/self/ns/net")
+	if got := where(here); got != own {
+		t.Errorf("here is %s, want %s", got, own)
+	}
+	if got := where(enter(t, pod)); got == own || got == "" {
+		t.Errorf("the pod is %q, want another than %s", got, own)
+	}
+	failed := errors.New("failed")
+	if err := enter(t, pod).Within(func() error { return failed }); !errors.Is(err, failed) {
+		t.Errorf("got %v", err)
+	}
+}

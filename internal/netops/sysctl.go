@@ -73,7 +73,7 @@ const sysctlSize = 4096
 // readSysctls adds those that exist, read in one visit to the namespace. What
 // cannot be read is not taken for absent.
 func (n *Netns) readSysctls(keys []string, s *State) error {
-	return n.inside(func() error {
+	return n.Within(func() error {
 		buffer := make([]byte, sysctlSize)
 		for _, key := range keys {
 			size, err := onSysctl(key, unix.O_RDONLY, func(fd int) (int, error) { return unix.Read(fd, buffer) })
@@ -102,7 +102,7 @@ func onSysctl(key string, flags int, do func(fd int) (int, error)) (size int, er
 // perform sets several, in one visit.
 func (s *sysctl) perform(n *Netns, ops []operation) []error {
 	errs := make([]error, len(ops))
-	err := n.inside(func() error {
+	err := n.Within(func() error {
 		for i, op := range ops {
 			errs[i] = op.object.(*sysctl).write()
 		}
