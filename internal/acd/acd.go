@@ -64,10 +64,8 @@ func lookup(ctx context.Context, ns *netops.Netns, ifname string) (link netops.L
 	switch {
 	case link.Flags&(unix.IFF_NOARP|unix.IFF_LOOPBACK) != 0:
 		return link, own, false, nil
-	case link.Type != unix.ARPHRD_ETHER || len(link.HardwareAddr) != macLen:
+	case link.Type != unix.ARPHRD_ETHER:
 		return link, own, false, fmt.Errorf("%s: %w", ifname, ErrNotEthernet)
-	case link.Flags&unix.IFF_UP == 0:
-		return link, own, false, fmt.Errorf("%s: %w", ifname, ErrDown)
 	}
 	return link, own, true, nil
 }

@@ -86,12 +86,15 @@ func TestOwnAnswersAreNoConflict(t *testing.T) {
 	wire.wait(1, "net2's answer", claims(pod.mac("net2"), "10.9.0.6"))
 }
 
-// A link may send back what it was given (RFC 7527).
-func TestOwnFramesSentBackAreNoConflict(t *testing.T) {
+// Nor is what the pod sends, for others (a virtual machine, say), or what the
+// link sends back to it (RFC 7527).
+func TestOwnFramesAreNoConflict(t *testing.T) {
 	l := newLAN(t)
 	pod, mirror := l.node("pod"), l.node("mirror")
 	wire := mirror.tap()
 	done := pod.probes(interval, 4, "10.9.0.5", "fd00:9::5")
+	wire.wait(1, "a probe", equal(probeFor(pod.mac("net1"), "10.9.0.5")))
+	pod.tap().send(arpAnnouncement(net.HardwareAddr{2, 9, 9, 9, 9, 9}, ip4))
 	for _, addr := range []string{"10.9.0.5", "fd00:9::5"} {
 		probe := equal(probeFor(pod.mac("net1"), addr))
 		wire.send(wire.wait(1, "a probe", probe)...)
@@ -147,6 +150,11 @@ func TestAnswerReadTooLate(t *testing.T) {
 	}
 	defer s.close()
 	p := prober{socket: s, addrs: []netip.Addr{ip4}}
+	ended, end := context.WithCancel(context.Background())
+	end()
+	if c, err := p.hear(ended, time.Now().Add(long)); c != nil || !errors.Is(err, context.Canceled) {
+		t.Fatalf("heard %v, %v", c, err)
+	}
 	if c, err := p.hear(context.Background(), time.Now().Add(-time.Second)); c != nil || err != nil {
 		t.Fatalf("heard %v, %v", c, err)
 	}
@@ -353,6 +361,18 @@ func TestCarrierComesLate(t *testing.T) {
 	// Without its forward delay the bridge passes frames on at once.
 	l.IP("link set pod-net1 up")
 	(<-done).found(t, "10.9.0.7", other.mac("net1"))
+}
+
+// Once everybody was asked there is an answer, which may be none.
+func TestCarrierGoesAway(t *testing.T) {
+	l := newLAN(t)
+	pod, other := l.node("pod"), l.node("other")
+	wire := other.tap()
+	probe := equal(probeFor(pod.mac("net1"), "10.9.0.5"))
+	done := pod.probes(4*interval, 2, "10.9.0.5")
+	wire.wait(1, "a probe", probe)
+	l.IP("link set pod-net1 down")
+	(<-done).free(t, 8*interval)
 }
 
 func openFiles(t *testing.T) []string {

@@ -139,6 +139,7 @@ func TestClaim(t *testing.T) {
 		{"ARP reply", reply, "10.9.0.5 " + mac},
 		{"ARP announcement", arpAnnouncement(ownMAC, ip4), "10.9.0.5 " + mac},
 		{"ARP probe", probe, "10.9.0.5 " + mac},
+		{"ARP reply of nobody", changed(probe, 21, 2), "0.0.0.0 " + mac},
 		{"ARP packet with padding", append(slices.Clone(probe), make([]byte, 18)...), "10.9.0.5 " + mac},
 		{"ARP reply sent on by another", changed(reply, 6, 9, 9, 9, 9, 9, 9), "10.9.0.5 " + mac},
 		{"ARP of unknown operation", changed(request, 21, 3), ""},

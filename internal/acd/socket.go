@@ -124,7 +124,8 @@ func filter() []unix.SockFilter {
 }
 
 // send sends frames. Without a carrier what is sent gets lost, and nothing
-// tells.
+// tells. Kernels before 5.1 do not find out the protocol, by which queues sort,
+// themselves.
 func (s *socket) send(frames [][]byte) error {
 	if err := s.carrier(); err != nil {
 		return fmt.Errorf("%s: %w", s.link.Name, err)
