@@ -107,15 +107,16 @@ func frames(own net.HardwareAddr, addrs []netip.Addr, ip4, ip6 func(net.Hardware
 // interfaces on that LAN. So two interfaces of one pod with one address are
 // not found, nor is an ipvlan sibling, which has the same hardware address.
 //
-// The random delays of the RFCs (RFC 5227: up to a second at first, and
-// between probes; RFC 4862: MAX_RTR_SOLICITATION_DELAY) keep the machines of a
-// building from shouting all at once when its power returns. They would cost
-// each pod a second; pods of a node start one after the other.
+// The RFCs have a node wait at random, up to a second, before it asks, and RFC
+// 5227 between probes as well, so that the machines of a building do not shout
+// all at once when its power returns. Here that is left out: each pod would pay
+// for it, of whose start a few frames are the least part. Nothing is missed by
+// that, since all listen before they ask.
 //
 // While the interface has no carrier yet probes wait for it. Where it does not
-// come in all that time the error is ErrDown, as for an interface that is down
-// or goes down; for one that is missing it is netops.ErrNoLink. When ctx ends,
-// Probe ends at once with its cause.
+// come in all that time the error is ErrNoCarrier. It is ErrDown for an
+// interface that is down or goes down, netops.ErrNoLink for one that is missing.
+// When ctx ends, Probe ends at once with its cause.
 func Probe(ctx context.Context, ns *netops.Netns, ifname string, addrs []netip.Addr, interval time.Duration, retries int) (*Conflict, error) {
 	if len(addrs) == 0 || retries < 1 {
 		return nil, nil

@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
 )
@@ -360,6 +363,27 @@ func TestCarrierComesLate(t *testing.T) {
 	time.Sleep(interval)
 	// Without its forward delay the bridge passes frames on at once.
 	l.IP("link set pod-net1 up")
+	(<-done).found(t, "10.9.0.7", other.mac("net1"))
+}
+
+// What a full queue refuses is sent when it has emptied.
+func TestQueueIsFull(t *testing.T) {
+	l := newLAN(t)
+	pod, other := l.node("pod"), l.node("other", "10.9.0.7/24")
+	tc := func(args string) {
+		t.Helper()
+		if out, err := exec.Command("tc", append([]string{"-n", "pod"}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
+			t.Skipf("tc %s: %v: %s", args, err, out)
+		}
+	}
+	tc("qdisc add dev net1 root tbf rate 8bit burst 8 limit 8")
+	if p := pod.probe(interval, 2, "10.9.0.7"); !errors.Is(p.err, unix.ENOBUFS) || p.took < 2*interval {
+		t.Errorf("%v, %v after %v", p.conflict, p.err, p.took)
+	}
+	// While queues are exchanged frames get lost.
+	done := pod.probes(interval, 1000, "10.9.0.7")
+	time.Sleep(interval / 2)
+	tc("qdisc del dev net1 root")
 	(<-done).found(t, "10.9.0.7", other.mac("net1"))
 }
 

@@ -12,21 +12,21 @@ import (
 // link-local addresses of IPv6 are to be among them.
 //
 // IPv4 is announced by an ARP request for the address from the address itself
-// (RFC 5227, 2.3). The same as a reply is not sent: RFC 826 has receivers learn
-// from either, the kernel refreshes what it has by a request as well, and there
-// is equipment that ignores replies nobody asked for (RFC 5227, 3). IPv6 is
-// announced by an advertisement to all nodes that overrides what they have
-// (RFC 4861, 7.2.6). It does not say that the pod is a router: nothing runs in
-// it yet.
+// (RFC 5227, 2.3). The same as a reply is not sent as well: RFC 826 has who
+// receives one learn from either, and RFC 5227, 3, tells why the request is the
+// safer one. IPv6 is announced by an advertisement to all nodes that overrides
+// what they have (RFC 4861, 7.2.6). It does not say that the pod is a router:
+// nothing runs in it yet. The kernel sends the same by itself where arp_notify
+// and ndisc_notify are set, as macvlan's plugin does; twice does no harm.
 //
 // Each goes out once, where the RFCs allow a few, a second or more apart: the
 // plugin has ended by then. Who misses it finds out for himself (RFC 4861,
 // 7.3). The frames also teach switches where the new hardware address is.
 //
-// A tentative IPv6 address is announced, too. RFC 4862, 5.4, forbids to use it
-// for it may be somebody else's; whether it is was found out by Probe, or by
-// the plugin that gave the address, and neighbours with the old hardware
-// address would send into the void until detection ends.
+// A tentative IPv6 address is announced, too. RFC 4862, 5.4, has a node keep
+// silent about it, because it may be somebody else's. Whether it is has been
+// asked before, by Probe or by the plugin that made the interface, and until
+// the kernel's detection ends neighbours would send to nobody.
 //
 // The errors are those of Probe; ErrNoCarrier is not waited for.
 func Announce(ctx context.Context, ns *netops.Netns, ifname string, addrs []netip.Addr) error {
