@@ -422,3 +422,29 @@ func (r *Route) asOnLink() Route {
 	}
 	return on
 }
+
+// Over is the part of a route that leads over an interface.
+func (r *Route) Over(dev string) (Route, bool) {
+	if r.Type.Rejects() {
+		return Route{}, false
+	}
+	over, rest := split(r.Ways(), func(h NextHop) bool { return h.Dev == dev })
+	switch {
+	case len(over) == 0:
+		return Route{}, false
+	case len(rest) == 0:
+		return *r, true
+	}
+	return r.withWays(over), true
+}
+
+// Copy is the route in another table, made by us. All its other attributes are
+// kept.
+func (r *Route) Copy(table uint32) Route {
+	c := r.inTable(table)
+	c.Protocol = Protocol
+	if c.Raw != nil {
+		c.Raw[rtProtocol] = Protocol
+	}
+	return c
+}

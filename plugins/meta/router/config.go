@@ -1,0 +1,304 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/strictjson"
+)
+
+// The keys of the configuration.
+const (
+	overlayHijack     = "overlay_hijack_subnet"
+	serviceHijack     = "service_hijack_subnet"
+	additionalHijack  = "additional_hijack_subnet"
+	overlayInterface  = "overlay_interface"
+	migrateRoute      = "migrate_route"
+	hostRuleTable     = "host_rule_table"
+	table             = "table"
+	skipCall          = "skip_call"
+	sriov             = "sriov"
+	rpFilter          = "rp_filter"
+	ipConflict        = "ip_conflict"
+	macPrefix         = "mac_prefix"
+	onlyOpMAC         = "only_op_mac"
+	excludeInterfaces = "exclude_interfaces"
+)
+
+// migration says whether the interface before this one gives up its default
+// route.
+type migration int
+
+const (
+	byOrder migration = -1
+	never   migration = 0
+	always  migration = 1
+)
+
+// config is a valid configuration.
+type config struct {
+	ifName     string         // CNI_IFNAME
+	cluster    []netip.Prefix // subnets of pods and services
+	additional []netip.Prefix
+	overlay    string
+	migrate    migration
+	hostTable  uint32
+	table      uint32
+	skip       bool
+	sriov      bool
+	rpFilter   uint32
+	rpHost     bool
+	probe      probe
+	macPrefix  []byte // two octets, or none
+	onlyMAC    bool
+	exclude    []string // shell patterns
+	node       node     // by Prepare
+}
+
+// probe is how an address conflict is looked for.
+type probe struct {
+	enabled  bool
+	interval time.Duration
+	retries  int
+}
+
+// defaultExclude are the interfaces of container networks and the like.
+var defaultExclude = []string{"lo", "docker*", "cbr*", "dummy*", "virbr*", "lxcbr*", "veth*", "cali*", "flannel*", "kube-ipvs*", "cni*", "vx-submariner", "cilium*", "lxc*"}
+
+func decode(c *plugin.Config) plugin.Planner {
+	conf := config{ifName: c.IfName, overlay: "eth0", migrate: byOrder, hostTable: 500, rpFilter: 2,
+		probe: probe{interval: time.Second, retries: 3}, exclude: defaultExclude}
+	c.Bool(skipCall, &conf.skip)
+	c.Bool(sriov, &conf.sriov)
+	c.Bool(onlyOpMAC, &conf.onlyMAC)
+	conf.decodeSubnets(c)
+	if v, ok := c.Get(overlayInterface); ok {
+		if name, ok := v.Text(); ok && !netops.ValidDevice(name) {
+			v.Invalid("%q is not the name of an interface", name)
+		} else if ok {
+			conf.overlay = name
+		}
+	}
+	conf.decodeMigration(c)
+	conf.decodeTables(c)
+	conf.decodeRPFilter(c)
+	conf.decodeProbe(c)
+	conf.decodeMAC(c)
+	conf.decodeExclude(c)
+	return conf
+}
+
+// decodeSubnets reads the lists of subnets. Unless nothing is to be routed, the
+// cluster's have to be there.
+func (c *config) decodeSubnets(p *plugin.Config) {
+	routes := !c.skip && !c.onlyMAC
+	c.cluster = subnets(p, overlayHijack, routes)
+	for _, s := range subnets(p, serviceHijack, routes) {
+		if !slices.Contains(c.cluster, s) {
+			c.cluster = append(c.cluster, s)
+		}
+	}
+	for _, s := range subnets(p, additionalHijack, false) {
+		if !slices.Contains(c.cluster, s) {
+			c.additional = append(c.additional, s)
+		}
+	}
+}
+
+func subnets(p *plugin.Config, key string, required bool) (list []netip.Prefix) {
+	v, ok := p.Get(key)
+	if !ok {
+		if required {
+			p.Invalid(key, "missing: a list of subnets")
+		}
+		return nil
+	}
+	elements := v.List()
+	if required && elements != nil && len(elements) == 0 {
+		v.Invalid("it names no subnet")
+	}
+	for _, e := range elements {
+		text, ok := e.Text()
+		if !ok {
+			continue
+		}
+		s, err := netip.ParsePrefix(text)
+		if err != nil || s.Addr().Is4In6() {
+			e.Invalid("%q is not a subnet", text)
+		} else if s = s.Masked(); !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+func (c *config) decodeMigration(p *plugin.Config) {
+	v, ok := p.Get(migrateRoute)
+	if !ok {
+		return
+	}
+	n, err := strconv.Atoi(string(v.Raw))
+	if m := migration(n); err != nil || m < byOrder || m > always {
+		v.Invalid("%s is not -1, 0 or 1", strictjson.Short(v.Raw))
+	} else {
+		c.migrate = m
+	}
+}
+
+// decodeTables reads the tables. The kernel's own are not for this.
+func (c *config) decodeTables(p *plugin.Config) {
+	for key, into := range map[string]*uint32{hostRuleTable: &c.hostTable, table: &c.table} {
+		v, ok := p.Get(key)
+		if !ok {
+			continue
+		}
+		const kernelFirst, kernelLast = 253, 255 // default, main, local
+		n, ok := v.Uint32(1, 1<<32-1)
+		if ok && n >= kernelFirst && n <= kernelLast {
+			v.Invalid("%d is one of the kernel's own tables", n)
+		} else if ok {
+			*into = n
+		}
+	}
+	if p.Has(table) || c.skip || c.onlyMAC || p.Verb == "STATUS" {
+		return
+	}
+	if _, n, ok := numbered(c.ifName); ok {
+		c.table = firstTable + n - 1
+	} else {
+		p.Invalid(table, "missing: %s is not called netN or ethN, with N from 1 to %d", c.ifName, lastNumber)
+	}
+}
+
+// Of an interface netN or ethN the table is 99 + N.
+const (
+	firstTable = 100
+	lastNumber = 150
+)
+
+// numbered takes the name of an interface that Multus numbers apart.
+func numbered(name string) (kind string, n uint32, ok bool) {
+	for _, kind := range []string{"net", "eth"} {
+		digits, found := strings.CutPrefix(name, kind)
+		if !found {
+			continue
+		}
+		n, err := strconv.ParseUint(digits, 10, 32)
+		return kind, uint32(n), err == nil && n >= 1 && n <= lastNumber && digits[0] != '0' && digits[0] != '+'
+	}
+	return "", 0, false
+}
+
+func (c *config) decodeRPFilter(p *plugin.Config) {
+	o, ok := p.Object.Object(rpFilter)
+	if !ok {
+		return
+	}
+	keys := []string{"value", "set_host"}
+	o.Fold(keys)
+	o.Only(keys...)
+	o.Uint32("value", &c.rpFilter, 0, 2)
+	o.Bool("set_host", &c.rpHost)
+}
+
+func (c *config) decodeProbe(p *plugin.Config) {
+	o, ok := p.Object.Object(ipConflict)
+	if !ok {
+		return
+	}
+	keys := []string{"enabled", "interval", "retries"}
+	o.Fold(keys)
+	o.Only(keys...)
+	o.Bool("enabled", &c.probe.enabled)
+	if v, ok := o.Get("interval"); ok {
+		if text, ok := v.Text(); ok {
+			d, err := time.ParseDuration(text)
+			if err != nil || d <= 0 {
+				v.Invalid("%q is not a duration above 0, as \"500ms\" is", text)
+			}
+			c.probe.interval = d
+		}
+	}
+	const most = 1000
+	n := uint32(c.probe.retries)
+	o.Uint32("retries", &n, 1, most)
+	c.probe.retries = int(n)
+}
+
+func (c *config) decodeMAC(p *plugin.Config) {
+	v, ok := p.Get(macPrefix)
+	if !ok {
+		if c.onlyMAC {
+			p.Invalid(onlyOpMAC, "there is no %q", macPrefix)
+		}
+		return
+	}
+	text, ok := v.Text()
+	if !ok {
+		return
+	}
+	prefix, err := parseOctets(text)
+	const multicast = 1 // IEEE 802, the bit of group addresses
+	switch {
+	case err != nil:
+		v.Invalid("%q is not two octets, as \"0a:1b\" is", text)
+	case prefix[0]&multicast != 0:
+		v.Invalid("%q is the prefix of multicast addresses", text)
+	default:
+		c.macPrefix = prefix
+	}
+}
+
+// parseOctets reads two octets of two hexadecimal digits.
+func parseOctets(text string) ([]byte, error) {
+	first, second, ok := strings.Cut(text, ":")
+	if !ok || len(first) != 2 || len(second) != 2 {
+		return nil, fmt.Errorf("%q: not two octets", text)
+	}
+	var octets []byte
+	for _, s := range []string{first, second} {
+		n, err := strconv.ParseUint(s, 16, 8)
+		if err != nil {
+			return nil, err
+		}
+		octets = append(octets, byte(n))
+	}
+	return octets, nil
+}
+
+func (c *config) decodeExclude(p *plugin.Config) {
+	v, ok := p.Get(excludeInterfaces)
+	if !ok {
+		return
+	}
+	c.exclude = []string{}
+	for _, e := range v.List() {
+		text, ok := e.Text()
+		if !ok {
+			continue
+		}
+		if _, err := path.Match(text, ""); err != nil {
+			e.Invalid("%q is not a pattern", text)
+		}
+		c.exclude = append(c.exclude, text)
+	}
+}
+
+// excluded reports whether the addresses of one of the node's interfaces are not
+// the node's.
+func (c config) excluded(dev string) bool {
+	return slices.ContainsFunc(c.exclude, func(pattern string) bool {
+		match, _ := path.Match(pattern, dev)
+		return match
+	})
+}
+
+// Unjudged says that CHECK has nothing to judge where nothing was done.
+func (c config) Unjudged() bool { return c.skip }

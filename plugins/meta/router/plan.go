@@ -1,0 +1,283 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+// Priorities of the pod's rules, all before the kernel's own (32766). Any other
+// order breaks replies, or overlay pods, once there is a third interface: what
+// goes to the cluster counts first, then where an answer comes from, then what
+// is on the link of the interface before.
+const (
+	prefCluster  = 31000
+	prefFrom     = 31100
+	prefPrevious = 31200
+	prefNode     = 1000 // on the node
+)
+
+// Plan decides what ADD does.
+func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision, error) {
+	d := plugin.Decision{Result: prev}
+	if c.skip {
+		return d, nil
+	}
+	t, err := c.topology(prev, pod)
+	if err != nil {
+		return d, err
+	}
+	d.Want = c.decide(t)
+	return d, nil
+}
+
+// decide is all that is wanted, in the pod and on the node.
+func (c config) decide(t topology) netops.Plan {
+	var p netops.Plan
+	c.wantMAC(&p, t)
+	if c.onlyMAC {
+		return p
+	}
+	pod := &p.Pod
+	pod.AddFirst = true
+	if t.six() {
+		for _, dev := range []string{t.overlay, t.previous, t.current} {
+			c.wantSysctl(pod, "net/ipv6/conf/"+dev+"/disable_ipv6", 0)
+		}
+	}
+	if c.node.here() {
+		c.wantNode(&p, t)
+	}
+	c.wantTable(pod, t)
+	c.wantRules(pod, t)
+	c.dropDefaults(pod, t)
+	c.wantRPFilter(pod, t)
+	return p
+}
+
+// mac is the hardware address that the interface gets; empty where it keeps its
+// own.
+func (c config) mac(t topology) string {
+	if c.macPrefix == nil || len(t.addrs) == 0 {
+		return ""
+	}
+	octets := t.addrs[0].Addr().AsSlice()
+	return net.HardwareAddr(slices.Concat(c.macPrefix, octets[len(octets)-4:])).String()
+}
+
+func (c config) wantMAC(p *netops.Plan, t topology) {
+	if mac := c.mac(t); mac != "" {
+		p.Pod.Add.Links = append(p.Pod.Add.Links, netops.LinkAddr{Dev: t.current, HardwareAddr: mac})
+	}
+}
+
+func (c config) wantSysctl(to *netops.Change, key string, value uint32) {
+	s := netops.Sysctl{Key: key, Value: strconv.FormatUint(uint64(value), 10)}
+	if !slices.Contains(to.Add.Sysctls, s) {
+		to.Add.Sysctls = append(to.Add.Sysctls, s)
+	}
+}
+
+// wantNode makes node and pod know each other by the overlay interface.
+func (c config) wantNode(p *netops.Plan, t topology) {
+	n := c.node
+	for _, a := range n.addrs {
+		ip := a.Prefix.Addr()
+		if !t.of(ip) {
+			continue
+		}
+		p.Pod.Add.Neighs = append(p.Pod.Add.Neighs, netops.Neigh{Dev: t.overlay, IP: ip, HardwareAddr: n.HardwareAddr})
+		r := onLink(ip, t.overlay, netops.TableMain)
+		p.Pod.Add.Routes = append(p.Pod.Add.Routes, r)
+		if !t.first() { // by T its answers would leave for the interface before
+			p.Pod.Add.Routes = append(p.Pod.Add.Routes, onLink(ip, t.overlay, c.table))
+		}
+	}
+	for _, a := range t.addrs {
+		ip := a.Addr()
+		p.Host.Neighs = append(p.Host.Neighs, netops.Neigh{Dev: n.Name, IP: ip, HardwareAddr: t.pod.HardwareAddrs[t.overlay]})
+		// A macvlan child cannot talk to its master.
+		if slices.ContainsFunc(n.addrs, func(o netops.Addr) bool { return o.Subnet.Contains(ip) || a.Masked().Contains(o.Prefix.Addr()) }) {
+			p.Host.Routes = append(p.Host.Routes, onLink(ip, n.Name, c.hostTable))
+		}
+	}
+	for _, six := range []bool{false, true} {
+		if six && t.six() || !six && t.four() {
+			p.Host.Rules = append(p.Host.Rules, netops.Rule{IPv6: six, Priority: prefNode, Table: c.hostTable, Protocol: netops.Protocol})
+		}
+	}
+	if c.rpHost {
+		c.wantHostRPFilter(p, n)
+	}
+}
+
+// onLink is the route to one address on an interface.
+func onLink(ip netip.Addr, dev string, table uint32) netops.Route {
+	return netops.Route{Dst: netip.PrefixFrom(ip, ip.BitLen()), Dev: dev, Table: table, Scope: netops.ScopeLink, Protocol: netops.Protocol}.Normalize()
+}
+
+// wantTable gives T the routes of the interface before, on-link ones first, so
+// that what T is looked up for goes by it; and of a later interface those to the
+// additional subnets, which are to leave by the overlay all the same.
+func (c config) wantTable(pod *netops.Change, t topology) {
+	var byGateway []netops.Route
+	for i := range t.pod.Routes {
+		r := &t.pod.Routes[i]
+		if r.Table != netops.TableMain || kernels(r) || !t.of(r.Dst.Addr()) || c.ofNode(pod, r) {
+			continue
+		}
+		part, ok := r.Over(t.previous)
+		if !ok {
+			continue
+		}
+		part = part.Copy(c.table)
+		if ways := part.Ways(); len(ways) == 1 && !ways[0].Gw.IsValid() {
+			pod.Add.Routes = append(pod.Add.Routes, part)
+		} else {
+			byGateway = append(byGateway, part)
+		}
+	}
+	pod.Add.Routes = append(pod.Add.Routes, byGateway...)
+	if t.first() {
+		return
+	}
+	for _, subnet := range c.additional {
+		if way := t.overlayDefault(subnet.Addr()); way != nil && t.of(subnet.Addr()) {
+			r := netops.Route{Dst: subnet, Gw: way.Gw, Dev: t.overlay, OnLink: way.OnLink, Table: c.table, Protocol: netops.Protocol}.Normalize()
+			pod.Add.Routes = append(pod.Add.Routes, r)
+		}
+	}
+}
+
+// kernels reports whether a route is the kernel's for every interface.
+func kernels(r *netops.Route) bool {
+	dst := r.Dst.Addr()
+	return dst.Is6() && (dst.IsLinkLocalUnicast() || dst.IsMulticast())
+}
+
+// ofNode reports whether a route is one of ours to the node.
+func (c config) ofNode(pod *netops.Change, r *netops.Route) bool {
+	return slices.ContainsFunc(pod.Add.Routes, func(w netops.Route) bool { return w.Leads(r) })
+}
+
+// overlayDefault is the way of the overlay's default route, wherever that is by
+// now: in main, or in the table of the first underlay interface.
+func (t topology) overlayDefault(family netip.Addr) *netops.NextHop {
+	for i := range t.pod.Routes {
+		r := &t.pod.Routes[i]
+		if !r.Default() || r.Dst.Addr().Is6() != family.Is6() {
+			continue
+		}
+		for _, way := range r.Ways() {
+			if way.Dev == t.overlay && way.Gw.IsValid() {
+				return &way
+			}
+		}
+	}
+	return nil
+}
+
+// wantRules says which traffic looks T up.
+func (c config) wantRules(pod *netops.Change, t topology) {
+	to := func(pref uint32, subnets []netip.Prefix) {
+		for _, s := range subnets {
+			if t.of(s.Addr()) {
+				pod.Add.Rules = append(pod.Add.Rules, netops.Rule{IPv6: s.Addr().Is6(), Priority: pref, To: s, Table: c.table, Protocol: netops.Protocol})
+			}
+		}
+	}
+	if t.first() {
+		to(prefCluster, c.cluster)
+	}
+	to(prefCluster, c.additional)
+	if c.migrates(t) {
+		for _, a := range t.globals(t.previous) {
+			ip := a.Prefix.Addr()
+			pod.Add.Rules = append(pod.Add.Rules, netops.Rule{IPv6: ip.Is6(), Priority: prefFrom, From: netip.PrefixFrom(ip, ip.BitLen()), Table: c.table, Protocol: netops.Protocol})
+		}
+	}
+	if !t.first() {
+		var subnets []netip.Prefix
+		for _, a := range t.globals(t.previous) {
+			if !slices.Contains(subnets, a.Subnet) {
+				subnets = append(subnets, a.Subnet)
+			}
+		}
+		to(prefPrevious, subnets)
+	}
+}
+
+// migrates reports whether the interface before gives up its default route.
+func (c config) migrates(t topology) bool {
+	return c.migrate == always || c.migrate == byOrder && t.last
+}
+
+// dropDefaults takes the default routes of the interface before out of main, in
+// each family in which this one has one there.
+func (c config) dropDefaults(pod *netops.Change, t topology) {
+	if !c.migrates(t) {
+		return
+	}
+	own := map[bool]bool{} // by family: is6
+	for i := range t.pod.Routes {
+		if r := &t.pod.Routes[i]; r.Default() && r.Table == netops.TableMain {
+			if _, ok := r.Over(t.current); ok {
+				own[r.Dst.Addr().Is6()] = true
+			}
+		}
+	}
+	for i := range t.pod.Routes {
+		r := &t.pod.Routes[i]
+		if r.Default() && r.Table == netops.TableMain && own[r.Dst.Addr().Is6()] && t.of(r.Dst.Addr()) {
+			pod.Remove(r, func(h netops.NextHop) bool { return h.Dev == t.previous })
+		}
+	}
+}
+
+// wantRPFilter sets the filter of three interfaces. What counts is the greater
+// of theirs and that of all (ip-sysctl.rst), which is lowered where it is
+// greater.
+func (c config) wantRPFilter(pod *netops.Change, t topology) {
+	c.lowerAll(pod, t.pod.Sysctls)
+	for _, dev := range []string{t.overlay, t.previous, t.current} {
+		c.wantSysctl(pod, rpKey(dev), c.rpFilter)
+	}
+}
+
+func rpKey(dev string) string { return "net/ipv4/conf/" + dev + "/rp_filter" }
+
+func (c config) lowerAll(to *netops.Change, have []netops.Sysctl) {
+	all := rpKey("all")
+	if slices.ContainsFunc(have, func(s netops.Sysctl) bool {
+		v, err := strconv.ParseUint(s.Value, 10, 32)
+		return s.Key == all && err == nil && uint32(v) > c.rpFilter
+	}) {
+		c.wantSysctl(to, all, c.rpFilter)
+	}
+}
+
+// wantHostRPFilter is the same for the interfaces of the node that the pod's
+// traffic passes.
+func (c config) wantHostRPFilter(p *netops.Plan, n node) {
+	devs := []string{n.Name}
+	if n.Master != "" {
+		devs = append(devs, n.Master)
+	}
+	for _, a := range n.addrs {
+		devs = append(devs, a.Dev)
+	}
+	host := netops.Change{Add: p.Host}
+	for _, dev := range devs {
+		c.wantSysctl(&host, rpKey(dev), c.rpFilter)
+	}
+	p.Host = host.Add
+}
+
+// Expect is for CHECK without a record, of which nothing can be told.
+func (c config) Expect(*plugin.Result, netops.Snapshot) (netops.Plan, error) {
+	return netops.Plan{}, plugin.Errorf(plugin.CodeDrift, "there is no record of this attachment")
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/plugin"
+)
+
+// topology is the pod's interfaces as this attachment sees them.
+type topology struct {
+	overlay, previous, current string
+	// last says that no interface of the pod comes after this one.
+	last bool
+	// addrs are the addresses of the attachment, as prevResult has them.
+	addrs []netip.Prefix
+	pod   netops.Snapshot
+}
+
+// first reports whether this is the pod's first underlay interface.
+func (t topology) first() bool { return t.previous == t.overlay }
+
+// six and four report whether the attachment has addresses of that family.
+func (t topology) six() bool  { return t.has(netip.Addr.Is6) }
+func (t topology) four() bool { return t.has(netip.Addr.Is4) }
+
+func (t topology) has(family func(netip.Addr) bool) bool {
+	return slices.ContainsFunc(t.addrs, func(p netip.Prefix) bool { return family(p.Addr()) })
+}
+
+// of reports whether an address is of a family of the attachment.
+func (t topology) of(ip netip.Addr) bool { return ip.Is4() && t.four() || ip.Is6() && t.six() }
+
+// globals are the global addresses of one of the pod's interfaces, of the
+// families of the attachment.
+func (t topology) globals(dev string) (list []netops.Addr) {
+	for _, a := range t.pod.Addrs {
+		if a.Dev == dev && a.Scope == netops.ScopeGlobal && t.of(a.Prefix.Addr()) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// Query asks for all interfaces that may count, the pod's addresses, routes,
+// rules and neighbours.
+func (c config) Query(*plugin.Result) netops.Query {
+	return netops.Query{Links: c.candidates(), HardwareAddrs: true, Addrs: true, Tables: []uint32{netops.TableMain, c.table}}
+}
+
+// candidates are the names of the interfaces that may be in the pod.
+func (c config) candidates() []string {
+	names := []string{c.overlay, c.ifName}
+	if kind, _, ok := numbered(c.ifName); ok {
+		for n := 1; n <= lastNumber; n++ {
+			names = append(names, fmt.Sprint(kind, n))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// topology tells the interfaces apart.
+func (c config) topology(prev *plugin.Result, pod netops.Snapshot) (topology, error) {
+	t := topology{overlay: c.overlay, current: c.ifName, pod: pod, last: true}
+	for _, ip := range prev.IPs {
+		if ip.Dev == "" || ip.Dev == c.ifName {
+			t.addrs = append(t.addrs, ip.Address)
+		}
+	}
+	for _, name := range []string{c.ifName, c.overlay} {
+		if !slices.Contains(pod.Links, name) {
+			return t, plugin.Errorf(types.ErrTryAgainLater, "the pod: %w: %q", netops.ErrNoLink, name)
+		}
+	}
+	if len(t.globals(c.overlay)) == 0 {
+		return t, plugin.Errorf(types.ErrTryAgainLater, "the pod's %s, the overlay interface, has no global address of the families of %s", c.overlay, c.ifName)
+	}
+	t.previous = c.previous(pod)
+	if kind, n, ok := numbered(c.ifName); ok {
+		t.last = !slices.ContainsFunc(pod.Links, func(name string) bool {
+			k, m, ok := numbered(name)
+			return ok && k == kind && m > n && name != c.overlay
+		})
+	}
+	return t, nil
+}
+
+// previous is the interface before this one: the nearest lower one of the same
+// kind, else the overlay's; of other names that of the first default route which
+// is not this one's.
+func (c config) previous(pod netops.Snapshot) string {
+	kind, n, ok := numbered(c.ifName)
+	if !ok {
+		for i := range pod.Routes {
+			r := &pod.Routes[i]
+			if r.Default() && r.Table == netops.TableMain && len(r.Ways()) > 0 && r.Ways()[0].Dev != c.ifName {
+				return r.Ways()[0].Dev
+			}
+		}
+		return c.overlay
+	}
+	for m := n - 1; m >= 1; m-- {
+		if name := fmt.Sprint(kind, m); name != c.overlay && slices.Contains(pod.Links, name) {
+			return name
+		}
+	}
+	return c.overlay
+}
