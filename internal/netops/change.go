@@ -234,6 +234,33 @@ func (c Change) Then(later Change) Change {
 	return left
 }
 
+// Bequeath gives away, of what c has made, the objects that an heir found there
+// as it asked for them (held): these are its own to undo from now on, and leave
+// c. With built, so do values that the heir has replaced by another one: what
+// they were before c is what they were before the heir. It is no matter of
+// routes. It reports whether anything was given.
+func (c *Change) Bequeath(heir *Change, held *State, built bool) (given bool) {
+	return kinds != nil && c.Add.others() > 0 && kinds.bequeath(c, heir, held, built)
+}
+
+// Before is the state as it was before a change that was made, as far as that is
+// still there.
+func (s State) Before(done Change) State {
+	gone := newIndex(done.Add.Routes)
+	left := s
+	left.Routes = slices.Clone(done.Del.Routes)
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		if gone.find(r, func(a *Route) bool { return a.Is(r) }) == none {
+			left.Routes = append(left.Routes, *r)
+		}
+	}
+	if kinds != nil {
+		left = kinds.before(&left, &done)
+	}
+	return left
+}
+
 // Tables are the routing tables that the change touches.
 func (c Change) Tables() []uint32 {
 	var found []uint32

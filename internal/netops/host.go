@@ -164,13 +164,13 @@ func (w Wants) Has(route *Route) bool {
 	return w.find(route, func(r *Route) bool { return r.Leads(route) }) != none
 }
 
-// AddObjects adds the rules and neighbours of a state exclusively, each by
-// itself. It tells which were added, or may have been.
+// AddObjects adds the rules and neighbours of a state exclusively, and sets its
+// sysctls, each by itself. It tells which were added, or may have been.
 func (n *Netns) AddObjects(ctx context.Context, s State) (added State, failed Failures) {
 	n.forget()
 	var done []operation
-	c := Change{Add: State{Rules: s.Rules, Neighs: s.Neighs}}
-	for _, at := range []stage{addNeighs, addRules} {
+	c := Change{Add: State{Rules: s.Rules, Neighs: s.Neighs, Sysctls: s.Sysctls}}
+	for _, at := range []stage{addNeighs, addRules, setSysctls} {
 		failed = append(failed, n.makeObjects(ctx, &c, at, &done)...)
 	}
 	return changed(done).Add, failed

@@ -29,17 +29,22 @@ func (c Change) appendJSON(b []byte) []byte {
 		o.B = c.Add.appendJSON(o.B)
 	}
 	o.Flag("addFirst", c.AddFirst)
-	if kinds != nil && len(c.Lost) > 0 {
+	if len(c.Lost) > 0 {
 		o.Key("lost")
-		o.B = kinds.appendNeighs(o.B, c.Lost)
+		o.B = appendList(o.B, c.Lost, appendNeigh)
 	}
 	return o.Close()
 }
 
+// appendJSON appends objects of all kinds, in every program: one that makes
+// routes only may have to rewrite the record of one that makes others.
 func (s State) appendJSON(b []byte) []byte {
 	b = appendList(append(b, `{"routes":`...), s.Routes, (*Route).appendJSON)
-	if kinds != nil && s.others() > 0 {
-		b = kinds.appendState(b, &s)
+	if s.others() > 0 {
+		b = appendList(append(b, `,"links":`...), s.Links, appendLink)
+		b = appendList(append(b, `,"sysctls":`...), s.Sysctls, appendSysctl)
+		b = appendList(append(b, `,"neighs":`...), s.Neighs, appendNeigh)
+		b = appendList(append(b, `,"rules":`...), s.Rules, appendRule)
 	}
 	return append(b, '}')
 }

@@ -26,7 +26,7 @@ func TestJSONHasEveryMember(t *testing.T) {
 	mac := "02:00:00:00:00:07"
 	s := State{
 		Links:   []LinkAddr{{Dev: "net1", HardwareAddr: mac}},
-		Sysctls: []Sysctl{{Key: "net/ipv4/conf/net1/rp_filter", Value: "2"}},
+		Sysctls: []Sysctl{{Key: "net/ipv4/conf/net1/rp_filter", Value: "2", AtMost: true}},
 		Neighs:  []Neigh{{Dev: "net1", IP: gw, HardwareAddr: mac, Learnt: true, Flags: 128, Protocol: 3}},
 		Routes:  []Route{r},
 		Rules:   []Rule{{IPv6: true, Priority: 1000, From: prefix, To: prefix, Table: 100, Protocol: 77, More: true}},

@@ -65,6 +65,19 @@ func find(list []object, o object, match func(object) bool) object {
 
 func whatever(object) bool { return true }
 
+func without(list []object, o object) []object {
+	return slices.DeleteFunc(list, func(x object) bool { return x == o })
+}
+
+// collect is the state of some objects beside the routes of another one.
+func collect(list []object, routes []Route) State {
+	s := State{Routes: routes}
+	for _, o := range list {
+		o.into(&s)
+	}
+	return s
+}
+
 // need is what Needed does for objects that are no routes. A value is set where
 // it differs, and what it was is what goes. One that Del names must still be
 // there: what somebody else has set since is his.
@@ -155,6 +168,61 @@ func (everyKind) validate(c *Change) error {
 		}
 	}
 	return nil
+}
+
+// bequeath is what Bequeath does for one object and one heir.
+func (everyKind) bequeath(c, heir *Change, held *State, built bool) (given bool) {
+	added, before := objects(&c.Add), objects(&c.Del)
+	hisAdded, hisBefore, hisHeld := objects(&heir.Add), objects(&heir.Del), objects(held)
+	for _, o := range slices.Clone(added) {
+		was := find(before, o, func(object) bool { return o.value() })
+		found := find(hisHeld, o, func(w object) bool { return w.holds(o) })
+		own := find(hisAdded, o, func(w object) bool { return w.holds(o) && (was == nil || find(hisBefore, was, was.holds) != nil) })
+		upon := find(hisBefore, o, func(d object) bool { return built && o.value() && o.holds(d) })
+		switch {
+		case found != nil:
+			hisHeld, hisAdded = without(hisHeld, found), append(hisAdded, o)
+			if was != nil {
+				hisBefore = append(hisBefore, was)
+			}
+		case own != nil: // since a DEL that was killed
+		case upon != nil:
+			hisBefore = without(hisBefore, upon)
+			if was != nil {
+				hisBefore = append(hisBefore, was)
+			}
+		default:
+			continue
+		}
+		added, before, given = without(added, o), without(before, was), true
+	}
+	if given {
+		c.Add, c.Del = collect(added, c.Add.Routes), collect(before, c.Del.Routes)
+		heir.Add, heir.Del = collect(hisAdded, heir.Add.Routes), collect(hisBefore, heir.Del.Routes)
+		*held = collect(hisHeld, held.Routes)
+	}
+	return given
+}
+
+// before is what Before does for them.
+func (everyKind) before(s *State, done *Change) State {
+	there, was := objects(s), objects(&done.Del)
+	for _, o := range objects(&done.Add) {
+		at := find(there, o, o.holds)
+		if at == nil {
+			continue
+		}
+		there = without(there, at)
+		if old := find(was, o, whatever); old != nil && o.value() {
+			there = append(there, old)
+		}
+	}
+	for _, o := range was {
+		if !o.value() && find(there, o, whatever) == nil {
+			there = append(there, o)
+		}
+	}
+	return collect(there, s.Routes)
 }
 
 func (everyKind) wants(s *State, have State) bool {
@@ -316,16 +384,4 @@ func (n *Netns) whole(ctx context.Context, what string, s *State, dump func(*Sta
 
 func sameObjects(a, b *State) bool {
 	return slices.Equal(a.Rules, b.Rules) && slices.Equal(a.Neighs, b.Neighs)
-}
-
-// appendState appends members to those of a state.
-func (everyKind) appendState(b []byte, s *State) []byte {
-	b = appendList(append(b, `,"links":`...), s.Links, appendLink)
-	b = appendList(append(b, `,"sysctls":`...), s.Sysctls, appendSysctl)
-	b = everyKind{}.appendNeighs(append(b, `,"neighs":`...), s.Neighs)
-	return appendList(append(b, `,"rules":`...), s.Rules, appendRule)
-}
-
-func (everyKind) appendNeighs(b []byte, list []Neigh) []byte {
-	return appendList(b, list, appendNeigh)
 }

@@ -20,8 +20,8 @@ var kinds interface {
 	make(ctx context.Context, n *Netns, c *Change, at stage, done *[]operation) []*OpError
 	cover(*Query, *State)
 	look(context.Context, *Netns, Query, *State) error
-	appendState(b []byte, s *State) []byte
-	appendNeighs(b []byte, list []Neigh) []byte
+	bequeath(c, heir *Change, held *State, built bool) (given bool)
+	before(s *State, done *Change) State
 }
 
 // EveryKind lets the program look at and change objects of every kind, where it

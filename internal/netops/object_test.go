@@ -1,6 +1,7 @@
 package netops
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -42,7 +43,8 @@ func parseObjects(t testing.TB, lines ...string) State {
 			s.Routes = append(s.Routes, parse(t, strings.TrimPrefix(line, "route ")))
 		default:
 			key, v, _ := strings.Cut(line, "=")
-			s.Sysctls = append(s.Sysctls, Sysctl{key, v})
+			v, atMost := strings.CutSuffix(v, " or less")
+			s.Sysctls = append(s.Sysctls, Sysctl{Key: key, Value: v, AtMost: atMost})
 		}
 	}
 	return s
@@ -157,6 +159,9 @@ func TestNeededObjects(t *testing.T) {
 		{name: "to delete what was learnt since", have: lines("neigh 10.1.0.7 lladdr " + mac1 + " dev eth0 learnt"), del: lines("neigh 10.1.0.7 lladdr " + mac1 + " dev eth0")},
 		{name: "a value", have: lines("net/a/b=0"), add: lines("net/a/b=2"), neededDel: lines("net/a/b=0"), needed: lines("net/a/b=2")},
 		{name: "a value that it has", have: lines("net/a/b=2"), add: lines("net/a/b=2"), held: lines("net/a/b=2")},
+		{name: "a value that is less", have: lines("net/a/b=1"), add: lines("net/a/b=2 or less"), held: lines("net/a/b=2 or less")},
+		{name: "a value that is more", have: lines("net/a/b=2"), add: lines("net/a/b=1 or less"), neededDel: lines("net/a/b=2"), needed: lines("net/a/b=1 or less")},
+		{name: "a value that is none", have: lines("net/a/b=x"), add: lines("net/a/b=1 or less"), neededDel: lines("net/a/b=x"), needed: lines("net/a/b=1 or less")},
 		{name: "a value that there is not", add: lines("net/a/b=2"), needed: lines("net/a/b=2")},
 		{name: "a value to be put back", have: lines("net/a/b=2"), del: lines("net/a/b=2"), add: lines("net/a/b=0"), neededDel: lines("net/a/b=2"), needed: lines("net/a/b=0")},
 		{name: "one that is another's by now", have: lines("net/a/b=1"), del: lines("net/a/b=2"), add: lines("net/a/b=0")},
@@ -177,6 +182,68 @@ func same(t *testing.T, what string, want, got any) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// Of several that want the same, who made it may leave first.
+func TestBequeath(t *testing.T) {
+	const neigh, rule = "neigh 10.1.0.7 lladdr " + mac1 + " dev eth0", "rule pref 5 lookup 100"
+	lines := func(l ...string) []string { return l }
+	for _, tt := range []struct {
+		name                        string
+		del, add                    []string // of who leaves
+		heirDel, heirAdd, held      []string
+		built, given                bool
+		leftDel, leftAdd            []string
+		thenDel, thenAdd, thenHolds []string
+	}{
+		{name: "found", add: lines(neigh, rule), held: lines(neigh), given: true, leftAdd: lines(rule), thenAdd: lines(neigh)},
+		{name: "not found", add: lines(neigh), held: lines(rule), leftAdd: lines(neigh), thenHolds: lines(rule)},
+		{name: "given before", add: lines(neigh), heirAdd: lines(neigh), given: true, thenAdd: lines(neigh)},
+		{name: "a value", del: lines("net/a/b=1"), add: lines("net/a/b=2"), held: lines("net/a/b=2"), given: true,
+			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=2")},
+		{name: "a value that is low enough", del: lines("net/a/b=1"), add: lines("net/a/b=0 or less"), held: lines("net/a/b=2 or less"), given: true,
+			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=0 or less")},
+		{name: "a value that there was not", add: lines("net/a/b=2"), held: lines("net/a/b=2"), given: true, thenAdd: lines("net/a/b=2")},
+		{name: "a value given before", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=1"), heirAdd: lines("net/a/b=2"), given: true,
+			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=2")},
+		{name: "a value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=2"), heirAdd: lines("net/a/b=0"), built: true, given: true,
+			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=0")},
+		{name: "a value replaced, others first", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=2"), heirAdd: lines("net/a/b=0"),
+			leftDel: lines("net/a/b=1"), leftAdd: lines("net/a/b=2"), thenDel: lines("net/a/b=2"), thenAdd: lines("net/a/b=0")},
+		{name: "another's value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=3"), heirAdd: lines("net/a/b=0"), built: true,
+			leftDel: lines("net/a/b=1"), leftAdd: lines("net/a/b=2"), thenDel: lines("net/a/b=3"), thenAdd: lines("net/a/b=0")},
+	} {
+		of := func(del, add []string) Change {
+			return Change{Del: parseObjects(t, del...), Add: parseObjects(t, add...)}
+		}
+		c, heir, held := of(tt.del, tt.add), of(tt.heirDel, tt.heirAdd), parseObjects(t, tt.held...)
+		if given := c.Bequeath(&heir, &held, tt.built); given != tt.given {
+			t.Errorf("%s: given: %t", tt.name, given)
+		}
+		same(t, tt.name+": left", of(tt.leftDel, tt.leftAdd), c)
+		same(t, tt.name+": the heir's", of(tt.thenDel, tt.thenAdd), heir)
+		same(t, tt.name+": what he finds", parseObjects(t, tt.thenHolds...), held)
+	}
+}
+
+func TestBefore(t *testing.T) {
+	c := whole(t)
+	was := parseObjects(t, "link dev eth0 address "+mac1, "net/ipv4/conf/eth0/rp_filter=1", "net/ipv4/conf/all/rp_filter=0",
+		"rule pref 7 lookup 100", "rule pref 9 lookup 100", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0",
+		"route default via 10.1.0.1 dev eth0", "route 10.9.0.0/16 via 10.1.0.2 dev eth0")
+	needed, _ := c.Needed(was)
+	after := parseObjects(t, "link dev eth0 address "+mac2, "net/ipv4/conf/eth0/rp_filter=2", "net/ipv4/conf/all/rp_filter=0",
+		"neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "rule pref 8 lookup 100", "rule pref 9 lookup 100",
+		"route default via 10.1.0.1 dev eth0 table 100", "route 10.9.0.0/16 via 10.1.0.2 dev eth0")
+	sets := cmpopts.SortSlices(func(a, b any) bool { return fmt.Sprint(a) < fmt.Sprint(b) })
+	if diff := cmp.Diff(was, after.Before(needed), sets, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("(-was +before):\n%s", diff)
+	}
+	// What somebody else has set since is no matter of that change.
+	now := parseObjects(t, "net/ipv4/conf/eth0/rp_filter=0")
+	if got := now.Before(needed).Sysctls; got[0].Value != "0" {
+		t.Errorf("it was %v", got)
 	}
 }
 

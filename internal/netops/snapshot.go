@@ -6,14 +6,16 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // Query says what a snapshot is to look at.
 type Query struct {
-	Links []string // by name; those that do not exist are left out
-	Addrs bool     // of all interfaces
+	Links     []string // by name; those that do not exist are left out
+	EveryLink bool     // all interfaces, with their hardware addresses
+	Addrs     bool     // of all interfaces
 	// HardwareAddrs asks for those of Links.
 	HardwareAddrs bool
 	// Defaults asks for the default routes of table main, of these families
@@ -28,10 +30,13 @@ type Query struct {
 	Rules    bool     // policy rules of both families that look up a table
 	Neighs   []string // the interfaces whose neighbours to list
 	Sysctls  []string // by key; those that do not exist are left out
+	// LinkSysctls are sysctls of each interface that was found, with * in the
+	// place of its name: net/ipv4/conf/*/rp_filter.
+	LinkSysctls []string
 }
 
 // objects reports whether the query looks at objects that are no routes.
-func (q *Query) objects() bool { return q.Rules || len(q.Neighs)+len(q.Sysctls) > 0 }
+func (q *Query) objects() bool { return q.Rules || len(q.Neighs)+len(q.Sysctls)+len(q.LinkSysctls) > 0 }
 
 // Cover makes the query look at everything that a change touches, too.
 func (q *Query) Cover(c Change) {
@@ -57,19 +62,8 @@ const maxTries = 10
 func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	n.forget()
 	var s Snapshot
-	for _, name := range q.Links {
-		index, err := n.index(name)
-		if errors.Is(err, ErrNoLink) {
-			continue
-		} else if err != nil {
-			return Snapshot{}, err
-		}
-		s.Links = append(s.Links, name)
-		if q.HardwareAddrs {
-			if err := n.addHardwareAddr(&s, name, index); err != nil {
-				return Snapshot{}, err
-			}
-		}
+	if err := n.addLinks(ctx, q, &s); err != nil {
+		return Snapshot{}, err
 	}
 	if q.Addrs {
 		if err := n.repeat(ctx, "addresses", func() (err error) { s.Addrs, err = n.addrs(); return err }); err != nil {
@@ -95,7 +89,51 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 			s.Routes = append(s.Routes, routes...)
 		}
 	}
+	q.Sysctls = slices.Clip(q.Sysctls)
+	for _, pattern := range q.LinkSysctls {
+		for _, name := range s.Links {
+			q.Sysctls = append(q.Sysctls, strings.Replace(pattern, "*", name, 1))
+		}
+	}
 	return s, n.addObjects(ctx, q, &s.State)
+}
+
+// addLinks finds interfaces. To list them all is not slower than to ask for two.
+func (n *Netns) addLinks(ctx context.Context, q Query, s *Snapshot) error {
+	if q.EveryLink {
+		links, err := n.Links(ctx)
+		for _, l := range links {
+			s.addLink(l.Name, l.HardwareAddr.String())
+		}
+		return err
+	}
+	for _, name := range q.Links {
+		index, err := n.index(name)
+		if errors.Is(err, ErrNoLink) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if !q.HardwareAddrs {
+			s.Links = append(s.Links, name)
+			continue
+		}
+		mac, err := n.hardwareAddr(index)
+		if err != nil {
+			return err
+		}
+		s.addLink(name, mac.String())
+	}
+	return nil
+}
+
+func (s *Snapshot) addLink(name, mac string) {
+	if s.HardwareAddrs == nil {
+		s.HardwareAddrs = map[string]string{}
+	}
+	s.Links = append(s.Links, name)
+	s.HardwareAddrs[name] = mac
+	s.State.Links = append(s.State.Links, LinkAddr{name, mac})
 }
 
 func (n *Netns) addObjects(ctx context.Context, q Query, s *State) error {
@@ -106,16 +144,6 @@ func (n *Netns) addObjects(ctx context.Context, q Query, s *State) error {
 		return errRoutesOnly
 	}
 	return kinds.look(ctx, n, q, s)
-}
-
-func (n *Netns) addHardwareAddr(s *Snapshot, name string, index uint32) error {
-	mac, err := n.hardwareAddr(index)
-	if s.HardwareAddrs == nil {
-		s.HardwareAddrs = map[string]string{}
-	}
-	s.HardwareAddrs[name] = mac.String()
-	s.State.Links = append(s.State.Links, LinkAddr{name, mac.String()})
-	return err
 }
 
 // around lists what is there now to the destinations of some routes, in their

@@ -29,6 +29,8 @@ type LinkAddr struct {
 type Sysctl struct {
 	Key   string `json:"key"` // its path below /proc/sys: net/ipv4/conf/eth0/rp_filter
 	Value string `json:"value"`
+	// AtMost says that a smaller number is as good.
+	AtMost bool `json:"atMost"`
 }
 
 // Neigh is a neighbour entry (ip-neighbour(8)). One that is wanted is
@@ -89,6 +91,15 @@ type Snapshot struct {
 	// are State.Links.
 	HardwareAddrs map[string]string
 	Addrs         []Addr
+}
+
+// Append adds the objects of another state.
+func (s *State) Append(o State) {
+	s.Links = append(s.Links, o.Links...)
+	s.Sysctls = append(s.Sysctls, o.Sysctls...)
+	s.Neighs = append(s.Neighs, o.Neighs...)
+	s.Routes = append(s.Routes, o.Routes...)
+	s.Rules = append(s.Rules, o.Rules...)
 }
 
 // Rival finds the route that keeps one from being added: another one that has

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,13 +26,24 @@ func (s *sysctl) command(string) string {
 
 type sysctlSlot string
 
-func (s *sysctl) instead() string        { return "it is " + s.Value }
-func (s *sysctl) slot() any              { return sysctlSlot(s.Key) }
-func (s *sysctl) holds(have object) bool { return s.Value == have.(*sysctl).Value }
-func (s *sysctl) hits(o object) bool     { return s.slot() == o.slot() }
-func (s *sysctl) value() bool            { return true }
-func (s *sysctl) into(to *State)         { to.Sysctls = append(to.Sysctls, Sysctl(*s)) }
-func (s *sysctl) cover(q *Query)         { q.Sysctls = append(q.Sysctls, s.Key) }
+func (s *sysctl) instead() string    { return "it is " + s.Value }
+func (s *sysctl) slot() any          { return sysctlSlot(s.Key) }
+func (s *sysctl) hits(o object) bool { return s.slot() == o.slot() }
+func (s *sysctl) value() bool        { return true }
+func (s *sysctl) into(to *State)     { to.Sysctls = append(to.Sysctls, Sysctl(*s)) }
+func (s *sysctl) cover(q *Query)     { q.Sysctls = append(q.Sysctls, s.Key) }
+
+func (s *sysctl) holds(have object) bool { return (*Sysctl)(s).HeldBy(have.(*sysctl).Value) }
+
+// HeldBy reports whether a value is as it is asked for.
+func (s *Sysctl) HeldBy(value string) bool {
+	if s.Value == value || !s.AtMost {
+		return s.Value == value
+	}
+	most, err := strconv.Atoi(s.Value)
+	n, bad := strconv.Atoi(value)
+	return err == nil && bad == nil && n <= most
+}
 
 // operation puts the switch of IPv6 before all that needs it. Setting it back
 // flushes the interface's IPv6, so that it is the last to be undone.
@@ -64,6 +76,7 @@ func appendSysctl(s *Sysctl, b []byte) []byte {
 	o := jsonappend.Open(b)
 	o.Text("key", s.Key)
 	o.Text("value", s.Value)
+	o.Flag("atMost", s.AtMost)
 	return o.Close()
 }
 
@@ -82,7 +95,7 @@ func (n *Netns) readSysctls(keys []string, s *State) error {
 			} else if err != nil {
 				return fmt.Errorf("read sysctl %s: %w", key, err)
 			}
-			s.Sysctls = append(s.Sysctls, Sysctl{key, strings.Join(strings.Fields(string(buffer[:size])), " ")})
+			s.Sysctls = append(s.Sysctls, Sysctl{Key: key, Value: strings.Join(strings.Fields(string(buffer[:size])), " ")})
 		}
 		return nil
 	})
