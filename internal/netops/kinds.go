@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -332,10 +333,19 @@ func aboutObjects(ops []operation) (q Query) {
 }
 
 // look finds what a snapshot has beside routes.
-func (everyKind) look(ctx context.Context, n *Netns, q Query, s *State) error {
+func (everyKind) look(ctx context.Context, n *Netns, q Query, s *Snapshot) error {
+	if q.EveryLink { // which is not slower than to ask for two
+		links, err := n.Links(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			s.addLink(l.Name, l.HardwareAddr.String())
+		}
+	}
 	if q.Rules {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			if err := n.whole(ctx, "rules", s, func(s *State) (int, error) { return n.dumpRules(s, family) }); err != nil {
+			if err := n.whole(ctx, "rules", &s.State, func(s *State) (int, error) { return n.dumpRules(s, family) }); err != nil {
 				return err
 			}
 		}
@@ -346,16 +356,22 @@ func (everyKind) look(ctx context.Context, n *Netns, q Query, s *State) error {
 			continue
 		}
 		if err == nil {
-			err = n.whole(ctx, "neighbours", s, func(s *State) (int, error) { return n.dumpNeighs(s, index) })
+			err = n.whole(ctx, "neighbours", &s.State, func(s *State) (int, error) { return n.dumpNeighs(s, index) })
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if len(q.Sysctls) == 0 {
+	keys := slices.Clone(q.Sysctls)
+	for _, pattern := range q.LinkSysctls {
+		for _, name := range s.Links {
+			keys = append(keys, strings.Replace(pattern, "*", name, 1))
+		}
+	}
+	if len(keys) == 0 {
 		return nil
 	}
-	return n.readSysctls(distinct(q.Sysctls), s)
+	return n.readSysctls(distinct(keys), &s.State)
 }
 
 func distinct(list []string) []string {

@@ -26,6 +26,9 @@ const (
 // AddCommand is the ip(8) command that adds the entry.
 func (e *Neigh) AddCommand() string { return (*neigh)(e).command("add") }
 
+// String is the entry as ip(8) takes it.
+func (e *Neigh) String() string { return (*neigh)(e).words() }
+
 type neigh Neigh
 
 // words is the entry as ip(8) takes it, but for its state.

@@ -19,7 +19,7 @@ var kinds interface {
 	remember(c, done *Change)
 	make(ctx context.Context, n *Netns, c *Change, at stage, done *[]operation) []*OpError
 	cover(*Query, *State)
-	look(context.Context, *Netns, Query, *State) error
+	look(context.Context, *Netns, Query, *Snapshot) error
 	bequeath(c, heir *Change, held *State, built bool) (given bool)
 	before(s *State, done *Change) State
 }

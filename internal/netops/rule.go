@@ -41,6 +41,9 @@ func (r *rule) words() string {
 // AddCommand is the ip(8) command that adds the rule.
 func (r *Rule) AddCommand() string { return (*rule)(r).command("add") }
 
+// AppendJSON appends the rule as records have it.
+func (r *Rule) AppendJSON(b []byte) []byte { return appendRule(r, b) }
+
 func (r *rule) command(verb string) string {
 	if r.IPv6 {
 		return "ip -6 rule " + verb + " " + r.words()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,7 +35,9 @@ type Query struct {
 }
 
 // objects reports whether the query looks at objects that are no routes.
-func (q *Query) objects() bool { return q.Rules || len(q.Neighs)+len(q.Sysctls)+len(q.LinkSysctls) > 0 }
+func (q *Query) objects() bool {
+	return q.EveryLink || q.Rules || len(q.Neighs)+len(q.Sysctls)+len(q.LinkSysctls) > 0
+}
 
 // Cover makes the query look at everything that a change touches, too.
 func (q *Query) Cover(c Change) {
@@ -62,7 +63,7 @@ const maxTries = 10
 func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	n.forget()
 	var s Snapshot
-	if err := n.addLinks(ctx, q, &s); err != nil {
+	if err := n.addLinks(q, &s); err != nil {
 		return Snapshot{}, err
 	}
 	if q.Addrs {
@@ -89,24 +90,11 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 			s.Routes = append(s.Routes, routes...)
 		}
 	}
-	q.Sysctls = slices.Clip(q.Sysctls)
-	for _, pattern := range q.LinkSysctls {
-		for _, name := range s.Links {
-			q.Sysctls = append(q.Sysctls, strings.Replace(pattern, "*", name, 1))
-		}
-	}
-	return s, n.addObjects(ctx, q, &s.State)
+	return s, n.addObjects(ctx, q, &s)
 }
 
-// addLinks finds interfaces. To list them all is not slower than to ask for two.
-func (n *Netns) addLinks(ctx context.Context, q Query, s *Snapshot) error {
-	if q.EveryLink {
-		links, err := n.Links(ctx)
-		for _, l := range links {
-			s.addLink(l.Name, l.HardwareAddr.String())
-		}
-		return err
-	}
+// addLinks finds interfaces.
+func (n *Netns) addLinks(q Query, s *Snapshot) error {
 	for _, name := range q.Links {
 		index, err := n.index(name)
 		if errors.Is(err, ErrNoLink) {
@@ -136,7 +124,7 @@ func (s *Snapshot) addLink(name, mac string) {
 	s.State.Links = append(s.State.Links, LinkAddr{name, mac})
 }
 
-func (n *Netns) addObjects(ctx context.Context, q Query, s *State) error {
+func (n *Netns) addObjects(ctx context.Context, q Query, s *Snapshot) error {
 	if !q.objects() {
 		return nil
 	}

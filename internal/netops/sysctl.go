@@ -140,15 +140,24 @@ func (s *sysctl) write() error {
 	return err
 }
 
-// missing tells why a sysctl is not there: its interface may not be.
-func (s *sysctl) missing(n *Netns, err error) error {
+// Dev is the interface that the parameter is of; empty where it is of none.
+func (s *Sysctl) Dev() string {
 	const tables, dev, all = 2, 3, 5 // net/ipv4/conf/eth0/rp_filter
 	parts := strings.Split(s.Key, "/")
 	if len(parts) != all || parts[tables] != "conf" && parts[tables] != "neigh" || parts[dev] == "all" || parts[dev] == "default" {
+		return ""
+	}
+	return parts[dev]
+}
+
+// missing tells why a sysctl is not there: its interface may not be.
+func (s *sysctl) missing(n *Netns, err error) error {
+	dev := (*Sysctl)(s).Dev()
+	if dev == "" {
 		return err
 	}
 	n.forget()
-	if _, gone := n.index(parts[dev]); errors.Is(gone, ErrNoLink) {
+	if _, gone := n.index(dev); errors.Is(gone, ErrNoLink) {
 		return gone
 	}
 	return err

@@ -30,7 +30,7 @@ func add(ctx context.Context, r *request) error {
 		return err
 	}
 	defer ns.Close()
-	if planner, err = prepare(ctx, planner, ns); err != nil {
+	if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
 		return err
 	}
 	a, err := r.lockAttachment(ns)
@@ -42,15 +42,17 @@ func add(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	d, have, err := r.decide(ctx, planner, prev, ns)
+	d, have, err := r.decide(ctx, planner, prev, ns, beside)
 	if err != nil {
 		return err
+	}
+	if d.Idle {
+		return d.Result.print(os.Stdout)
 	}
 	made, err := a.carryOut(ctx, planner, d, have, beside)
 	if err != nil {
 		return err
 	}
-	defer made.onHost.close()
 	if err := d.resultWithout(made.left).print(os.Stdout); err != nil {
 		return a.giveUp(ctx, made, Errorf(types.ErrIOFailure, "print the result: %w", err))
 	}
@@ -58,12 +60,16 @@ func add(ctx context.Context, r *request) error {
 }
 
 // decide looks at the pod and lets the planner decide.
-func (r *request) decide(ctx context.Context, planner Planner, prev *Result, ns *netops.Netns) (Decision, netops.Snapshot, error) {
+func (r *request) decide(ctx context.Context, planner Planner, prev *Result, ns *netops.Netns, beside []*record.Entry) (Decision, netops.Snapshot, error) {
 	have, err := ns.Snapshot(ctx, planner.Query(prev))
 	if err != nil {
 		return Decision{}, have, err
 	}
-	d, err := planner.Plan(prev, have)
+	seen := have
+	if objects != nil {
+		seen.State = objects.before(have.State, beside)
+	}
+	d, err := planner.Plan(prev, seen)
 	if err != nil {
 		return d, have, err
 	}
@@ -219,6 +225,11 @@ func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, 
 	if err != nil {
 		return m, a.giveUp(ctx, m, err)
 	}
+	if tells, ok := planner.(Announcer); ok {
+		if err := tells.Announce(ctx, a.ns, m.Done.Pod); err != nil {
+			a.log.Warn("the pod's neighbours were not told", "error", err)
+		}
+	}
 	return m, nil
 }
 
@@ -246,7 +257,6 @@ func (a *attachment) withdraw(ctx context.Context, m made, err error) error {
 	if back := m.onHost.undo(context.WithoutCancel(ctx)); back != nil {
 		err = &netops.NotRestoredError{Err: err, Back: back}
 	}
-	m.onHost.close()
 	a.dropRecord(m.Entry, err)
 	return err
 }
@@ -276,10 +286,16 @@ func plan(ctx context.Context, r *request) error {
 		return err
 	}
 	defer ns.Close()
-	if planner, err = prepare(ctx, planner, ns); err != nil {
+	if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
 		return err
 	}
-	d, have, err := r.decide(ctx, planner, prev, ns)
+	var beside []*record.Entry
+	if objects != nil {
+		if beside, err = objects.beside(r, ns); err != nil {
+			return err
+		}
+	}
+	d, have, err := r.decide(ctx, planner, prev, ns, beside)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func check(ctx context.Context, r *request) error {
 	}
 	prepared := len(entries) == 0
 	if prepared {
-		if planner, err = prepare(ctx, planner, ns); err != nil {
+		if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
 			return err
 		}
 	}
@@ -48,7 +48,7 @@ func check(ctx context.Context, r *request) error {
 	}
 	want := merge(records)
 	if len(records) == 0 && !prepared {
-		if planner, err = prepare(ctx, planner, ns); err != nil {
+		if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
 			return err
 		}
 	}
@@ -67,8 +67,11 @@ func check(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	found := judged(want.Pod, prev).Drift(have.State)
-	return drift(append(found, netops.Change{Add: want.Host}.Drift(netops.State{Routes: onHost})...))
+	if !r.plugin.Unlisted {
+		want.Pod = judged(want.Pod, prev)
+	}
+	found := want.Pod.Drift(have.State)
+	return drift(append(found, netops.Change{Add: want.Host}.Drift(onHost)...))
 }
 
 // records are those of the attachment in this pod. One that is not finished
@@ -103,7 +106,7 @@ func merge(records []record.Record) (want netops.Plan) {
 			continue
 		}
 		want.Pod = want.Pod.Then(later.Pod)
-		want.Host.Routes = append(want.Host.Routes, later.Host.Routes...)
+		want.Host.Append(later.Host)
 	}
 	return want
 }

@@ -25,8 +25,8 @@ type claim struct {
 	stale []netops.Route // that nobody wanted any more, and that gave way
 }
 
-// claim makes the routes that an attachment wants on the host, whose record is
-// saved already: from now on nobody removes what it shares. What fails is tried
+// claim makes what an attachment wants on the host, whose record is saved
+// already: from now on nobody removes what it shares. Routes that fail are tried
 // so many times in all. It is nil where there is nothing to make.
 func (r *request) claim(ctx context.Context, e *record.Entry, tries int) (*claim, error) {
 	if e.Done.Host.IsZero() {
@@ -37,6 +37,11 @@ func (r *request) claim(ctx context.Context, e *record.Entry, tries int) (*claim
 		return nil, err
 	}
 	c := &claim{request: r, of: e, host: host}
+	if objects != nil {
+		if err := objects.claim(ctx, c); err != nil {
+			return c, err
+		}
+	}
 	todo := e.Done.Host.Routes
 	for try := 1; ; try++ {
 		failed := c.attempt(ctx, todo)
@@ -126,7 +131,7 @@ func (c *claim) settle(ctx context.Context, taken netops.Failures) (left netops.
 	if err != nil {
 		return fail(err)
 	}
-	places, others := placesOf(have), c.others(wanted, c.of)
+	places, others := placesOf(have), c.others(netops.State{Routes: wanted}, c.of)
 	for i := range wanted {
 		left = append(left, c.share(ctx, &wanted[i], places[wanted[i].Slot()], others)...)
 	}
@@ -139,7 +144,7 @@ func (c *claim) share(ctx context.Context, r *netops.Route, there []netops.Route
 	s, err := c.standing(r, there, others)
 	switch {
 	case err != nil:
-		return netops.Failures{failure(r, err)}
+		return netops.Failures{routeFailure(r, err)}
 	case s.held != nil && s.held.Protocol != netops.Protocol:
 		return nil // not ours to undo
 	case s.held != nil:
@@ -150,7 +155,7 @@ func (c *claim) share(ctx context.Context, r *netops.Route, there []netops.Route
 		c.log.Warn("a route of ours that nobody wants any more gives way", "route", s.stale[i].String())
 	}
 	if failed := c.host.DeleteEach(ctx, s.stale); failed != nil {
-		return netops.Failures{failure(r, failed)}
+		return netops.Failures{routeFailure(r, failed)}
 	}
 	c.stale = append(c.stale, s.stale...)
 	added, failed := c.host.AddEach(ctx, []netops.Route{*r})
@@ -158,14 +163,7 @@ func (c *claim) share(ctx context.Context, r *netops.Route, there []netops.Route
 	return failed
 }
 
-// failure is the failure of a route's addition.
-func failure(r *netops.Route, err error) *netops.OpError {
+// routeFailure is the failure of a route's addition.
+func routeFailure(r *netops.Route, err error) *netops.OpError {
 	return &netops.OpError{Op: r.AddCommand(), Err: err, Route: *r, Adds: true}
-}
-
-func (c *claim) close() {
-	if c != nil && c.host != nil {
-		c.host.Close()
-		c.host = nil
-	}
 }

@@ -17,7 +17,8 @@ import (
 // 1.1, section 2, "Error").
 const (
 	CodeKernel   uint = 100 // the kernel refused an operation
-	CodeOwned    uint = 101 // a route is owned by somebody else
+	CodeOwned    uint = 101 // a route, a rule or a neighbour is owned by somebody else
+	CodeConflict uint = 102 // somebody else has an address
 	CodeDelegate uint = 105 // a plugin that the work was delegated to failed
 	CodeDrift    uint = 106 // CHECK found drift
 )

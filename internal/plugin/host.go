@@ -4,7 +4,6 @@ package plugin
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -12,27 +11,39 @@ import (
 	"github.com/cni-netops/plugins/internal/record"
 )
 
-// openHost opens the host's namespace, whose changes are logged, if anybody
-// reads them.
+// openHost opens the host's namespace, once for a request. Its changes are
+// logged, if anybody reads them.
 func (r *request) openHost() (*netops.Netns, error) {
+	if r.host != nil {
+		return r.host, nil
+	}
 	host, err := netops.Here()
-	if err == nil && r.log.debugs() {
-		host.OnSend = r.log.operation
-	}
-	return host, err
-}
-
-// look lists what has the places of some routes on the host.
-func (r *request) look(ctx context.Context, wanted netops.State) ([]netops.Route, error) {
-	if wanted.IsZero() {
-		return nil, nil
-	}
-	host, err := r.openHost()
 	if err != nil {
 		return nil, err
 	}
-	defer host.Close()
-	return host.Find(ctx, wanted.Routes, false)
+	if r.log.debugs() {
+		host.OnSend = r.log.operation
+	}
+	r.host, r.ends = host, append(r.ends, host.Close)
+	return host, nil
+}
+
+// look finds what has the places of what is wanted on the host.
+func (r *request) look(ctx context.Context, wanted netops.State) (have netops.State, err error) {
+	if wanted.IsZero() {
+		return have, nil
+	}
+	host, err := r.openHost()
+	if err != nil {
+		return have, err
+	}
+	if objects != nil {
+		if have, err = objects.look(ctx, host, wanted); err != nil {
+			return have, err
+		}
+	}
+	have.Routes, err = host.Find(ctx, wanted.Routes, false)
+	return have, err
 }
 
 // neededOnHost is what an ADD would change on the host now.
@@ -41,14 +52,19 @@ func (r *request) neededOnHost(ctx context.Context, wanted netops.State) (needed
 	if err != nil {
 		return needed, err
 	}
-	places, others := placesOf(have), r.others(wanted.Routes)
 	var failed netops.Failures
+	if objects != nil {
+		failed = objects.refused(wanted, have)
+		needed, _ = netops.Change{Add: wanted}.Needed(have)
+		needed.Del, needed.Add.Routes = netops.State{}, nil
+	}
+	places, others := placesOf(have.Routes), r.others(wanted)
 	for i := range wanted.Routes {
 		want := &wanted.Routes[i]
 		s, err := r.standing(want, places[want.Slot()], others)
 		switch {
 		case err != nil:
-			failed = append(failed, failure(want, err))
+			failed = append(failed, routeFailure(want, err))
 		case s.held == nil:
 			needed.Del.Routes = append(needed.Del.Routes, s.stale...)
 			needed.Add.Routes = append(needed.Add.Routes, *want)
@@ -112,20 +128,15 @@ type owner struct {
 	wants netops.Wants
 }
 
-// others reads the records of other attachments that name the destinations of
-// some routes, when it is called for the first time. Those of an earlier boot
-// want nothing.
-func (r *request) others(routes []netops.Route, not ...*record.Entry) func() (owners, error) {
+// others reads the records of other attachments that name something of a state,
+// when it is called for the first time. Those of an earlier boot want nothing.
+func (r *request) others(of netops.State, not ...*record.Entry) func() (owners, error) {
 	return sync.OnceValues(func() (all owners, err error) {
 		boot, err := record.Boot()
 		if err != nil {
 			return nil, err
 		}
-		named := make(map[netip.Prefix]bool, len(routes))
-		for i := range routes {
-			named[routes[i].Dst] = true
-		}
-		err = r.store().Naming(named, func(e *record.Entry) {
+		err = r.store().Naming(of, func(e *record.Entry) {
 			itself := slices.ContainsFunc(not, func(n *record.Entry) bool { return n.Path() == e.Path() })
 			if !itself && (e.Err != nil || e.Boot == boot) {
 				all = append(all, owner{e, netops.NewWants(e.Done.Host)})

@@ -39,8 +39,8 @@ func defaultLog(plugin string) logOptions {
 	return logOptions{level: slog.LevelDebug, file: &logFile{path: path, maxSize: defaultMaxSize, maxCount: verboseOld}}
 }
 
-// decodeLogOptions reads log_options.
-func decodeLogOptions(config strictjson.Object, plugin string) logOptions {
+// decodeLogOptions reads log_options. Without a log_file the path is used.
+func decodeLogOptions(config strictjson.Object, plugin, path string) logOptions {
 	opts := defaultLog(plugin)
 	o, ok := config.Object("log_options")
 	if !ok {
@@ -59,12 +59,15 @@ func decodeLogOptions(config strictjson.Object, plugin string) logOptions {
 	o.Uint32("log_max_age", &age, 1, megabytes)
 	o.Uint32("log_max_count", &count, 1, megabytes)
 	if v, ok := o.Get("log_file"); ok {
-		if path, ok := v.Text(); ok && !filepath.IsAbs(path) {
-			v.Invalid("%q is not an absolute path", path)
+		if given, ok := v.Text(); ok && !filepath.IsAbs(given) {
+			v.Invalid("%q is not an absolute path", given)
 		} else if ok {
-			opts.file = &logFile{path: path, maxSize: cmp.Or(int64(size)<<20, defaultMaxSize),
-				maxAge: time.Duration(age) * 24 * time.Hour, maxCount: int(count)}
+			path = given
 		}
+	}
+	if path != "" {
+		opts.file = &logFile{path: path, maxSize: cmp.Or(int64(size)<<20, defaultMaxSize),
+			maxAge: time.Duration(age) * 24 * time.Hour, maxCount: int(count)}
 	}
 	return opts
 }

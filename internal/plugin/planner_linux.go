@@ -29,17 +29,32 @@ type Planner interface {
 
 // Preparer is a planner that has to evaluate something, or to wait for it,
 // before it can decide. ADD calls Prepare without any lock; verbs that have a
-// record to go by do not call it. There is no pod for a DEL without a record.
+// record to go by do not call it.
 type Preparer interface {
 	Planner
-	Prepare(ctx context.Context, pod *netops.Netns) (Planner, error)
+	Prepare(context.Context, Surroundings) (Planner, error)
 }
 
-func prepare(ctx context.Context, p Planner, pod *netops.Netns) (Planner, error) {
+// Surroundings are what a planner may look at before it decides.
+type Surroundings struct {
+	Prev *Result
+	Pod  *netops.Netns // nil for a DEL without a record
+	// Host opens the host's namespace, which is not the caller's to close.
+	Host func() (*netops.Netns, error)
+}
+
+func (r *request) prepare(ctx context.Context, p Planner, prev *Result, pod *netops.Netns) (Planner, error) {
 	if unprepared, ok := p.(Preparer); ok {
-		return unprepared.Prepare(ctx, pod)
+		return unprepared.Prepare(ctx, Surroundings{prev, pod, r.openHost})
 	}
 	return p, nil
+}
+
+// Announcer is a planner that has something to tell the pod's links when its
+// change is made.
+type Announcer interface {
+	Planner
+	Announce(ctx context.Context, pod *netops.Netns, made netops.Change) error
 }
 
 // Prober is a planner that needs more for the next ADD than a configuration
@@ -62,6 +77,8 @@ type Decision struct {
 	Lenient bool
 	// Warnings tell what is left out already.
 	Warnings []string
+	// Idle says that nothing is done, and nothing recorded.
+	Idle bool
 }
 
 // Listing is a route as the result shows it.
@@ -84,7 +101,8 @@ func Planned(decode func(*Config) Planner) Verbs {
 type request struct {
 	*Request
 	decodePlanner func(*Config) Planner
-	root          string // of all plugins' records
+	root          string        // of all plugins' records
+	host          *netops.Netns // nil until it is opened
 }
 
 func plannedRequest(r *Request, decode func(*Config) Planner) *request {
@@ -95,7 +113,7 @@ func plannedRequest(r *Request, decode func(*Config) Planner) *request {
 			r.config.Invalid("stateDir", "missing: %v", err)
 		}
 	}
-	return &request{r, decode, root}
+	return &request{Request: r, decodePlanner: decode, root: root}
 }
 
 // planner decodes the plugin's own keys, those of args.cni before those of

@@ -40,6 +40,11 @@ type Plugin struct {
 	// Recomputes says that DEL without a record goes by what Expect says of the
 	// host, as far as it is ours.
 	Recomputes bool
+	// Unlisted says that results do not list what it does, so that CHECK judges
+	// all of it.
+	Unlisted bool
+	// LogFile is where log_options without a log_file log to; empty is nowhere.
+	LogFile string
 	// Verbs carry out its requests.
 	Verbs Verbs
 }

@@ -26,7 +26,9 @@ func (c *claim) undo(ctx context.Context) error {
 		return err
 	}
 	defer lock.Unlock()
-	err = c.release(ctx, c.host, c.ours, c.of)
+	ours := c.of.Done.Host
+	ours.Routes = c.ours
+	err = c.release(ctx, lock, c.host, ours, c.of)
 	var failed netops.Failures
 	if _, failed = c.host.AddEach(ctx, c.stale); len(failed) > 0 {
 		// Where somebody has the place by now, it is his.
@@ -38,25 +40,35 @@ func (c *claim) undo(ctx context.Context) error {
 	return err
 }
 
-// release deletes those routes on the host that carry our protocol, and that no
-// other record wants. It is called under the lock.
-func (r *request) release(ctx context.Context, host *netops.Netns, routes []netops.Route, of ...*record.Entry) error {
-	if len(routes) == 0 {
-		return nil
-	}
-	have, err := host.Find(ctx, routes, true)
+// release takes away what is ours of a state on the host, and what no other
+// record wants: routes and rules that carry our protocol, neighbours, and the
+// values of sysctls. It is called under the lock.
+func (r *request) release(ctx context.Context, lock *record.HostLock, host *netops.Netns, s netops.State, of ...*record.Entry) error {
+	have, err := host.Find(ctx, s.Routes, true)
 	if err != nil {
 		return err
 	}
-	wanted := netops.NewWants(netops.State{Routes: routes})
-	ours := slices.DeleteFunc(have, func(h netops.Route) bool { return !wanted.Has(&h) })
-	if len(ours) == 0 {
+	wanted := netops.NewWants(s)
+	s.Routes = slices.DeleteFunc(have, func(h netops.Route) bool { return !wanted.Has(&h) })
+	if s.IsZero() {
 		return nil
 	}
-	others, err := r.others(ours, of...)()
+	others, err := r.others(s, of...)()
 	if err != nil {
 		return err
 	}
+	// The error is to be a Failures, or nil.
+	failed := r.releaseRoutes(ctx, host, s.Routes, others)
+	if objects != nil {
+		failed = append(failed, objects.release(ctx, r, lock, host, s, others, of)...)
+	}
+	if len(failed) > 0 {
+		return failed
+	}
+	return nil
+}
+
+func (r *request) releaseRoutes(ctx context.Context, host *netops.Netns, ours []netops.Route, others owners) netops.Failures {
 	unwanted := slices.DeleteFunc(ours, func(route netops.Route) bool {
 		owner := others.of(&route, func(*record.Entry) bool { return true })
 		if owner != nil && owner.Err != nil {
@@ -64,10 +76,7 @@ func (r *request) release(ctx context.Context, host *netops.Netns, routes []neto
 		}
 		return owner != nil
 	})
-	if failed := host.DeleteEach(ctx, unwanted); failed != nil {
-		return failed
-	}
-	return nil
+	return host.DeleteEach(ctx, unwanted)
 }
 
 // releaseRecords takes back what records say of the host, in one go.
@@ -82,7 +91,12 @@ func (r *request) releaseRecords(ctx context.Context, all []*undoing) {
 		case u.Done.Host.IsZero():
 		case errors.As(err, &each):
 			wanted := netops.NewWants(u.Done.Host)
-			own := slices.DeleteFunc(slices.Clone(each), func(f *netops.OpError) bool { return !wanted.Has(&f.Route) })
+			own := slices.DeleteFunc(slices.Clone(each), func(f *netops.OpError) bool {
+				if f.About.IsZero() {
+					return !wanted.Has(&f.Route)
+				}
+				return !u.Done.Host.Wants(f.About)
+			})
 			if len(own) > 0 {
 				u.failed = own
 			}
@@ -93,24 +107,23 @@ func (r *request) releaseRecords(ctx context.Context, all []*undoing) {
 }
 
 func (r *request) releaseAll(ctx context.Context, all []*undoing) error {
-	var routes []netops.Route
+	var s netops.State
 	entries := make([]*record.Entry, len(all))
 	for i, u := range all {
 		entries[i] = u.Entry
-		routes = append(routes, u.Done.Host.Routes...)
+		s.Append(u.Done.Host)
 	}
-	if len(routes) == 0 {
+	if s.IsZero() {
 		return nil
 	}
 	host, err := r.openHost()
 	if err != nil {
 		return err
 	}
-	defer host.Close()
 	lock, err := r.store().LockHost(ctx)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	return r.release(ctx, host, routes, entries...)
+	return r.release(ctx, lock, host, s, entries...)
 }

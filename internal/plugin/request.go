@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -33,6 +34,7 @@ type Request struct {
 	version  string // of the CNI specification, as asked for
 	stateDir string // empty where the configuration names none
 	log      *logger
+	ends     []func() // what is to be done when the request is answered
 }
 
 // cniKeys are the keys that the CNI specification, its conventions and
@@ -53,7 +55,7 @@ func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *Reques
 	doc.Text("cniVersion", &r.version)
 	r.config = Config{Object: doc.Object, Problems: doc.Problems, Text: doc.text, Verb: verb,
 		ContainerID: args.ContainerID, IfName: args.IfName, Netns: args.Netns, Args: parseArgs(args.Args)}
-	r.log = &logger{opts: decodeLogOptions(doc.Object, p.Name), attrs: r.about}
+	r.log = &logger{opts: decodeLogOptions(doc.Object, p.Name, p.LogFile), attrs: r.about}
 	if v, ok := r.config.Get("stateDir"); ok {
 		r.stateDir = absolute(v)
 	}
@@ -151,6 +153,11 @@ func (r *Request) warnProblems() {
 // answer runs a verb, and makes its error CNI's.
 func (r *Request) answer(ctx context.Context, verb Verb) error {
 	defer r.log.close()
+	defer func() {
+		for _, end := range slices.Backward(r.ends) {
+			end()
+		}
+	}()
 	r.log.Debug("start", "version", buildVersion)
 	err := verb(ctx, r)
 	if err == nil {

@@ -291,6 +291,29 @@ func (r *Result) Without(drop func(ListedRoute) bool, gateways bool) (*Result, e
 	return &left, nil
 }
 
+// WithMac is the result with another hardware address of an interface of the
+// pod.
+func (r *Result) WithMac(dev, mac string) (*Result, error) {
+	var raws []json.RawMessage
+	if err := r.list("interfaces", &raws); err != nil {
+		return nil, err
+	}
+	left := *r
+	left.raw, left.Interfaces = maps.Clone(r.raw), slices.Clone(r.Interfaces)
+	for i := range raws {
+		if f := &left.Interfaces[i]; f.Name == dev && f.Sandbox != "" {
+			f.Mac = mac
+			if err := edit(&raws[i], func(o map[string]json.RawMessage) { o["mac"] = jsonappend.String(nil, mac) }); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if raws != nil {
+		left.raw["interfaces"] = appendRaw(raws)
+	}
+	return &left, nil
+}
+
 // Extended is the result with further elements in a list that is not CNI's.
 // Where that is there and is none, the configuration is not valid.
 func (r *Result) Extended(key string, elements []json.RawMessage) (*Result, error) {

@@ -53,7 +53,7 @@ func (r *request) expected(ctx context.Context) (netops.Plan, error) {
 	if err != nil {
 		return netops.Plan{}, err
 	}
-	if planner, err = prepare(ctx, planner, nil); err != nil {
+	if planner, err = r.prepare(ctx, planner, prev, nil); err != nil {
 		return netops.Plan{}, err
 	}
 	return planner.Expect(prev, netops.Snapshot{})
@@ -285,6 +285,13 @@ func (r *request) toUndo(e *record.Entry, others []*record.Entry, whole bool) ne
 			done.Add.Routes = append(done.Add.Routes, added[i])
 		}
 	}
+	for _, built := range []bool{false, true} { // who wants the same goes before who wants another value
+		for _, heir := range others {
+			if done.Bequeath(&heir.Done.Pod, &heir.Held.Pod.Add, built) {
+				r.rewrite(heir)
+			}
+		}
+	}
 	if whole { // a record that cannot be read may want it
 		done.Del.Routes = slices.DeleteFunc(slices.Clone(done.Del.Routes), func(route netops.Route) bool {
 			return route.Protocol == netops.Protocol && !slices.ContainsFunc(others, func(o *record.Entry) bool { return o.Wants(&route) })
@@ -302,12 +309,17 @@ func (r *request) handOver(route *netops.Route, others []*record.Entry) bool {
 		if !heir.Inherit(route) {
 			continue
 		}
-		if err := heir.Rewrite(); err != nil {
-			r.log.Warn("a route stays that another attachment wants, and will not know for its own", "route", route.String(), "error", err)
-		}
+		r.rewrite(heir)
 		return true
 	}
 	return false
+}
+
+// rewrite saves what another attachment was given.
+func (r *request) rewrite(heir *record.Entry) {
+	if err := heir.Rewrite(); err != nil {
+		r.log.Warn("something stays that another attachment wants, and will not know for its own", "record", heir.Path(), "error", err)
+	}
 }
 
 // passing is what of an error may go away by itself. The rest is told.
@@ -371,6 +383,9 @@ func gc(ctx context.Context, r *request) error {
 		r.store().Sweep(k)
 	}
 	r.store().SweepRoot()
+	if objects != nil {
+		failed = append(failed, objects.sweep(ctx, r))
+	}
 	return errors.Join(failed...)
 }
 

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/jsonappend"
+	"github.com/cni-netops/plugins/internal/netops"
 )
 
 // What several attachments want goes with the last of them. Which others there
@@ -41,16 +42,14 @@ func (s Store) InNamespace(lock string) (found []*Entry, whole bool, err error) 
 	return found, whole, err
 }
 
-// Naming visits the records of all plugins and networks that name one of these
-// destinations, and those of later versions, of which that cannot be told. What
-// is being taken back wants nothing any more, and is left out. To read hundreds,
-// only those that matter are decoded.
-func (s Store) Naming(destinations map[netip.Prefix]bool, visit func(*Entry)) error {
-	texts := make(map[string]bool, len(destinations))
-	for dst := range destinations {
-		texts[dst.String()] = true
-	}
-	matters := func(text []byte) bool { return names(text, texts) || newer(text) }
+// Naming visits the records of all plugins and networks that name something of
+// this state: a destination, a rule, a sysctl or a neighbour's address. Those of
+// later versions, of which that cannot be told, are among them. What is being
+// taken back wants nothing any more, and is left out. To read hundreds, only
+// those that matter are decoded.
+func (s Store) Naming(of netops.State, visit func(*Entry)) error {
+	texts := named(of)
+	matters := func(text []byte) bool { return texts.in(text) || newer(text) }
 	return s.each(matters, func(e *Entry) {
 		if e.Progress != Undoing {
 			visit(e)
@@ -58,18 +57,51 @@ func (s Store) Naming(destinations map[netip.Prefix]bool, visit func(*Entry)) er
 	})
 }
 
-// names reports whether a record has one of the destinations in it.
-func names(text []byte, destinations map[string]bool) bool {
-	for found := true; found; {
-		var dst []byte
-		if _, text, found = bytes.Cut(text, []byte(`"dst":"`)); found {
-			dst, _, _ = bytes.Cut(text, []byte{'"'})
+// names are what objects are named by in a record: the values of members that
+// have one, by member; and whole rules.
+type names struct {
+	members map[string]map[string]bool
+	rules   [][]byte
+}
+
+func named(of netops.State) names {
+	n := names{members: map[string]map[string]bool{}}
+	note := func(member, value string) {
+		if n.members[member] == nil {
+			n.members[member] = map[string]bool{}
 		}
-		if destinations[string(dst)] {
-			return true
+		n.members[member][value] = true
+	}
+	for i := range of.Routes {
+		note(`"dst":"`, of.Routes[i].Dst.String())
+	}
+	for i := range of.Sysctls {
+		note(`"key":"`, of.Sysctls[i].Key)
+	}
+	for i := range of.Neighs {
+		note(`"ip":"`, of.Neighs[i].IP.String())
+	}
+	for i := range of.Rules {
+		n.rules = append(n.rules, of.Rules[i].AppendJSON(nil))
+	}
+	return n
+}
+
+// in reports whether a record has one of the names in it.
+func (n names) in(text []byte) bool {
+	for member, values := range n.members {
+		rest := text
+		for found := true; found; {
+			var value []byte
+			if _, rest, found = bytes.Cut(rest, []byte(member)); found {
+				value, _, _ = bytes.Cut(rest, []byte{'"'})
+			}
+			if values[string(value)] {
+				return true
+			}
 		}
 	}
-	return false
+	return slices.ContainsFunc(n.rules, func(rule []byte) bool { return bytes.Contains(text, rule) })
 }
 
 // newer reports whether a later version wrote a record.

@@ -5,7 +5,8 @@
 // state that it describes, and dies with it at reboot.
 //
 //	<root>/netns-<cookie>                              lock of a namespace, for all plugins
-//	<root>/host/                                       folder that is the lock of the host
+//	<root>/host/                                       folder that is the lock of the host,
+//	                                                   with what is noted of it (see Note)
 //	<root>/<plugin>/<network>/<container>:<interface>/ an attachment
 //	    1.finished                                     its first entry in the chain
 //	    1.lock                                         hard link to the lock of its namespace,
@@ -83,7 +84,9 @@ func (r Record) In(boot string, namespace netops.Identity) bool {
 // Want is what the attachment wants, done or found.
 func (r Record) Want() netops.Plan {
 	want := r.Done
-	want.Pod.Add.Routes = slices.Concat(r.Done.Pod.Add.Routes, r.Held.Pod.Add.Routes)
+	want.Pod.Add = netops.State{}
+	want.Pod.Add.Append(r.Done.Pod.Add)
+	want.Pod.Add.Append(r.Held.Pod.Add)
 	return want
 }
 

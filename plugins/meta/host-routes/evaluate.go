@@ -7,7 +7,6 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/cni-netops/plugins/internal/jqexpr"
-	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
 )
 
@@ -18,7 +17,7 @@ const (
 )
 
 // Prepare evaluates the expression.
-func (c config) Prepare(ctx context.Context, _ *netops.Netns) (plugin.Planner, error) {
+func (c config) Prepare(ctx context.Context, _ plugin.Surroundings) (plugin.Planner, error) {
 	if c.expression == nil && c.failure == nil {
 		c.compile()
 	}

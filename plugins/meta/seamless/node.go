@@ -15,7 +15,7 @@ import (
 )
 
 // Prepare finds the node's addresses, and waits for the pod's. Only ADD waits.
-func (c config) Prepare(ctx context.Context, pod *netops.Netns) (plugin.Planner, error) {
+func (c config) Prepare(ctx context.Context, s plugin.Surroundings) (plugin.Planner, error) {
 	if c.hostIPs == nil {
 		c.hostIPs, c.unknown = c.findNode(ctx)
 	}
@@ -25,7 +25,7 @@ func (c config) Prepare(ctx context.Context, pod *netops.Netns) (plugin.Planner,
 	if c.unknown != nil {
 		return nil, c.unknown
 	}
-	err := c.await(ctx, pod, c.podTimeout, netops.Query{Links: []string{c.podInterface}, Addrs: true}, c.podReady)
+	err := c.await(ctx, s.Pod, c.podTimeout, netops.Query{Links: []string{c.podInterface}, Addrs: true}, c.podReady)
 	return c, err
 }
 

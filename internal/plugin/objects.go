@@ -1,0 +1,359 @@
+//go:build linux
+
+package plugin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
+)
+
+// On the host there are other objects than routes as well. A rule is shared by
+// whoever wants it. A neighbour is one attachment's, as its address is, which is
+// noted, because two attachments with one address would not meet otherwise. A
+// sysctl is set by the last who wants it, and what it was before the first of
+// them is noted.
+
+// objects deals with them. Programs that make routes only have none, and are
+// smaller for it, as those of package netops are.
+var objects interface {
+	claim(context.Context, *claim) error
+	release(ctx context.Context, r *request, lock *record.HostLock, host *netops.Netns, s netops.State, others owners, of []*record.Entry) netops.Failures
+	look(ctx context.Context, host *netops.Netns, wanted netops.State) (netops.State, error)
+	refused(want, have netops.State) netops.Failures
+	sweep(context.Context, *request) error
+	before(have netops.State, beside []*record.Entry) netops.State
+	beside(*request, *netops.Netns) ([]*record.Entry, error)
+}
+
+// EveryKind lets the program make objects of every kind. It is called first.
+func EveryKind() {
+	netops.EveryKind()
+	objects = everyKind{}
+}
+
+// everyKind deals with objects of every kind.
+type everyKind struct{}
+
+const (
+	addressNote = "address/" // and the address: the record of who has it
+	sysctlNote  = "sysctl/"  // and the key: its interface's index, and what it was
+)
+
+// claim makes what an attachment wants on the host beside routes. It is
+// done under the lock: whoever wants to take some of it away will see that it is
+// wanted here.
+func (everyKind) claim(ctx context.Context, c *claim) error {
+	want := c.of.Done.Host
+	want.Routes = nil
+	if want.IsZero() {
+		return nil
+	}
+	lock, err := c.store().LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	for i := range want.Neighs {
+		if err := c.takeAddress(ctx, lock, &want.Neighs[i]); err != nil {
+			return err
+		}
+	}
+	failed := c.makeObjects(ctx, want)
+	for i := range want.Sysctls {
+		if err := c.set(ctx, lock, &want.Sysctls[i]); err != nil {
+			return err
+		}
+	}
+	if len(failed) > 0 {
+		return inOrder(failed)
+	}
+	return nil
+}
+
+// look finds what there is of objects.
+func (everyKind) look(ctx context.Context, host *netops.Netns, wanted netops.State) (netops.State, error) {
+	var q netops.Query
+	wanted.Routes = nil
+	q.Cover(netops.Change{Add: wanted})
+	have, err := host.Snapshot(ctx, q)
+	return have.State, err
+}
+
+// takeAddress notes that the attachment has the address of a neighbour. What is
+// left of one whose pod is gone goes.
+func (c *claim) takeAddress(ctx context.Context, lock *record.HostLock, e *netops.Neigh) error {
+	note := addressNote + e.IP.String()
+	name, err := lock.Note(note)
+	if err != nil {
+		return err
+	}
+	owner, err := c.holder(name, e)
+	switch {
+	case err != nil:
+		return err
+	case owner == nil:
+	case owner.Key == c.of.Key && owner.Netns.Identity == c.of.Netns.Identity:
+		return nil // an earlier entry of this chain
+	case !c.certainlyGone(owner):
+		return failureOf(netops.State{Neighs: []netops.Neigh{*e}}, e.AddCommand(), taken(e, owner))
+	default:
+		c.log.Warn("taking over the address of an attachment whose pod is gone", "address", e.IP, "record", owner.Path())
+		if failed := c.releaseNeighs(ctx, c.host, owner.Done.Host.Neighs); failed != nil {
+			return failed
+		}
+	}
+	return lock.SetNote(note, c.of.Name())
+}
+
+// holder is the record that a note names, where that has the address still.
+func (r *request) holder(name string, e *netops.Neigh) (*record.Entry, error) {
+	owner, err := r.store().Named(name)
+	if owner == nil || owner.Err != nil || err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(owner.Done.Host.Neighs, func(o netops.Neigh) bool { return o.IP == e.IP }) {
+		return nil, nil
+	}
+	return owner, nil
+}
+
+func taken(e *netops.Neigh, owner *record.Entry) error {
+	return Errorf(CodeOwned, "%s is the address of %s", e.IP, owner.Key)
+}
+
+// makeObjects makes rules and neighbours. A rule that is there is as it is
+// wanted, or it would be another one.
+func (c *claim) makeObjects(ctx context.Context, want netops.State) (left netops.Failures) {
+	_, failed := c.host.AddObjects(ctx, netops.State{Rules: want.Rules, Neighs: want.Neighs})
+	for _, f := range failed {
+		if f.Exists() {
+			f.Err = c.rival(ctx, f.About)
+		}
+		if f.Err != nil {
+			left = append(left, f)
+		}
+	}
+	return left
+}
+
+// rival is why a neighbour that is there is not as it is wanted; nil where it is.
+func (c *claim) rival(ctx context.Context, wanted netops.State) error {
+	have, err := everyKind{}.look(ctx, c.host, wanted)
+	if err != nil {
+		return err
+	}
+	for i := range wanted.Neighs {
+		if rival := have.RivalNeigh(&wanted.Neighs[i]); rival != nil {
+			return notOurs(rival)
+		}
+	}
+	return nil
+}
+
+func notOurs(rival *netops.Neigh) error {
+	return Errorf(CodeOwned, "there is %q already, which is not ours", rival)
+}
+
+// refused is what of objects a claim would be refused.
+func (everyKind) refused(want, have netops.State) (failed netops.Failures) {
+	for i := range want.Neighs {
+		e := &want.Neighs[i]
+		if rival := have.RivalNeigh(e); rival != nil {
+			failed = append(failed, failureOf(netops.State{Neighs: want.Neighs[i : i+1]}, e.AddCommand(), notOurs(rival)))
+		}
+	}
+	return failed
+}
+
+// set sets a sysctl of the host, and notes what it was, unless that is noted.
+func (c *claim) set(ctx context.Context, lock *record.HostLock, s *netops.Sysctl) error {
+	now, index, err := sysctlOn(ctx, c.host, s)
+	if err != nil || now != "" && s.HeldBy(now) {
+		return err
+	}
+	note := sysctlNote + s.Key
+	text, err := lock.Note(note)
+	if err != nil {
+		return err
+	}
+	if _, ok := valueBefore(text, index); ok {
+		c.log.Warn("another network may want another value of a sysctl of the host", "sysctl", s.Key, "value", now, "becomes", s.Value)
+	} else if err := lock.SetNote(note, strconv.Itoa(int(index))+"="+now); err != nil {
+		return err
+	}
+	return setOn(ctx, c.host, *s)
+}
+
+func setOn(ctx context.Context, host *netops.Netns, s netops.Sysctl) error {
+	if _, failed := host.AddObjects(ctx, netops.State{Sysctls: []netops.Sysctl{s}}); failed != nil {
+		return failed
+	}
+	return nil
+}
+
+// sysctlOn is the value of a sysctl, empty where there is none, and the index of
+// the interface that it is of: another one may come under that name.
+func sysctlOn(ctx context.Context, host *netops.Netns, s *netops.Sysctl) (value string, index uint32, err error) {
+	have, err := host.Snapshot(ctx, netops.Query{Sysctls: []string{s.Key}})
+	if err != nil || len(have.Sysctls) == 0 {
+		return "", 0, err
+	}
+	if dev := s.Dev(); dev != "" {
+		index, err = host.LinkIndex(dev)
+	}
+	if errors.Is(err, netops.ErrNoLink) {
+		return "", 0, nil
+	}
+	return have.Sysctls[0].Value, index, err
+}
+
+// valueBefore reads a note: what a sysctl was, if it is still of the interface
+// of that index.
+func valueBefore(note string, index uint32) (string, bool) {
+	number, value, ok := strings.Cut(note, "=")
+	return value, ok && number == strconv.Itoa(int(index))
+}
+
+// release takes away what is ours of objects on the host, and what no other
+// record wants.
+func (everyKind) release(ctx context.Context, r *request, lock *record.HostLock, host *netops.Netns, s netops.State, others owners, of []*record.Entry) netops.Failures {
+	failed := r.releaseNeighs(ctx, host, s.Neighs)
+	for i := range s.Neighs {
+		if err := r.dropAddress(lock, &s.Neighs[i], of); err != nil {
+			failed = append(failed, failureOf(netops.State{Neighs: s.Neighs[i : i+1]}, s.Neighs[i].AddCommand(), err))
+		}
+	}
+	unwanted := netops.State{Rules: slices.DeleteFunc(slices.Clone(s.Rules), func(rule netops.Rule) bool {
+		return others.want(netops.State{Rules: []netops.Rule{rule}})
+	})}
+	failed = append(failed, host.DeleteObjects(ctx, unwanted)...)
+	for i := range s.Sysctls {
+		if err := r.reset(ctx, lock, host, &s.Sysctls[i], others); err != nil {
+			failed = append(failed, failureOf(netops.State{Sysctls: s.Sysctls[i : i+1]}, s.Sysctls[i].Key, err))
+		}
+	}
+	return failed
+}
+
+// releaseNeighs deletes those neighbours that are as we have made them.
+func (r *request) releaseNeighs(ctx context.Context, host *netops.Netns, list []netops.Neigh) netops.Failures {
+	if len(list) == 0 {
+		return nil
+	}
+	have, err := everyKind{}.look(ctx, host, netops.State{Neighs: list})
+	if err != nil {
+		return netops.Failures{failureOf(netops.State{Neighs: list}, list[0].AddCommand(), err)}
+	}
+	ours := slices.DeleteFunc(have.Neighs, func(h netops.Neigh) bool {
+		return h.Protocol != netops.Protocol || !slices.ContainsFunc(list, func(e netops.Neigh) bool {
+			return e.Dev == h.Dev && e.IP == h.IP && e.HardwareAddr == h.HardwareAddr
+		})
+	})
+	return host.DeleteObjects(ctx, netops.State{Neighs: ours})
+}
+
+// dropAddress takes the note of an address away, unless it is another's.
+func (r *request) dropAddress(lock *record.HostLock, e *netops.Neigh, of []*record.Entry) error {
+	note := addressNote + e.IP.String()
+	name, err := lock.Note(note)
+	if err == nil && slices.ContainsFunc(of, func(o *record.Entry) bool { return o.Name() == name }) {
+		err = lock.DropNote(note)
+	}
+	return err
+}
+
+// reset gives a sysctl the value that somebody else wants, or else the one that
+// it had before us, as long as it has ours.
+func (r *request) reset(ctx context.Context, lock *record.HostLock, host *netops.Netns, s *netops.Sysctl, others owners) error {
+	now, index, err := sysctlOn(ctx, host, s)
+	if err != nil {
+		return err
+	}
+	if wish := others.wish(s.Key); wish != nil {
+		if now == "" || !s.HeldBy(now) || wish.HeldBy(now) {
+			return nil
+		}
+		return setOn(ctx, host, *wish)
+	}
+	note := sysctlNote + s.Key
+	text, err := lock.Note(note)
+	if err != nil || text == "" {
+		return err
+	}
+	if was, ok := valueBefore(text, index); ok && now != "" && s.HeldBy(now) {
+		if err := setOn(ctx, host, netops.Sysctl{Key: s.Key, Value: was}); err != nil {
+			return err
+		}
+	}
+	return lock.DropNote(note)
+}
+
+// want reports whether one of them wants objects that are there, or may.
+func (all owners) want(objects netops.State) bool {
+	return slices.ContainsFunc(all, func(o owner) bool { return o.Err != nil || o.Done.Host.Wants(objects) })
+}
+
+// wish is how the last of them wants a sysctl.
+func (all owners) wish(key string) (s *netops.Sysctl) {
+	for _, o := range all {
+		for i := range o.Done.Host.Sysctls {
+			if o.Err == nil && o.Done.Host.Sysctls[i].Key == key {
+				s = &o.Done.Host.Sysctls[i]
+			}
+		}
+	}
+	return s
+}
+
+// failureOf is the failure of what is done about objects.
+func failureOf(objects netops.State, command string, err error) *netops.OpError {
+	return &netops.OpError{Op: command, Err: err, About: objects, Adds: true}
+}
+
+// before is the pod as it was before the earlier entries of a chain, the newest
+// of which stands first. A second ADD of an attachment plans as if there had been
+// none: what the first one took away tells what is wanted.
+func (everyKind) before(have netops.State, beside []*record.Entry) netops.State {
+	for _, e := range beside {
+		if e.Err == nil && e.Progress == record.Finished {
+			have = have.Before(e.Done.Pod)
+		}
+	}
+	return have
+}
+
+// beside are the earlier entries of a chain for a preview, which locks nothing.
+func (everyKind) beside(r *request, ns *netops.Netns) (found []*record.Entry, err error) {
+	identity, err := ns.Identity(r.args.IfName)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := record.Boot()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := r.store().Entries(r.key())
+	for _, e := range slices.Backward(entries) {
+		if e.Err == nil && e.In(boot, identity) {
+			found = append(found, e)
+		}
+	}
+	return found, err
+}
+
+// sweep takes away the notes of records that were lost.
+func (everyKind) sweep(ctx context.Context, r *request) error {
+	lock, err := r.store().LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	r.store().SweepNotes(lock, addressNote)
+	return nil
+}

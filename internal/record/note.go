@@ -1,0 +1,111 @@
+package record
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// What no object of the kernel can tell is noted beside the lock of the host,
+// and only under it: which attachment uses an address, what a sysctl was before
+// the first one set it. A note is a symbolic link that leads nowhere and that
+// nobody follows: it is made, with its text, in one system call, or not at all.
+
+// Note is the text of a note; empty where there is none.
+func (l *HostLock) Note(name string) (string, error) {
+	if l == nil {
+		return "", nil
+	}
+	text := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(l.fd, l.file(name), text)
+	if nowhere(err) {
+		return "", nil
+	} else if err != nil {
+		return "", &fs.PathError{Op: "read note", Path: name, Err: err}
+	}
+	return string(text[:n]), nil
+}
+
+// SetNote makes a note, in the place of the one that there was.
+func (l *HostLock) SetNote(name, text string) error {
+	if l == nil { // somebody has removed the folder
+		return &fs.PathError{Op: "make note", Path: name, Err: unix.ENOENT}
+	}
+	file := l.file(name)
+	err := unix.Symlinkat(text, l.fd, file)
+	if errors.Is(err, unix.EEXIST) {
+		if err = l.DropNote(name); err == nil {
+			err = unix.Symlinkat(text, l.fd, file)
+		}
+	}
+	if err != nil {
+		return &fs.PathError{Op: "make note", Path: name, Err: err}
+	}
+	return nil
+}
+
+// DropNote takes a note away.
+func (l *HostLock) DropNote(name string) error {
+	if l == nil {
+		return nil
+	}
+	if err := unix.Unlinkat(l.fd, l.file(name), 0); err != nil && !nowhere(err) {
+		return &fs.PathError{Op: "remove note", Path: name, Err: err}
+	}
+	return nil
+}
+
+// file is the name of a note's file. No interface and no address has a colon
+// where its name has a slash.
+func (*HostLock) file(name string) string { return strings.ReplaceAll(name, "/", ":") }
+
+// Name names an entry within the records' root, as a note does.
+func (e *Entry) Name() string {
+	return strings.TrimPrefix(e.dir, e.store.root+"/") + "/" + strconv.Itoa(e.seq)
+}
+
+// Named is the entry of that name, of whichever plugin; nil where there is none
+// or it is being taken back.
+func (s Store) Named(name string) (*Entry, error) {
+	parts := strings.Split(name, "/")
+	const plugin, network, attachment, number, all = 0, 1, 2, 3, 4
+	if len(parts) != all || !utf8.ValidString(name) {
+		return nil, nil
+	}
+	id, ifName, _ := strings.Cut(parts[attachment], ":")
+	of := Store{root: s.root, plugin: parts[plugin]}
+	entries, err := of.Entries(Key{Network: parts[network], ContainerID: id, IfName: ifName})
+	for _, e := range entries {
+		if strconv.Itoa(e.seq) == parts[number] && e.Progress != Undoing {
+			return e, err
+		}
+	}
+	return nil, err
+}
+
+// SweepNotes removes notes of attachments whose records are gone: a record that
+// was damaged could not take its own away.
+func (s Store) SweepNotes(l *HostLock, prefix string) {
+	if l == nil {
+		return
+	}
+	files, _ := s.list(filepath.Join(s.root, hostLock))
+	for _, f := range files {
+		if !strings.HasPrefix(f.Name(), l.file(prefix)) || f.Type()&os.ModeSymlink == 0 {
+			continue
+		}
+		name, err := l.Note(f.Name())
+		if err != nil {
+			continue
+		}
+		if e, err := s.Named(name); err == nil && e == nil {
+			_ = l.DropNote(f.Name())
+		}
+	}
+}
