@@ -38,6 +38,9 @@ func (r *rule) words() string {
 	return b.String()
 }
 
+// String is the rule as ip(8) takes it.
+func (r *Rule) String() string { return (*rule)(r).words() }
+
 // AddCommand is the ip(8) command that adds the rule.
 func (r *Rule) AddCommand() string { return (*rule)(r).command("add") }
 

@@ -44,6 +44,7 @@ const (
 
 // config is a valid configuration.
 type config struct {
+	verb       string
 	ifName     string         // CNI_IFNAME
 	cluster    []netip.Prefix // subnets of pods and services
 	additional []netip.Prefix
@@ -73,7 +74,7 @@ type probe struct {
 var defaultExclude = []string{"lo", "docker*", "cbr*", "dummy*", "virbr*", "lxcbr*", "veth*", "cali*", "flannel*", "kube-ipvs*", "cni*", "vx-submariner", "cilium*", "lxc*"}
 
 func decode(c *plugin.Config) plugin.Planner {
-	conf := config{ifName: c.IfName, overlay: "eth0", migrate: byOrder, hostTable: 500, rpFilter: 2,
+	conf := config{verb: c.Verb, ifName: c.IfName, overlay: "eth0", migrate: byOrder, hostTable: 500, rpFilter: 2,
 		probe: probe{interval: time.Second, retries: 3}, exclude: defaultExclude}
 	c.Bool(skipCall, &conf.skip)
 	c.Bool(sriov, &conf.sriov)

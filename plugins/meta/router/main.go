@@ -3,7 +3,6 @@
 package main
 
 import (
-	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
 )
 
@@ -27,10 +26,12 @@ var router = plugin.Plugin{
 		{Name: onlyOpMAC, Help: "true: change the hardware address, and nothing else"},
 		{Name: excludeInterfaces, Help: "list of patterns of the node's interfaces whose addresses are not the node's"},
 	},
-	Verbs: plugin.Planned(decode),
+	Unlisted: true,
+	LogFile:  "/var/log/meta-plugins/router.log",
+	Verbs:    plugin.Planned(decode),
 }
 
 func main() {
-	netops.EveryKind()
+	plugin.EveryKind()
 	plugin.Main(router)
 }

@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"net/netip"
 	"slices"
 
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/acd"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
 )
@@ -12,43 +17,125 @@ import (
 // whose other end is here, there is nothing to do on the node.
 type node struct {
 	netops.Peer               // the host's end of the overlay interface
-	addrs       []netops.Addr // the node's addresses
+	addrs       []netops.Addr // by which the pod is to reach the node
+	held        []netops.Addr // that no pod may have
 }
 
 // here reports whether the node is to know the pod.
 func (n node) here() bool { return n.Name != "" }
 
-// Prepare finds the node's end of the overlay interface, and its addresses.
-func (c config) Prepare(ctx context.Context, pod *netops.Netns) (plugin.Planner, error) {
-	if c.skip || c.onlyMAC || c.sriov {
+// devices are the interfaces that the pod's traffic passes on the node.
+func (n node) devices() []string {
+	devs := []string{n.Name}
+	if n.Master != "" {
+		devs = append(devs, n.Master)
+	}
+	for _, a := range n.addrs {
+		devs = append(devs, a.Dev)
+	}
+	return devs
+}
+
+// Prepare finds the node's end of the overlay interface, and its addresses. ADD
+// then asks the link whether somebody else has one of the pod's.
+func (c config) Prepare(ctx context.Context, s plugin.Surroundings) (plugin.Planner, error) {
+	if c.verb != "ADD" && c.verb != "plan" || c.skip {
 		return c, nil
 	}
-	host, err := netops.Here()
+	if err := c.findNode(ctx, s); err != nil {
+		return nil, err
+	}
+	if !c.probe.enabled || c.verb != "ADD" {
+		return c, nil
+	}
+	// What is known without asking goes first.
+	have, err := s.Pod.Snapshot(ctx, c.Query(s.Prev))
 	if err != nil {
 		return nil, err
 	}
-	defer host.Close()
-	peer, ok, err := pod.HostPeer(host, c.overlay)
-	if err != nil || !ok {
-		return c, err
+	t, err := c.topology(s.Prev, have)
+	if err == nil {
+		err = c.conflict(t)
 	}
-	c.node.Peer = peer
+	if err != nil {
+		return nil, err
+	}
+	return c, c.ask(ctx, s.Pod, t.addrs)
+}
+
+// ask probes for the addresses.
+func (c config) ask(ctx context.Context, pod *netops.Netns, addrs []netip.Prefix) error {
+	ips := make([]netip.Addr, len(addrs))
+	for i, a := range addrs {
+		ips[i] = a.Addr()
+	}
+	found, err := acd.Probe(plugin.UntilSignal(ctx), pod, c.ifName, ips, c.probe.interval, c.probe.retries)
+	switch {
+	case errors.Is(err, acd.ErrDown), errors.Is(err, acd.ErrNoCarrier):
+		return plugin.Errorf(types.ErrTryAgainLater, "%w", err)
+	case err != nil:
+		return err
+	case found != nil:
+		return plugin.Errorf(plugin.CodeConflict, "address conflict on %s: %s", c.ifName, found)
+	}
+	return nil
+}
+
+// Announce tells the link of the interface where its addresses are now.
+func (c config) Announce(ctx context.Context, pod *netops.Netns, made netops.Change) error {
+	if len(made.Add.Links) == 0 {
+		return nil
+	}
+	have, err := pod.Snapshot(ctx, netops.Query{Addrs: true})
+	if err != nil {
+		return err
+	}
+	var ips []netip.Addr
+	for _, a := range have.Addrs {
+		if a.Dev == c.ifName {
+			ips = append(ips, a.Prefix.Addr())
+		}
+	}
+	return acd.Announce(ctx, pod, c.ifName, ips)
+}
+
+// findNode looks at the node, as far as it counts.
+func (c *config) findNode(ctx context.Context, s plugin.Surroundings) error {
+	routed := !c.onlyMAC && !c.sriov
+	if !routed && !c.probe.enabled {
+		return nil
+	}
+	host, err := s.Host()
+	if err != nil {
+		return err
+	}
 	have, err := host.Snapshot(ctx, netops.Query{Addrs: true})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c.node.addrs, err = c.nodeAddresses(ctx, pod, host, have.Addrs)
-	return c, err
+	for _, a := range have.Addrs {
+		if a.Scope == netops.ScopeGlobal && !c.excluded(a.Dev) {
+			c.node.held = append(c.node.held, a)
+		}
+	}
+	if !routed {
+		return nil
+	}
+	peer, ok, err := s.Pod.HostPeer(host, c.overlay)
+	if errors.Is(err, netops.ErrNoLink) {
+		return nil // the plan tells
+	} else if err != nil || !ok {
+		return err
+	}
+	c.node.Peer = peer
+	c.node.addrs, err = c.nodeAddresses(ctx, s.Pod, host, have.Addrs)
+	return err
 }
 
 // nodeAddresses are the global addresses of the node's interfaces that are not
 // excluded, and those by which it would send to the pod.
 func (c config) nodeAddresses(ctx context.Context, pod, host *netops.Netns, all []netops.Addr) (list []netops.Addr, err error) {
-	for _, a := range all {
-		if a.Scope == netops.ScopeGlobal && !c.excluded(a.Dev) {
-			list = append(list, a)
-		}
-	}
+	list = slices.Clip(c.node.held)
 	inner, err := pod.Snapshot(ctx, netops.Query{Addrs: true})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
@@ -23,30 +26,94 @@ const (
 
 // Plan decides what ADD does.
 func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision, error) {
-	d := plugin.Decision{Result: prev}
+	d := plugin.Decision{Result: prev, Idle: c.skip}
 	if c.skip {
 		return d, nil
 	}
 	t, err := c.topology(prev, pod)
+	if err == nil {
+		err = c.conflict(t)
+	}
 	if err != nil {
 		return d, err
 	}
 	d.Want = c.decide(t)
-	return d, nil
+	if err := c.refuse(t, d.Want.Pod); err != nil {
+		return d, err
+	}
+	if strings.HasPrefix(c.node.Name, "lxc") {
+		d.Warnings = append(d.Warnings, "this looks like Cilium ("+c.node.Name+"), which drops what the node sends to underlay addresses; sriov leaves that out")
+	}
+	if mac := c.mac(t); mac != "" {
+		d.Result, err = prev.WithMac(c.ifName, mac)
+	}
+	return d, err
+}
+
+// conflict reports an address that is known to be somebody else's without
+// asking the link.
+func (c config) conflict(t topology) error {
+	if !c.probe.enabled {
+		return nil
+	}
+	for _, a := range t.addrs {
+		ip := a.Addr()
+		if slices.ContainsFunc(c.node.held, func(n netops.Addr) bool { return n.Prefix.Addr() == ip }) {
+			return plugin.Errorf(plugin.CodeConflict, "%s of %s is an address of the node", ip, c.ifName)
+		}
+		if slices.ContainsFunc(t.pod.Addrs, func(p netops.Addr) bool {
+			return p.Dev == c.ifName && p.Prefix.Addr() == ip && p.Flags&unix.IFA_F_DADFAILED != 0
+		}) {
+			return plugin.Errorf(plugin.CodeConflict, "%s of %s is in use by somebody else: duplicate address detection has failed", ip, c.ifName)
+		}
+	}
+	return nil
+}
+
+// refuse reports what others have in the pod that stands in the way of a plan.
+func (c config) refuse(t topology, want netops.Change) error {
+	if c.onlyMAC {
+		return nil
+	}
+	for i := range t.pod.Routes {
+		if r := &t.pod.Routes[i]; r.Table == c.table {
+			return plugin.Errorf(plugin.CodeOwned, "%s: %d is in use already, by the route %q; choose another one", table, c.table, r)
+		}
+	}
+	for i := range t.pod.Rules {
+		if r := &t.pod.Rules[i]; r.Table == c.table {
+			return plugin.Errorf(plugin.CodeOwned, "%s: %d is in use already, by the rule %q; choose another one", table, c.table, r)
+		}
+	}
+	for i := range want.Add.Routes {
+		r := &want.Add.Routes[i]
+		if rival := t.pod.Rival(r); rival != nil {
+			return plugin.Errorf(plugin.CodeOwned, "%s: there is %q already", r.AddCommand(), rival)
+		}
+	}
+	for i := range want.Add.Neighs {
+		e := &want.Add.Neighs[i]
+		if rival := t.pod.RivalNeigh(e); rival != nil {
+			return plugin.Errorf(plugin.CodeOwned, "%s: there is %q already", e.AddCommand(), rival)
+		}
+	}
+	return nil
 }
 
 // decide is all that is wanted, in the pod and on the node.
 func (c config) decide(t topology) netops.Plan {
 	var p netops.Plan
-	c.wantMAC(&p, t)
+	pod := &p.Pod
+	if mac := c.mac(t); mac != "" {
+		pod.Add.Links = append(pod.Add.Links, netops.LinkAddr{Dev: t.current, HardwareAddr: mac})
+	}
 	if c.onlyMAC {
 		return p
 	}
-	pod := &p.Pod
 	pod.AddFirst = true
 	if t.six() {
 		for _, dev := range []string{t.overlay, t.previous, t.current} {
-			c.wantSysctl(pod, "net/ipv6/conf/"+dev+"/disable_ipv6", 0)
+			set(&pod.Add, netops.Sysctl{Key: ipv6Key(dev), Value: "0"})
 		}
 	}
 	if c.node.here() {
@@ -55,8 +122,28 @@ func (c config) decide(t topology) netops.Plan {
 	c.wantTable(pod, t)
 	c.wantRules(pod, t)
 	c.dropDefaults(pod, t)
-	c.wantRPFilter(pod, t)
+	c.filter(&pod.Add, t.overlay, t.previous, t.current)
 	return p
+}
+
+// set wants a value, once.
+func set(s *netops.State, value netops.Sysctl) {
+	if !slices.Contains(s.Sysctls, value) {
+		s.Sysctls = append(s.Sysctls, value)
+	}
+}
+
+func ipv6Key(dev string) string { return "net/ipv6/conf/" + dev + "/disable_ipv6" }
+func rpKey(dev string) string   { return "net/ipv4/conf/" + dev + "/rp_filter" }
+
+// filter sets the reverse path filter of interfaces. What counts is the greater
+// of theirs and that of all (ip-sysctl.rst), which therefore may not be greater.
+func (c config) filter(s *netops.State, devs ...string) {
+	value := strconv.FormatUint(uint64(c.rpFilter), 10)
+	set(s, netops.Sysctl{Key: rpKey("all"), Value: value, AtMost: true})
+	for _, dev := range devs {
+		set(s, netops.Sysctl{Key: rpKey(dev), Value: value})
+	}
 }
 
 // mac is the hardware address that the interface gets; empty where it keeps its
@@ -69,19 +156,6 @@ func (c config) mac(t topology) string {
 	return net.HardwareAddr(slices.Concat(c.macPrefix, octets[len(octets)-4:])).String()
 }
 
-func (c config) wantMAC(p *netops.Plan, t topology) {
-	if mac := c.mac(t); mac != "" {
-		p.Pod.Add.Links = append(p.Pod.Add.Links, netops.LinkAddr{Dev: t.current, HardwareAddr: mac})
-	}
-}
-
-func (c config) wantSysctl(to *netops.Change, key string, value uint32) {
-	s := netops.Sysctl{Key: key, Value: strconv.FormatUint(uint64(value), 10)}
-	if !slices.Contains(to.Add.Sysctls, s) {
-		to.Add.Sysctls = append(to.Add.Sysctls, s)
-	}
-}
-
 // wantNode makes node and pod know each other by the overlay interface.
 func (c config) wantNode(p *netops.Plan, t topology) {
 	n := c.node
@@ -90,7 +164,7 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 		if !t.of(ip) {
 			continue
 		}
-		p.Pod.Add.Neighs = append(p.Pod.Add.Neighs, netops.Neigh{Dev: t.overlay, IP: ip, HardwareAddr: n.HardwareAddr})
+		p.Pod.Add.Neighs = append(p.Pod.Add.Neighs, netops.Neigh{Dev: t.overlay, IP: ip, HardwareAddr: n.HardwareAddr, Protocol: netops.Protocol})
 		r := onLink(ip, t.overlay, netops.TableMain)
 		p.Pod.Add.Routes = append(p.Pod.Add.Routes, r)
 		if !t.first() { // by T its answers would leave for the interface before
@@ -99,7 +173,7 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 	}
 	for _, a := range t.addrs {
 		ip := a.Addr()
-		p.Host.Neighs = append(p.Host.Neighs, netops.Neigh{Dev: n.Name, IP: ip, HardwareAddr: t.pod.HardwareAddrs[t.overlay]})
+		p.Host.Neighs = append(p.Host.Neighs, netops.Neigh{Dev: n.Name, IP: ip, HardwareAddr: t.pod.HardwareAddrs[t.overlay], Protocol: netops.Protocol})
 		// A macvlan child cannot talk to its master.
 		if slices.ContainsFunc(n.addrs, func(o netops.Addr) bool { return o.Subnet.Contains(ip) || a.Masked().Contains(o.Prefix.Addr()) }) {
 			p.Host.Routes = append(p.Host.Routes, onLink(ip, n.Name, c.hostTable))
@@ -111,7 +185,7 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 		}
 	}
 	if c.rpHost {
-		c.wantHostRPFilter(p, n)
+		c.filter(&p.Host, n.devices()...)
 	}
 }
 
@@ -236,45 +310,6 @@ func (c config) dropDefaults(pod *netops.Change, t topology) {
 			pod.Remove(r, func(h netops.NextHop) bool { return h.Dev == t.previous })
 		}
 	}
-}
-
-// wantRPFilter sets the filter of three interfaces. What counts is the greater
-// of theirs and that of all (ip-sysctl.rst), which is lowered where it is
-// greater.
-func (c config) wantRPFilter(pod *netops.Change, t topology) {
-	c.lowerAll(pod, t.pod.Sysctls)
-	for _, dev := range []string{t.overlay, t.previous, t.current} {
-		c.wantSysctl(pod, rpKey(dev), c.rpFilter)
-	}
-}
-
-func rpKey(dev string) string { return "net/ipv4/conf/" + dev + "/rp_filter" }
-
-func (c config) lowerAll(to *netops.Change, have []netops.Sysctl) {
-	all := rpKey("all")
-	if slices.ContainsFunc(have, func(s netops.Sysctl) bool {
-		v, err := strconv.ParseUint(s.Value, 10, 32)
-		return s.Key == all && err == nil && uint32(v) > c.rpFilter
-	}) {
-		c.wantSysctl(to, all, c.rpFilter)
-	}
-}
-
-// wantHostRPFilter is the same for the interfaces of the node that the pod's
-// traffic passes.
-func (c config) wantHostRPFilter(p *netops.Plan, n node) {
-	devs := []string{n.Name}
-	if n.Master != "" {
-		devs = append(devs, n.Master)
-	}
-	for _, a := range n.addrs {
-		devs = append(devs, a.Dev)
-	}
-	host := netops.Change{Add: p.Host}
-	for _, dev := range devs {
-		c.wantSysctl(&host, rpKey(dev), c.rpFilter)
-	}
-	p.Host = host.Add
 }
 
 // Expect is for CHECK without a record, of which nothing can be told.

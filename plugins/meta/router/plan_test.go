@@ -20,7 +20,7 @@ import (
 var update = flag.Bool("update", false, "write what is planned into the golden files")
 
 func TestMain(m *testing.M) {
-	netops.EveryKind()
+	plugin.EveryKind()
 	os.Exit(m.Run())
 }
 

@@ -46,25 +46,21 @@ func (t topology) globals(dev string) (list []netops.Addr) {
 	return list
 }
 
-// Query asks for all interfaces that may count, the pod's addresses, routes,
-// rules and neighbours.
+// Query asks for what the plan depends on. The neighbours of this interface would
+// go with its hardware address.
 func (c config) Query(*plugin.Result) netops.Query {
-	return netops.Query{Links: c.candidates(), HardwareAddrs: true, Addrs: true, Tables: []uint32{netops.TableMain, c.table}}
-}
-
-// candidates are the names of the interfaces that may be in the pod.
-func (c config) candidates() []string {
-	names := []string{c.overlay, c.ifName}
-	if kind, _, ok := numbered(c.ifName); ok {
-		for n := 1; n <= lastNumber; n++ {
-			names = append(names, fmt.Sprint(kind, n))
-		}
+	switch {
+	case c.skip:
+		return netops.Query{}
+	case c.onlyMAC:
+		return netops.Query{EveryLink: true, Neighs: []string{c.ifName}}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return netops.Query{EveryLink: true, Addrs: true, Tables: []uint32{netops.TableMain, c.table}, Rules: true,
+		Neighs: []string{c.overlay, c.ifName}, Sysctls: []string{rpKey("all")}, LinkSysctls: []string{rpKey("*"), ipv6Key("*")}}
 }
 
-// topology tells the interfaces apart.
+// topology tells the interfaces apart. An error is for now: the networks of a
+// pod may come in another order, or at the same time.
 func (c config) topology(prev *plugin.Result, pod netops.Snapshot) (topology, error) {
 	t := topology{overlay: c.overlay, current: c.ifName, pod: pod, last: true}
 	for _, ip := range prev.IPs {
@@ -72,13 +68,20 @@ func (c config) topology(prev *plugin.Result, pod netops.Snapshot) (topology, er
 			t.addrs = append(t.addrs, ip.Address)
 		}
 	}
-	for _, name := range []string{c.ifName, c.overlay} {
-		if !slices.Contains(pod.Links, name) {
-			return t, plugin.Errorf(types.ErrTryAgainLater, "the pod: %w: %q", netops.ErrNoLink, name)
-		}
+	if len(t.addrs) == 0 {
+		return t, plugin.Errorf(types.ErrInvalidNetworkConfig, "prevResult: there is no address of %s", c.ifName)
+	}
+	if !slices.Contains(pod.Links, c.ifName) {
+		return t, plugin.Errorf(types.ErrTryAgainLater, "the pod: %w: %q", netops.ErrNoLink, c.ifName)
+	}
+	if c.onlyMAC {
+		return t, nil
+	}
+	if !slices.Contains(pod.Links, c.overlay) {
+		return t, plugin.Errorf(types.ErrTryAgainLater, "the pod: %w: %q, the %s", netops.ErrNoLink, c.overlay, overlayInterface)
 	}
 	if len(t.globals(c.overlay)) == 0 {
-		return t, plugin.Errorf(types.ErrTryAgainLater, "the pod's %s, the overlay interface, has no global address of the families of %s", c.overlay, c.ifName)
+		return t, plugin.Errorf(types.ErrTryAgainLater, "%s, the %s, has no global address of the families of %s", c.overlay, overlayInterface, c.ifName)
 	}
 	t.previous = c.previous(pod)
 	if kind, n, ok := numbered(c.ifName); ok {
