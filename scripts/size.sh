@@ -14,6 +14,7 @@ while read -r plugin limit; do
 done <<-EOF
 	route-override 4200000
 	host-routes 4800000
+	router 4200000
 	seamless 4200000
 	flannel 4200000
 EOF

@@ -112,20 +112,19 @@ func (f *logFile) prune(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	var old []time.Time
-	for _, file := range files {
+	kept := 0
+	for _, file := range slices.Backward(files) { // the newest first: their names are their times
 		path := filepath.Join(filepath.Dir(f.path), file.Name())
 		middle := strings.TrimSuffix(strings.TrimPrefix(path, before), after)
-		if at, err := time.Parse(oldTime, middle); err == nil && path == before+middle+after {
-			old = append(old, at)
-		}
-	}
-	slices.SortFunc(old, func(a, b time.Time) int { return b.Compare(a) }) // the newest first
-	for i, at := range old {
-		if (f.maxCount == 0 || i < f.maxCount) && (f.maxAge == 0 || now.Sub(at) <= f.maxAge) {
+		at, err := time.Parse(oldTime, middle)
+		if err != nil || path != before+middle+after {
 			continue
 		}
-		if err := os.Remove(before + at.Format(oldTime) + after); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if (f.maxCount == 0 || kept < f.maxCount) && (f.maxAge == 0 || now.Sub(at) <= f.maxAge) {
+			kept++
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove an old log file: %w", err)
 		}
 	}
