@@ -271,6 +271,22 @@ func TestWithout(t *testing.T) {
 	}
 }
 
+func TestWithMac(t *testing.T) {
+	const prev = `{"cniVersion": "1.1.0", "interfaces": [{"name": "net1"}, {"name": "net1", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/pod", "mtu": 1500}, {"name": "eth0", "mac": "x", "sandbox": "/run/netns/pod"}]}`
+	r := mustDecode(t, prev)
+	changed, err := r.WithMac("net1", "0a:0b:0a:01:00:05")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameJSON(t, strings.Replace(prev, "02:00:00:00:00:01", "0a:0b:0a:01:00:05", 1), printed(t, changed))
+	sameJSON(t, prev, printed(t, r))
+	none := mustDecode(t, `{}`)
+	if changed, err = none.WithMac("net1", "0a:0b:0a:01:00:05"); err != nil {
+		t.Fatal(err)
+	}
+	sameJSON(t, `{"cniVersion": "1.1.0"}`, printed(t, changed))
+}
+
 func TestAppend(t *testing.T) {
 	r := mustDecode(t, `{"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}], "routes": [{"dst": "10.2.0.0/16"}, {"dst": "10.3.0.0/16", "gw": "10.1.0.2", "table": 254}]}`)
 	with := func(l ListedRoute, edit func(*ListedRoute)) ListedRoute { edit(&l); return l }
