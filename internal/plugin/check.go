@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -67,7 +68,9 @@ func check(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	if !r.plugin.Unlisted {
+	if r.plugin.Unlisted {
+		want.Pod.Add.Links = slices.DeleteFunc(want.Pod.Add.Links, prev.denies)
+	} else {
 		want.Pod = judged(want.Pod, prev)
 	}
 	found := want.Pod.Drift(have.State)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -289,6 +290,14 @@ func (r *Result) Without(drop func(ListedRoute) bool, gateways bool) (*Result, e
 		}
 	}
 	return &left, nil
+}
+
+// denies reports whether the result lists another hardware address of an
+// interface of the pod: that is the doing of a later plugin.
+func (r *Result) denies(l netops.LinkAddr) bool {
+	return slices.ContainsFunc(r.Interfaces, func(f Interface) bool {
+		return f.Name == l.Dev && f.Sandbox != "" && f.Mac != "" && !strings.EqualFold(f.Mac, l.HardwareAddr)
+	})
 }
 
 // WithMac is the result with another hardware address of an interface of the
