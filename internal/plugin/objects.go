@@ -223,7 +223,9 @@ func valueBefore(note string, index uint32) (string, bool) {
 // release takes away what is ours of objects on the host, and what no other
 // record wants.
 func (everyKind) release(ctx context.Context, r *request, lock *record.HostLock, host *netops.Netns, s netops.State, others owners, of []*record.Entry) netops.Failures {
-	failed := r.releaseNeighs(ctx, host, s.Neighs)
+	failed := r.releaseNeighs(ctx, host, slices.DeleteFunc(slices.Clone(s.Neighs), func(e netops.Neigh) bool {
+		return others.want(netops.State{Neighs: []netops.Neigh{e}}) // an earlier entry of the chain
+	}))
 	for i := range s.Neighs {
 		if err := r.dropAddress(lock, &s.Neighs[i], of); err != nil {
 			failed = append(failed, failureOf(netops.State{Neighs: s.Neighs[i : i+1]}, s.Neighs[i].AddCommand(), err))
