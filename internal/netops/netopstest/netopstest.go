@@ -170,6 +170,19 @@ func (n *NS) Dump() string {
 		"# ip rule\n" + n.IP("rule show") + n.IP("-6 rule show")
 }
 
+// Print runs many lines of ip(8) commands, as Batch does, and returns what they
+// print, in one line each.
+func (n *NS) Print(lines ...string) string {
+	n.tb.Helper()
+	cmd := exec.Command("ip", "-n", n.Name, "-oneline", "-batch", "-")
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	out, err := cmd.Output()
+	if err != nil {
+		n.tb.Fatalf("ip -batch: %v: %s", err, strings.Join(lines, "\n"))
+	}
+	return string(out)
+}
+
 var peers atomic.Int64
 
 // Veth links the namespace to the test's own by a pair of interfaces, the

@@ -19,11 +19,6 @@ import (
 
 var update = flag.Bool("update", false, "write what is planned into the golden files")
 
-func TestMain(m *testing.M) {
-	plugin.EveryKind()
-	os.Exit(m.Run())
-}
-
 // Each topology of testdata/plan has a configuration with its prevResult, what
 // was found in the pod and on the node, in ip(8)'s words, and what is planned.
 func TestPlan(t *testing.T) {
