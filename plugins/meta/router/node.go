@@ -18,11 +18,28 @@ import (
 type node struct {
 	netops.Peer               // the host's end of the overlay interface
 	addrs       []netops.Addr // by which the pod is to reach the node
+	sources     []netip.Addr  // from which it sends to the overlay's addresses
 	held        []netops.Addr // that no pod may have
 }
 
 // here reports whether the node is to know the pod.
 func (n node) here() bool { return n.Name != "" }
+
+// source is the address from which the node is to send to one of the pod's, so
+// that the pod knows it: of the same LAN, else as to the overlay interface.
+func (n node) source(to netip.Addr) netip.Addr {
+	for _, a := range n.addrs {
+		if a.Subnet.Contains(to) && a.Usable() {
+			return a.Prefix.Addr()
+		}
+	}
+	for _, ip := range n.sources {
+		if ip.Is6() == to.Is6() {
+			return ip
+		}
+	}
+	return netip.Addr{}
+}
 
 // devices are the interfaces that the pod's traffic passes on the node.
 func (n node) devices() []string {
@@ -134,7 +151,7 @@ func (c *config) findNode(ctx context.Context, s plugin.Surroundings) error {
 
 // nodeAddresses are the global addresses of the node's interfaces that are not
 // excluded, and those by which it would send to the pod.
-func (c config) nodeAddresses(ctx context.Context, pod, host *netops.Netns, all []netops.Addr) (list []netops.Addr, err error) {
+func (c *config) nodeAddresses(ctx context.Context, pod, host *netops.Netns, all []netops.Addr) (list []netops.Addr, err error) {
 	list = slices.Clip(c.node.held)
 	inner, err := pod.Snapshot(ctx, netops.Query{Addrs: true})
 	if err != nil {
@@ -147,6 +164,9 @@ func (c config) nodeAddresses(ctx context.Context, pod, host *netops.Netns, all 
 		src, err := host.SourceTo(a.Prefix.Addr())
 		if err != nil {
 			return nil, err
+		}
+		if src.IsValid() {
+			c.node.sources = append(c.node.sources, src)
 		}
 		of := func(a netops.Addr) bool { return a.Prefix.Addr() == src }
 		if i := slices.IndexFunc(all, of); i >= 0 && !slices.ContainsFunc(list, of) {

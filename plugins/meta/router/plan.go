@@ -174,10 +174,11 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 	for _, a := range t.addrs {
 		ip := a.Addr()
 		p.Host.Neighs = append(p.Host.Neighs, netops.Neigh{Dev: n.Name, IP: ip, HardwareAddr: t.pod.HardwareAddrs[t.overlay], Protocol: netops.Protocol})
-		// A macvlan child cannot talk to its master.
-		if slices.ContainsFunc(n.addrs, func(o netops.Addr) bool { return o.Subnet.Contains(ip) || a.Masked().Contains(o.Prefix.Addr()) }) {
-			p.Host.Routes = append(p.Host.Routes, onLink(ip, n.Name, c.hostTable))
-		}
+		// A macvlan child cannot talk to its master; and what the pod answers to the
+		// node comes by the overlay, also from a LAN that the node is not on.
+		r := onLink(ip, n.Name, c.hostTable)
+		r.Src = n.source(ip)
+		p.Host.Routes = append(p.Host.Routes, r)
 	}
 	for _, six := range []bool{false, true} {
 		if six && t.six() || !six && t.four() {
