@@ -32,7 +32,7 @@ type Plan struct {
 func (c Change) IsZero() bool { return c.Del.IsZero() && c.Add.IsZero() }
 
 // IsZero reports whether there is nothing at all.
-func (s State) IsZero() bool { return len(s.Routes)+s.others() == 0 }
+func (s State) IsZero() bool { return s.Len() == 0 }
 
 // Reverse is the change that takes c back.
 func (c Change) Reverse() Change {

@@ -93,6 +93,9 @@ type Snapshot struct {
 	Addrs         []Addr
 }
 
+// Len is how many objects there are.
+func (s *State) Len() int { return len(s.Routes) + s.others() }
+
 // Append adds the objects of another state.
 func (s *State) Append(o State) {
 	s.Links = append(s.Links, o.Links...)

@@ -129,20 +129,50 @@ type owner struct {
 }
 
 // others reads the records of other attachments that name something of a state,
-// when it is called for the first time. Those of an earlier boot want nothing.
+// when it is called for the first time.
 func (r *request) others(of netops.State, not ...*record.Entry) func() (owners, error) {
 	return sync.OnceValues(func() (all owners, err error) {
-		boot, err := record.Boot()
-		if err != nil {
-			return nil, err
-		}
-		err = r.store().Naming(of, func(e *record.Entry) {
-			itself := slices.ContainsFunc(not, func(n *record.Entry) bool { return n.Path() == e.Path() })
-			if !itself && (e.Err != nil || e.Boot == boot) {
-				all = append(all, owner{e, netops.NewWants(e.Done.Host)})
-			}
+		err = r.eachOther(&of, not, func(e *record.Entry) {
+			all = append(all, owner{e, netops.NewWants(e.Done.Host)})
 		})
 		return all, err
+	})
+}
+
+// demand is who else wants what of a state on the host.
+type demand struct {
+	owners   // of routes and neighbours, and some of those of the rest
+	unwanted []netops.Rule
+	wishes   map[string]netops.Sysctl // how sysctls are wanted, by key
+}
+
+// demand reads the records of other attachments. Where hundreds share a rule, the
+// first tells.
+func (r *request) demand(s netops.State, of []*record.Entry) (d demand, err error) {
+	left := s
+	left.Rules, left.Sysctls = slices.Clone(s.Rules), slices.Clone(s.Sysctls)
+	err = r.eachOther(&left, of, func(e *record.Entry) {
+		d.owners = append(d.owners, owner{e, netops.NewWants(e.Done.Host)})
+		if objects != nil {
+			objects.demand(&d, &left, e)
+		}
+	})
+	d.unwanted = left.Rules
+	return d, err
+}
+
+// eachOther visits the records of other attachments that name something of a
+// state, as [record.Store.Naming] does. Those of an earlier boot want nothing.
+func (r *request) eachOther(of *netops.State, not []*record.Entry, visit func(*record.Entry)) error {
+	boot, err := record.Boot()
+	if err != nil {
+		return err
+	}
+	return r.store().Naming(of, func(e *record.Entry) {
+		itself := slices.ContainsFunc(not, func(n *record.Entry) bool { return n.Path() == e.Path() })
+		if !itself && (e.Err != nil || e.Boot == boot) {
+			visit(e)
+		}
 	})
 }
 

@@ -23,7 +23,8 @@ import (
 // smaller for it, as those of package netops are.
 var objects interface {
 	claim(context.Context, *claim) error
-	release(ctx context.Context, r *request, lock *record.HostLock, host *netops.Netns, s netops.State, others owners, of []*record.Entry) netops.Failures
+	release(ctx context.Context, r *request, lock *record.HostLock, host *netops.Netns, s netops.State, d demand, of []*record.Entry) netops.Failures
+	demand(d *demand, left *netops.State, e *record.Entry)
 	look(ctx context.Context, host *netops.Netns, wanted netops.State) (netops.State, error)
 	refused(want, have netops.State) netops.Failures
 	sweep(context.Context, *request) error
@@ -222,25 +223,37 @@ func valueBefore(note string, index uint32) (string, bool) {
 
 // release takes away what is ours of objects on the host, and what no other
 // record wants.
-func (everyKind) release(ctx context.Context, r *request, lock *record.HostLock, host *netops.Netns, s netops.State, others owners, of []*record.Entry) netops.Failures {
+func (everyKind) release(ctx context.Context, r *request, lock *record.HostLock, host *netops.Netns, s netops.State, d demand, of []*record.Entry) netops.Failures {
 	failed := r.releaseNeighs(ctx, host, slices.DeleteFunc(slices.Clone(s.Neighs), func(e netops.Neigh) bool {
-		return others.want(netops.State{Neighs: []netops.Neigh{e}}) // an earlier entry of the chain
+		return d.want(netops.State{Neighs: []netops.Neigh{e}}) // an earlier entry of the chain
 	}))
 	for i := range s.Neighs {
 		if err := r.dropAddress(lock, &s.Neighs[i], of); err != nil {
 			failed = append(failed, failureOf(netops.State{Neighs: s.Neighs[i : i+1]}, s.Neighs[i].AddCommand(), err))
 		}
 	}
-	unwanted := netops.State{Rules: slices.DeleteFunc(slices.Clone(s.Rules), func(rule netops.Rule) bool {
-		return others.want(netops.State{Rules: []netops.Rule{rule}})
-	})}
-	failed = append(failed, host.DeleteObjects(ctx, unwanted)...)
+	failed = append(failed, host.DeleteObjects(ctx, netops.State{Rules: d.unwanted})...)
 	for i := range s.Sysctls {
-		if err := r.reset(ctx, lock, host, &s.Sysctls[i], others); err != nil {
+		if err := r.reset(ctx, lock, host, &s.Sysctls[i], d); err != nil {
 			failed = append(failed, failureOf(netops.State{Sysctls: s.Sysctls[i : i+1]}, s.Sysctls[i].Key, err))
 		}
 	}
 	return failed
+}
+
+// demand takes from what is left to be asked for the rules and sysctls that a
+// record wants.
+func (everyKind) demand(d *demand, left *netops.State, e *record.Entry) {
+	left.Rules = slices.DeleteFunc(left.Rules, func(rule netops.Rule) bool {
+		return e.Err != nil || e.Done.Host.Wants(netops.State{Rules: []netops.Rule{rule}})
+	})
+	for _, wish := range e.Done.Host.Sysctls {
+		if d.wishes == nil {
+			d.wishes = map[string]netops.Sysctl{}
+		}
+		d.wishes[wish.Key] = wish
+		left.Sysctls = slices.DeleteFunc(left.Sysctls, func(s netops.Sysctl) bool { return s.Key == wish.Key })
+	}
 }
 
 // releaseNeighs deletes those neighbours that are as we have made them.
@@ -272,16 +285,16 @@ func (r *request) dropAddress(lock *record.HostLock, e *netops.Neigh, of []*reco
 
 // reset gives a sysctl the value that somebody else wants, or else the one that
 // it had before us, as long as it has ours.
-func (r *request) reset(ctx context.Context, lock *record.HostLock, host *netops.Netns, s *netops.Sysctl, others owners) error {
+func (r *request) reset(ctx context.Context, lock *record.HostLock, host *netops.Netns, s *netops.Sysctl, d demand) error {
 	now, index, err := sysctlOn(ctx, host, s)
 	if err != nil {
 		return err
 	}
-	if wish := others.wish(s.Key); wish != nil {
+	if wish, wanted := d.wishes[s.Key]; wanted {
 		if now == "" || !s.HeldBy(now) || wish.HeldBy(now) {
 			return nil
 		}
-		return setOn(ctx, host, *wish)
+		return setOn(ctx, host, wish)
 	}
 	note := sysctlNote + s.Key
 	text, err := lock.Note(note)
@@ -299,18 +312,6 @@ func (r *request) reset(ctx context.Context, lock *record.HostLock, host *netops
 // want reports whether one of them wants objects that are there, or may.
 func (all owners) want(objects netops.State) bool {
 	return slices.ContainsFunc(all, func(o owner) bool { return o.Err != nil || o.Done.Host.Wants(objects) })
-}
-
-// wish is how the last of them wants a sysctl.
-func (all owners) wish(key string) (s *netops.Sysctl) {
-	for _, o := range all {
-		for i := range o.Done.Host.Sysctls {
-			if o.Err == nil && o.Done.Host.Sysctls[i].Key == key {
-				s = &o.Done.Host.Sysctls[i]
-			}
-		}
-	}
-	return s
 }
 
 // failureOf is the failure of what is done about objects.

@@ -53,14 +53,14 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *neto
 	if s.IsZero() {
 		return nil
 	}
-	others, err := r.others(s, of...)()
+	d, err := r.demand(s, of)
 	if err != nil {
 		return err
 	}
 	// The error is to be a Failures, or nil.
-	failed := r.releaseRoutes(ctx, host, s.Routes, others)
+	failed := r.releaseRoutes(ctx, host, s.Routes, d.owners)
 	if objects != nil {
-		failed = append(failed, objects.release(ctx, r, lock, host, s, others, of)...)
+		failed = append(failed, objects.release(ctx, r, lock, host, s, d, of)...)
 	}
 	if len(failed) > 0 {
 		return failed

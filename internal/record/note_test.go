@@ -72,6 +72,33 @@ func TestNotesWithoutAFolder(t *testing.T) {
 	}
 }
 
+// Who knows enough reads no more.
+func TestNamingEndsEarly(t *testing.T) {
+	s := newStore(t)
+	lock := mustLock(t, s, netnsLock)
+	defer lock.Unlock()
+	of := netops.State{Rules: []netops.Rule{{Priority: 1000, Table: 500}}}
+	for _, network := range []string{"net", "another"} {
+		for _, id := range []string{"c1", "c2"} {
+			r := testRecord(Key{Network: network, ContainerID: id, IfName: "eth0"})
+			r.Done.Host = of
+			if _, err := s.Create(lock, r, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for most := range 3 {
+		visited, left := 0, of
+		if err := s.Naming(&left, func(*Entry) {
+			if visited++; visited > most {
+				left.Rules = nil
+			}
+		}); visited != most+1 || err != nil {
+			t.Errorf("%d visited: %v", visited, err)
+		}
+	}
+}
+
 // A file in the place of a note is nobody's that can be read.
 func TestANoteThatIsNone(t *testing.T) {
 	s := newStore(t)
@@ -161,7 +188,7 @@ func TestNaming(t *testing.T) {
 	of["nothing"] = netops.State{}
 	for id, state := range of {
 		var found []string
-		if err := s.Naming(state, func(e *Entry) { found = append(found, e.ContainerID) }); err != nil {
+		if err := s.Naming(&state, func(e *Entry) { found = append(found, e.ContainerID) }); err != nil {
 			t.Error(err)
 		}
 		want := []string{id}

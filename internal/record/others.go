@@ -33,11 +33,12 @@ func (s Store) InNamespace(lock string) (found []*Entry, whole bool, err error) 
 	whole = true
 	ours := jsonappend.String(nil, lock)
 	matters := func(text []byte) bool { return bytes.Contains(text, ours) || newer(text) || !json.Valid(text) }
-	err = s.each(matters, func(e *Entry) {
+	err = s.each(matters, func(e *Entry) bool {
 		whole = whole && e.Err == nil
 		if e.Err == nil && e.Progress == Finished && e.Netns.Lock == lock {
 			found = append(found, e)
 		}
+		return false
 	})
 	return found, whole, err
 }
@@ -45,15 +46,23 @@ func (s Store) InNamespace(lock string) (found []*Entry, whole bool, err error) 
 // Naming visits the records of all plugins and networks that name something of
 // this state: a destination, a rule, a sysctl or a neighbour's address. Those of
 // later versions, of which that cannot be told, are among them. What is being
-// taken back wants nothing any more, and is left out. To read hundreds, only
-// those that matter are decoded.
-func (s Store) Naming(of netops.State, visit func(*Entry)) error {
-	texts := named(of)
+// taken back wants nothing any more, and is left out. Of hundreds only those are
+// decoded that matter: visit may take away from the state what it has seen enough
+// of, and ends when nothing is left.
+func (s Store) Naming(of *netops.State, visit func(*Entry)) error {
+	if of.IsZero() {
+		return nil
+	}
+	texts, size := named(*of), of.Len()
 	matters := func(text []byte) bool { return texts.in(text) || newer(text) }
-	return s.each(matters, func(e *Entry) {
+	return s.each(matters, func(e *Entry) (enough bool) {
 		if e.Progress != Undoing {
 			visit(e)
 		}
+		if n := of.Len(); n != size {
+			texts, size = named(*of), n
+		}
+		return size == 0
 	})
 }
 
@@ -113,41 +122,47 @@ func newer(text []byte) bool {
 	return json.Unmarshal(text, &head) == nil && head.Format > Format
 }
 
-// each visits the records of all plugins and networks whose text matters.
-func (s Store) each(matters func(text []byte) bool, visit func(*Entry)) error {
+// each visits the records of all plugins and networks whose text matters, this
+// plugin's first, until visit has had enough.
+func (s Store) each(matters func(text []byte) bool, visit func(*Entry) (enough bool)) error {
 	plugins, err := s.list(s.root)
 	if err != nil {
 		return err
 	}
+	names := []string{s.plugin}
 	for _, plugin := range plugins {
-		of := Store{root: s.root, plugin: plugin.Name()}
-		networks, err := s.list(filepath.Join(s.root, plugin.Name()))
-		if err != nil {
-			return err
+		if plugin.Name() != s.plugin {
+			names = append(names, plugin.Name())
 		}
-		for _, network := range networks {
-			if err := of.eachOf(network.Name(), matters, visit); err != nil {
-				return err
-			}
+	}
+	for _, name := range names {
+		if enough, err := (Store{root: s.root, plugin: name}).eachOwn(matters, visit); err != nil || enough {
+			return err
 		}
 	}
 	return nil
 }
 
-// eachOf is each for one network of the plugin.
-func (s Store) eachOf(network string, matters func([]byte) bool, visit func(*Entry)) error {
-	keys, err := s.Attachments(network)
+// eachOwn is each for this plugin.
+func (s Store) eachOwn(matters func([]byte) bool, visit func(*Entry) bool) (enough bool, err error) {
+	networks, err := s.list(filepath.Join(s.root, s.plugin))
 	if err != nil {
-		return err
+		return false, err
 	}
-	for _, k := range keys {
-		entries, err := s.entries(k, matters)
+	for _, network := range networks {
+		keys, err := s.Attachments(network.Name())
 		if err != nil {
-			return err
+			return false, err
 		}
-		for _, e := range entries {
-			visit(e)
+		for _, k := range keys {
+			entries, err := s.entries(k, matters)
+			if err != nil {
+				return false, err
+			}
+			if slices.ContainsFunc(entries, visit) {
+				return true, nil
+			}
 		}
 	}
-	return nil
+	return false, nil
 }
