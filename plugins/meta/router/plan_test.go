@@ -2,9 +2,11 @@ package main
 
 import (
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,8 +21,17 @@ import (
 
 var update = flag.Bool("update", false, "write what is planned into the golden files")
 
-// Each topology of testdata/plan has a configuration with its prevResult, what
-// was found in the pod and on the node, in ip(8)'s words, and what is planned.
+func TestMain(m *testing.M) {
+	plugin.EveryKind()
+	os.Exit(m.Run())
+}
+
+// Each topology of testdata/plan is told in sections: the node and the pod, in
+// ip(8)'s words, then for each attachment, whose interface it begins with, the
+// configuration with its prevResult (.json), what the plugins before made in the
+// pod (.pod), and what is planned (.plan) or refused (.error), and printed
+// (.result). What the pod has then is what the next attachment meets. A plan
+// shows what is not there yet, as the sub-command does.
 func TestPlan(t *testing.T) {
 	files, err := filepath.Glob("testdata/plan/*.txtar")
 	if err != nil || files == nil {
@@ -32,66 +43,250 @@ func TestPlan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			section := func(name string) *txtar.File {
-				for i := range a.Files {
-					if a.Files[i].Name == name {
-						return &a.Files[i]
+			var top told
+			for i := range a.Files {
+				section := &a.Files[i]
+				got, golden := top.read(t, section.Name, string(section.Data))
+				switch {
+				case !golden:
+				case *update:
+					section.Data = []byte(got)
+				default:
+					if diff := cmp.Diff(string(section.Data), got); diff != "" {
+						t.Errorf("%s (-want +got):\n%s", section.Name, diff)
 					}
 				}
-				t.Fatalf("no %s in %s", name, file)
-				return nil
 			}
-			ifname := strings.TrimSpace(string(section("ifname").Data))
-			planner, prev, err := plugin.Parse(router, decode, section("conf.json").Data, ifname)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := planner.(config)
-			c.node = nodeOf(t, string(section("node").Data))
-			d, err := c.Plan(prev, podOf(t, string(section("pod").Data)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := text(d.Want)
 			if *update {
-				section("plan").Data = []byte(got)
 				if err := os.WriteFile(file, txtar.Format(a), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				return
-			}
-			if diff := cmp.Diff(string(section("plan").Data), got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// text is a plan as golden files have it.
-func text(p netops.Plan) string {
-	return "# pod\n" + strings.Join(p.Pod.Commands(), "\n") + "\n# host\n" + strings.Join(netops.Change{Add: p.Host}.Commands(), "\n") + "\n"
+// told is a topology as far as it was told.
+type told struct {
+	pod      netops.Snapshot
+	node     string
+	planner  plugin.Planner
+	prev     *plugin.Result
+	decision plugin.Decision
 }
 
-// podOf reads lines as ip -o address and ip route print them.
-func podOf(t *testing.T, lines string) (s netops.Snapshot) {
+// read takes a section, and returns what a golden one should hold.
+func (top *told) read(t *testing.T, name, text string) (got string, golden bool) {
 	t.Helper()
-	s.HardwareAddrs = map[string]string{}
+	name, kind, _ := strings.Cut(name, ".")
+	switch kind {
+	case "":
+		if name == "node" {
+			top.node = text
+			return "", false
+		}
+		fallthrough
+	case "pod":
+		furnish(t, &top.pod, text)
+	case "json":
+		var err error
+		if top.planner, top.prev, err = plugin.Parse(router, decode, []byte(text), name); err != nil {
+			t.Fatal(err)
+		}
+		c := top.planner.(config)
+		c.node = nodeOf(t, c, top.node)
+		top.planner = c
+	case "plan":
+		return top.plan(t), true
+	case "error":
+		_, err := top.planner.Plan(top.prev, seen(top.pod, top.planner.Query(top.prev)))
+		if err == nil {
+			t.Fatalf("%s is not refused", name)
+		}
+		return fmt.Sprintf("code %d: %v\n", plugin.Code(err), err), true
+	case "result":
+		var out strings.Builder
+		if err := top.decision.Print(&out); err != nil {
+			t.Fatal(err)
+		}
+		return out.String(), true
+	default:
+		t.Fatalf("%s.%s?", name, kind)
+	}
+	return "", false
+}
+
+// plan decides, and carries it out in what is told of the pod.
+func (top *told) plan(t *testing.T) string {
+	t.Helper()
+	query := top.planner.Query(top.prev)
+	d, err := top.planner.Plan(top.prev, seen(top.pod, query))
+	if err == nil {
+		err = d.Want.Validate()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	top.decision = d
+	needed, _ := d.Want.Pod.Needed(seen(top.pod, query).State)
+	carryOut(&top.pod, needed)
+
+	// A second ADD looks past what the first has made, and finds nothing to do.
+	before := seen(top.pod, query)
+	before.State = before.Before(needed)
+	again, err := top.planner.Plan(top.prev, before)
+	if err != nil {
+		t.Fatalf("a second ADD: %v", err)
+	}
+	if more, _ := again.Want.Pod.Needed(seen(top.pod, query).State); !more.IsZero() {
+		t.Errorf("a second ADD:\n%s", more)
+	}
+	if diff := cmp.Diff(netops.Change{Add: d.Want.Host}.String(), netops.Change{Add: again.Want.Host}.String()); diff != "" {
+		t.Errorf("a second ADD on the node (-first +second):\n%s", diff)
+	}
+
+	var out strings.Builder
+	for _, w := range d.Warnings {
+		fmt.Fprintln(&out, "# warning:", w)
+	}
+	for _, part := range []struct {
+		where string
+		netops.Change
+	}{{"pod", needed}, {"host", netops.Change{Add: d.Want.Host}}} {
+		if lines := part.Commands(); len(lines) > 0 {
+			fmt.Fprintf(&out, "# %s\n%s\n", part.where, strings.Join(lines, "\n"))
+		}
+	}
+	return out.String()
+}
+
+// seen is the part of a pod that a query asks for.
+func seen(pod netops.Snapshot, q netops.Query) netops.Snapshot {
+	var s netops.Snapshot
+	if q.EveryLink {
+		s.Links, s.HardwareAddrs, s.State.Links = pod.Links, pod.HardwareAddrs, pod.State.Links
+	}
+	if q.Addrs {
+		s.Addrs = pod.Addrs
+	}
+	for _, r := range pod.Routes {
+		if slices.Contains(q.Tables, r.Table) {
+			s.Routes = append(s.Routes, r)
+		}
+	}
+	if q.Rules {
+		s.Rules = pod.Rules
+	}
+	for _, e := range pod.Neighs {
+		if slices.Contains(q.Neighs, e.Dev) {
+			s.Neighs = append(s.Neighs, e)
+		}
+	}
+	for _, v := range pod.Sysctls {
+		ofAll := strings.ReplaceAll(v.Key, "/"+v.Dev()+"/", "/*/")
+		if slices.Contains(q.Sysctls, v.Key) || v.Dev() != "" && slices.Contains(q.LinkSysctls, ofAll) {
+			s.Sysctls = append(s.Sysctls, v)
+		}
+	}
+	return s
+}
+
+// carryOut does what the kernel would: of an IPv6 route that loses some of its
+// ways the others stay, and a neighbour that was learnt gives way.
+func carryOut(pod *netops.Snapshot, done netops.Change) {
+	for _, gone := range done.Del.Routes {
+		for i := range pod.Routes {
+			if r := &pod.Routes[i]; r.Slot() == gone.Slot() && len(r.Ways()) > len(gone.Ways()) && gone.Dst.Addr().Is6() {
+				*r = withWays(*r, slices.DeleteFunc(slices.Clone(r.Ways()), func(h netops.NextHop) bool {
+					return slices.ContainsFunc(gone.Ways(), func(g netops.NextHop) bool { return g.Gw == h.Gw && g.Dev == h.Dev })
+				}))
+			}
+		}
+	}
+	pod.Neighs = slices.DeleteFunc(pod.Neighs, func(e netops.Neigh) bool {
+		return e.Learnt && slices.ContainsFunc(done.Add.Neighs, func(a netops.Neigh) bool { return a.Dev == e.Dev && a.IP == e.IP })
+	})
+	pod.State = pod.Before(done.Reverse())
+	for _, l := range done.Add.Links {
+		pod.HardwareAddrs[l.Dev] = l.HardwareAddr
+	}
+}
+
+func withWays(r netops.Route, ways []netops.NextHop) netops.Route {
+	r.Gw, r.Dev, r.Hops = netip.Addr{}, "", nil
+	if len(ways) == 1 {
+		r.Gw, r.Dev = ways[0].Gw, ways[0].Dev
+	} else {
+		r.Hops = ways
+	}
+	return r
+}
+
+// furnish adds to a pod what lines tell: link eth0 02:…, addr eth0 10.0.0.5/24,
+// neigh eth0 192.0.2.10 02:…, sysctl net/… 1, rule pref 1 to 10.0.0.0/8 lookup 7,
+// and routes as ip route prints them. New routes stand before others, or are
+// merged with them, as the kernel has it.
+func furnish(t *testing.T, pod *netops.Snapshot, lines string) {
+	t.Helper()
+	if pod.HardwareAddrs == nil {
+		pod.HardwareAddrs = map[string]string{}
+		pod.Sysctls = []netops.Sysctl{{Key: rpKey("all"), Value: "0"}}
+	}
+	var routes []netops.Route
 	for l := range strings.Lines(lines) {
 		f := strings.Fields(l)
 		switch {
 		case len(f) == 0:
-		case f[0] == "link": // link eth0 02:…
-			s.Links = append(s.Links, f[1])
-			s.HardwareAddrs[f[1]] = f[2]
-		case f[0] == "addr": // addr eth0 10.0.0.5/24
-			s.Addrs = append(s.Addrs, addrOf(f[1], f[2]))
-		case f[0] == "sysctl": // sysctl net/… 1
-			s.Sysctls = append(s.Sysctls, netops.Sysctl{Key: f[1], Value: f[2]})
+		case f[0] == "link":
+			pod.Links = append(pod.Links, f[1])
+			pod.State.Links = append(pod.State.Links, netops.LinkAddr{Dev: f[1], HardwareAddr: f[2]})
+			pod.HardwareAddrs[f[1]] = f[2]
+			pod.Sysctls = append(pod.Sysctls, netops.Sysctl{Key: rpKey(f[1]), Value: "0"}, netops.Sysctl{Key: ipv6Key(f[1]), Value: "0"})
+		case f[0] == "addr":
+			a := addrOf(f[1], f[2])
+			if slices.Contains(f, "dadfailed") {
+				a.Flags |= unix.IFA_F_DADFAILED
+			}
+			pod.Addrs = append(pod.Addrs, a)
+		case f[0] == "neigh":
+			pod.Neighs = append(pod.Neighs, netops.Neigh{Dev: f[1], IP: netip.MustParseAddr(f[2]), HardwareAddr: f[3], Learnt: slices.Contains(f, "learnt")})
+		case f[0] == "sysctl":
+			i := slices.IndexFunc(pod.Sysctls, func(s netops.Sysctl) bool { return s.Key == f[1] })
+			pod.Sysctls[i].Value = f[2]
+		case f[0] == "rule":
+			pod.Rules = append(pod.Rules, ruleOf(t, f))
 		default:
-			s.Routes = append(s.Routes, routeOf(t, f))
+			r := routeOf(t, f)
+			i := slices.IndexFunc(pod.Routes, func(o netops.Route) bool { return o.Slot() == r.Slot() })
+			if i >= 0 && r.Dst.Addr().Is6() {
+				pod.Routes[i] = withWays(pod.Routes[i], slices.Concat(pod.Routes[i].Ways(), r.Ways()))
+			} else {
+				routes = append(routes, r)
+			}
 		}
 	}
-	return s
+	pod.Routes = append(routes, pod.Routes...)
+}
+
+func ruleOf(t *testing.T, f []string) (r netops.Rule) {
+	t.Helper()
+	for i := 1; i+1 < len(f); i += 2 {
+		number, _ := strconv.ParseUint(f[i+1], 10, 32)
+		switch f[i] {
+		case "pref":
+			r.Priority = uint32(number)
+		case "lookup":
+			r.Table = uint32(number)
+		case "to":
+			r.To = netip.MustParsePrefix(f[i+1])
+		case "from":
+			r.From = netip.MustParsePrefix(f[i+1])
+		default:
+			t.Fatalf("%v: %s?", f, f[i])
+		}
+	}
+	r.IPv6 = r.To.IsValid() && r.To.Addr().Is6() || r.From.IsValid() && r.From.Addr().Is6()
+	return r
 }
 
 func addrOf(dev, prefix string) netops.Addr {
@@ -137,6 +332,8 @@ func routeOf(t *testing.T, f []string) netops.Route {
 			r.Protocol = map[string]uint8{"kernel": unix.RTPROT_KERNEL, "ra": unix.RTPROT_RA, "77": netops.Protocol}[value]
 		case "scope":
 			r.Scope = netops.ScopeLink
+		case "expires":
+			r.Expires = uint32(number)
 		default:
 			t.Fatalf("%v: %s?", f, f[i])
 		}
@@ -144,22 +341,33 @@ func routeOf(t *testing.T, f []string) netops.Route {
 	return r.Normalize()
 }
 
-// nodeOf reads what was found of the node.
-func nodeOf(t *testing.T, lines string) (n node) {
+// nodeOf reads what Prepare finds of the node: the host's end of the overlay
+// interface (veth cali1 ee:…), its bridge, and addresses; "source" marks the one
+// by which the node would send to the pod, which no pattern excludes.
+func nodeOf(t *testing.T, c config, lines string) (n node) {
 	t.Helper()
 	for l := range strings.Lines(lines) {
 		f := strings.Fields(l)
 		switch {
 		case len(f) == 0:
-		case f[0] == "veth": // veth cali1 ee:…
+		case f[0] == "veth":
 			n.Name, n.HardwareAddr = f[1], f[2]
 		case f[0] == "bridge":
 			n.Master = f[1]
 		case f[0] == "addr":
-			n.addrs = append(n.addrs, addrOf(f[1], f[2]))
+			a, known := addrOf(f[1], f[2]), !c.excluded(f[1])
+			if known {
+				n.held = append(n.held, a)
+			}
+			if known || slices.Contains(f, "source") {
+				n.addrs = append(n.addrs, a)
+			}
 		default:
 			t.Fatalf("%v?", f)
 		}
+	}
+	if c.sriov || c.onlyMAC {
+		return node{held: n.held}
 	}
 	return n
 }
