@@ -80,13 +80,7 @@ func decode(c *plugin.Config) plugin.Planner {
 	c.Bool(sriov, &conf.sriov)
 	c.Bool(onlyOpMAC, &conf.onlyMAC)
 	conf.decodeSubnets(c)
-	if v, ok := c.Get(overlayInterface); ok {
-		if name, ok := v.Text(); ok && !netops.ValidDevice(name) {
-			v.Invalid("%q is not the name of an interface", name)
-		} else if ok {
-			conf.overlay = name
-		}
-	}
+	conf.decodeOverlay(c)
 	conf.decodeMigration(c)
 	conf.decodeTables(c)
 	conf.decodeRPFilter(c)
@@ -96,10 +90,28 @@ func decode(c *plugin.Config) plugin.Planner {
 	return conf
 }
 
+// routes reports whether anything is to be routed.
+func (c config) routes() bool { return !c.skip && !c.onlyMAC }
+
+// decodeOverlay reads the name of the overlay's interface: another one than that
+// of the attachment, which would take the default route from itself.
+func (c *config) decodeOverlay(p *plugin.Config) {
+	if v, ok := p.Get(overlayInterface); ok {
+		if name, ok := v.Text(); ok && !netops.ValidDevice(name) {
+			v.Invalid("%q is not the name of an interface", name)
+		} else if ok {
+			c.overlay = name
+		}
+	}
+	if c.routes() && c.overlay == c.ifName {
+		p.Invalid(overlayInterface, "%s is the interface of this attachment", c.overlay)
+	}
+}
+
 // decodeSubnets reads the lists of subnets. Unless nothing is to be routed, the
 // cluster's have to be there.
 func (c *config) decodeSubnets(p *plugin.Config) {
-	routes := !c.skip && !c.onlyMAC
+	routes := c.routes()
 	c.cluster = subnets(p, overlayHijack, routes)
 	for _, s := range subnets(p, serviceHijack, routes) {
 		if !slices.Contains(c.cluster, s) {
@@ -133,6 +145,8 @@ func subnets(p *plugin.Config, key string, required bool) (list []netip.Prefix) 
 		s, err := netip.ParsePrefix(text)
 		if err != nil || s.Addr().Is4In6() {
 			e.Invalid("%q is not a subnet", text)
+		} else if s.Bits() == 0 {
+			e.Invalid("%q is everything: no rule is for that", text)
 		} else if s = s.Masked(); !slices.Contains(list, s) {
 			list = append(list, s)
 		}
@@ -155,26 +169,29 @@ func (c *config) decodeMigration(p *plugin.Config) {
 
 // decodeTables reads the tables. The kernel's own are not for this.
 func (c *config) decodeTables(p *plugin.Config) {
-	for key, into := range map[string]*uint32{hostRuleTable: &c.hostTable, table: &c.table} {
-		v, ok := p.Get(key)
-		if !ok {
-			continue
-		}
-		const kernelFirst, kernelLast = 253, 255 // default, main, local
-		n, ok := v.Uint32(1, 1<<32-1)
-		if ok && n >= kernelFirst && n <= kernelLast {
-			v.Invalid("%d is one of the kernel's own tables", n)
-		} else if ok {
-			*into = n
-		}
-	}
-	if p.Has(table) || c.skip || c.onlyMAC || p.Verb == "STATUS" {
+	decodeTable(p, hostRuleTable, &c.hostTable)
+	decodeTable(p, table, &c.table)
+	if p.Has(table) || !c.routes() || p.Verb == "STATUS" {
 		return
 	}
 	if _, n, ok := numbered(c.ifName); ok {
 		c.table = firstTable + n - 1
 	} else {
 		p.Invalid(table, "missing: %s is not called netN or ethN, with N from 1 to %d", c.ifName, lastNumber)
+	}
+}
+
+func decodeTable(p *plugin.Config, key string, into *uint32) {
+	v, ok := p.Get(key)
+	if !ok {
+		return
+	}
+	const kernelFirst, kernelLast = 253, 255 // default, main, local
+	n, ok := v.Uint32(1, 1<<32-1)
+	if ok && n >= kernelFirst && n <= kernelLast {
+		v.Invalid("%d is one of the kernel's own tables", n)
+	} else if ok {
+		*into = n
 	}
 }
 

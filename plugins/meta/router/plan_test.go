@@ -21,11 +21,6 @@ import (
 
 var update = flag.Bool("update", false, "write what is planned into the golden files")
 
-func TestMain(m *testing.M) {
-	plugin.EveryKind()
-	os.Exit(m.Run())
-}
-
 // Each topology of testdata/plan is told in sections: the node and the pod, in
 // ip(8)'s words, then for each attachment, whose interface it begins with, the
 // configuration with its prevResult (.json), what the plugins before made in the
