@@ -124,7 +124,7 @@ func (top *told) plan(t *testing.T) string {
 	}
 	top.decision = d
 	needed, _ := d.Want.Pod.Needed(seen(top.pod, query).State)
-	carryOut(&top.pod, needed)
+	asDone(&top.pod, needed)
 
 	// A second ADD looks past what the first has made, and finds nothing to do.
 	before := seen(top.pod, query)
@@ -186,9 +186,9 @@ func seen(pod netops.Snapshot, q netops.Query) netops.Snapshot {
 	return s
 }
 
-// carryOut does what the kernel would: of an IPv6 route that loses some of its
+// asDone does what the kernel would: of an IPv6 route that loses some of its
 // ways the others stay, and a neighbour that was learnt gives way.
-func carryOut(pod *netops.Snapshot, done netops.Change) {
+func asDone(pod *netops.Snapshot, done netops.Change) {
 	for _, gone := range done.Del.Routes {
 		for i := range pod.Routes {
 			if r := &pod.Routes[i]; r.Slot() == gone.Slot() && len(r.Ways()) > len(gone.Ways()) && gone.Dst.Addr().Is6() {
