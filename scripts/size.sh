@@ -16,6 +16,7 @@ done <<-EOF
 	host-routes 4800000
 	router 4200000
 	seamless 4200000
+	router 4200000
 	flannel 4200000
 EOF
 [ -z "$too_large" ]
