@@ -354,8 +354,12 @@ func nodeOf(t *testing.T, c config, lines string) (n node) {
 			if known {
 				n.held = append(n.held, a)
 			}
-			if known || slices.Contains(f, "source") {
+			source := slices.Contains(f, "source")
+			if known || source {
 				n.addrs = append(n.addrs, a)
+			}
+			if source {
+				n.sources = append(n.sources, a.Prefix.Addr())
 			}
 		default:
 			t.Fatalf("%v?", f)
