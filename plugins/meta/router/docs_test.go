@@ -110,19 +110,19 @@ func docsNode(t *testing.T) *netopstest.NS {
 
 // docsCalico makes the pod's eth0 as Calico does.
 func docsCalico(node, pod *netopstest.NS) {
-	node.IP("link add cali1 address ee:ee:ee:ee:ee:ee type veth peer name eth0 address 02:00:00:00:00:0a netns pod", "link set cali1 addrgenmode none up", "route add 10.244.1.5 dev cali1")
-	pod.IP("link set eth0 addrgenmode none up", "addr add 10.244.1.5/32 dev eth0", "route add 169.254.1.1 dev eth0", "route add default via 169.254.1.1 dev eth0")
+	node.IP("link add cali1 address ee:ee:ee:ee:ee:ee type veth peer name eth0 address 02:00:00:00:00:0a netns pod", "link set cali1 addrgenmode none", "link set cali1 up", "route add 10.244.1.5 dev cali1")
+	pod.IP("link set eth0 addrgenmode none", "link set eth0 up", "addr add 10.244.1.5/32 dev eth0", "route add 169.254.1.1 dev eth0", "route add default via 169.254.1.1 dev eth0")
 }
 
 // docsBridge makes it as bridge does.
 func docsBridge(node, pod *netopstest.NS) {
 	node.IP("link add cni0 type bridge", "link set cni0 addrgenmode none", "link set cni0 up", "addr add 10.244.1.1/24 dev cni0",
-		"link add veth1 address ee:ee:ee:ee:ee:ee type veth peer name eth0 address 02:00:00:00:00:0a netns pod", "link set veth1 master cni0 addrgenmode none up")
-	pod.IP("link set eth0 addrgenmode none up", "addr add 10.244.1.5/24 dev eth0", "route add default via 10.244.1.1 dev eth0")
+		"link add veth1 address ee:ee:ee:ee:ee:ee type veth peer name eth0 address 02:00:00:00:00:0a netns pod", "link set veth1 master cni0 addrgenmode none", "link set veth1 up")
+	pod.IP("link set eth0 addrgenmode none", "link set eth0 up", "addr add 10.244.1.5/24 dev eth0", "route add default via 10.244.1.1 dev eth0")
 }
 
 // docsUnderlay makes an underlay interface as macvlan does, on the node's LAN.
 func docsUnderlay(node, pod *netopstest.NS, dev, addr, gateway, mac string) {
 	node.IP("link add link up0 name " + dev + " address " + mac + " netns pod type macvlan mode bridge")
-	pod.IP("link set "+dev+" addrgenmode none up", "addr add "+addr+" dev "+dev, "route prepend default via "+gateway+" dev "+dev)
+	pod.IP("link set "+dev+" addrgenmode none", "link set "+dev+" up", "addr add "+addr+" dev "+dev, "route prepend default via "+gateway+" dev "+dev)
 }
