@@ -118,11 +118,7 @@ func (c *config) decodeSubnets(p *plugin.Config) {
 			c.cluster = append(c.cluster, s)
 		}
 	}
-	for _, s := range subnets(p, additionalHijack, false) {
-		if !slices.Contains(c.cluster, s) {
-			c.additional = append(c.additional, s)
-		}
-	}
+	c.additional = subnets(p, additionalHijack, false)
 }
 
 func subnets(p *plugin.Config, key string, required bool) (list []netip.Prefix) {

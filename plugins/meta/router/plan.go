@@ -192,7 +192,7 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 
 // onLink is the route to one address on an interface.
 func onLink(ip netip.Addr, dev string, table uint32) netops.Route {
-	return netops.Route{Dst: netip.PrefixFrom(ip, ip.BitLen()), Dev: dev, Table: table, Scope: netops.ScopeLink, Protocol: netops.Protocol}.Normalize()
+	return netops.Route{Dst: netip.PrefixFrom(ip, ip.BitLen()), Dev: dev, Table: table, Protocol: netops.Protocol}.Normalize()
 }
 
 // wantTable gives T the routes of the interface before, on-link ones first, so
@@ -248,7 +248,7 @@ func (t topology) overlayDefault(family netip.Addr) *netops.NextHop {
 			continue
 		}
 		for _, way := range r.Ways() {
-			if way.Dev == t.overlay && way.Gw.IsValid() {
+			if way.Dev == t.overlay {
 				return &way
 			}
 		}
@@ -261,7 +261,10 @@ func (c config) wantRules(pod *netops.Change, t topology) {
 	to := func(pref uint32, subnets []netip.Prefix) {
 		for _, s := range subnets {
 			if t.of(s.Addr()) {
-				pod.Add.Rules = append(pod.Add.Rules, netops.Rule{IPv6: s.Addr().Is6(), Priority: pref, To: s, Table: c.table, Protocol: netops.Protocol})
+				rule := netops.Rule{IPv6: s.Addr().Is6(), Priority: pref, To: s, Table: c.table, Protocol: netops.Protocol}
+				if !slices.Contains(pod.Add.Rules, rule) { // a subnet may be among the cluster's and the additional ones
+					pod.Add.Rules = append(pod.Add.Rules, rule)
+				}
 			}
 		}
 	}

@@ -55,7 +55,14 @@ func (c config) Query(*plugin.Result) netops.Query {
 	case c.onlyMAC:
 		return netops.Query{EveryLink: true, Neighs: []string{c.ifName}}
 	}
-	return netops.Query{EveryLink: true, Addrs: true, Tables: []uint32{netops.TableMain, c.table}, Rules: true,
+	tables := []uint32{netops.TableMain, c.table}
+	if len(c.additional) > 0 { // the overlay's default route may be in one of these by now
+		_, n, _ := numbered(c.ifName)
+		for m := uint32(1); m < n; m++ {
+			tables = append(tables, firstTable+m-1)
+		}
+	}
+	return netops.Query{EveryLink: true, Addrs: true, Tables: tables, Rules: true,
 		Neighs: []string{c.overlay, c.ifName}, Sysctls: []string{rpKey("all")}, LinkSysctls: []string{rpKey("*"), ipv6Key("*")}}
 }
 
@@ -101,8 +108,13 @@ func (c config) previous(pod netops.Snapshot) string {
 	if !ok {
 		for i := range pod.Routes {
 			r := &pod.Routes[i]
-			if r.Default() && r.Table == netops.TableMain && len(r.Ways()) > 0 && r.Ways()[0].Dev != c.ifName {
-				return r.Ways()[0].Dev
+			if !r.Default() || r.Table != netops.TableMain {
+				continue
+			}
+			for _, way := range r.Ways() { // of IPv6 both defaults may be one route
+				if way.Dev != c.ifName {
+					return way.Dev
+				}
 			}
 		}
 		return c.overlay
