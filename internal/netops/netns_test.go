@@ -173,6 +173,29 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
+// All tables are listed but that of the kernel, and none twice.
+func TestSnapshotOfEveryTable(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd00::5/64")
+	pod.IP("route add 10.8.0.0/16 dev eth0 table 100", "-6 route add fd08::/64 dev eth0 table 4000000000", "route add 10.9.0.0/16 dev eth0")
+	s, err := enter(t, pod).Snapshot(context.Background(), Query{Tables: []uint32{TableMain, EveryTable, 100}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, r := range s.Routes {
+		found[r.String()]++
+		if r.Table == unix.RT_TABLE_LOCAL {
+			t.Errorf("%s", &r)
+		}
+	}
+	for _, want := range []string{"10.8.0.0/16 dev eth0 table 100", "fd08::/64 dev eth0 table 4000000000", "10.9.0.0/16 dev eth0"} {
+		if found[want] != 1 {
+			t.Errorf("%s: %d times in %v", want, found[want], found)
+		}
+	}
+}
+
 // others are routes that somebody else made, of every kind that must come back
 // exactly: main's, and those of further tables.
 var others = []string{

@@ -20,7 +20,7 @@ type Query struct {
 	// Defaults asks for the default routes of table main, of these families
 	// ([IPv4Default], [IPv6Default]), without a list of all that is in it.
 	Defaults []netip.Prefix
-	Tables   []uint32 // routing tables, of both families
+	Tables   []uint32 // routing tables, of both families; EveryTable is all but local
 	// To, where it is not nil, leaves out routes to other destinations: of a
 	// table of thousands few may matter.
 	To map[netip.Prefix]bool
@@ -55,6 +55,9 @@ func (q *Query) Cover(c Change) {
 	}
 }
 
+// EveryTable stands for all tables but local, which is the kernel's own.
+const EveryTable uint32 = unix.RT_TABLE_UNSPEC
+
 // maxTries bounds how often what others interfere with is tried.
 const maxTries = 10
 
@@ -80,6 +83,9 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	}
 	tables := slices.Clone(q.Tables)
 	slices.Sort(tables)
+	if slices.Contains(tables, EveryTable) {
+		tables = []uint32{EveryTable}
+	}
 	for _, table := range slices.Compact(tables) {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 			routes, err := n.routes(ctx, routeQuery{family, table, q.Protocol, q.To})
@@ -252,7 +258,7 @@ func (n *Netns) dumpRoutes(q routeQuery) (routes []Route, batches int, err error
 		}
 		route, err := decodeRouteInto(room[len(room):len(room):len(room)+len(r.body)], r.body, n.name)
 		room = room[:len(room)+len(route.Raw)]
-		if err != nil || route.Table != q.table {
+		if err != nil || route.Table != q.table && (q.table != EveryTable || route.Table == unix.RT_TABLE_LOCAL) {
 			return err
 		}
 		if len(routes) == cap(routes) {
@@ -273,7 +279,9 @@ func (q routeQuery) ask(c *conn) {
 	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
 	c.send[start+unix.SizeofNlMsghdr+rtFamily] = q.family
 	c.send[start+unix.SizeofNlMsghdr+rtProtocol] = q.protocol
-	c.send = appendU32(c.send, unix.RTA_TABLE, q.table)
+	if q.table != EveryTable {
+		c.send = appendU32(c.send, unix.RTA_TABLE, q.table)
+	}
 	c.finish(start)
 }
 

@@ -165,7 +165,7 @@ func seen(pod netops.Snapshot, q netops.Query) netops.Snapshot {
 		s.Addrs = pod.Addrs
 	}
 	for _, r := range pod.Routes {
-		if slices.Contains(q.Tables, r.Table) {
+		if slices.Contains(q.Tables, r.Table) || slices.Contains(q.Tables, netops.EveryTable) {
 			s.Routes = append(s.Routes, r)
 		}
 	}

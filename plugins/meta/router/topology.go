@@ -57,10 +57,7 @@ func (c config) Query(*plugin.Result) netops.Query {
 	}
 	tables := []uint32{netops.TableMain, c.table}
 	if len(c.additional) > 0 { // the overlay's default route may be in one of these by now
-		_, n, _ := numbered(c.ifName)
-		for m := uint32(1); m < n; m++ {
-			tables = append(tables, firstTable+m-1)
-		}
+		tables = []uint32{netops.EveryTable}
 	}
 	return netops.Query{EveryLink: true, Addrs: true, Tables: tables, Rules: true,
 		Neighs: []string{c.overlay, c.ifName}, Sysctls: []string{rpKey("all")}, LinkSysctls: []string{rpKey("*"), ipv6Key("*")}}
