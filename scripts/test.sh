@@ -21,6 +21,7 @@ else
 	scripts/build_upstream.sh
 	# What some tests run, not every machine has; CI has it.
 	if has qemu-s390x; then tags+=,qemu; else echo "plugins for other processors are not run: apt-get install qemu-user"; fi
+	if has strace; then tags+=,strace; else echo "sockets are not counted: apt-get install strace"; fi
 	if has podman && has runc && [ "$(id -u)" = 0 ]; then
 		tags+=,podman
 	else

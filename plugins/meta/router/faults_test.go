@@ -1,0 +1,209 @@
+package main
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+// faulty is an attachment that changes something of each kind, alone or beside
+// another one of its pod and one of another pod, with which it shares what there
+// is to share.
+func faulty(t *testing.T, alone bool) (c call, before state) {
+	s := newSite(t)
+	p := s.pod(2)
+	s.sysctl(p.NS, "net/ipv6/conf/net2/disable_ipv6", "1") // which flushes its addresses
+	s.sysctl(p.NS, "net/ipv6/conf/net2/accept_ra", "0")
+	p.IP("neigh add 198.51.100.77 lladdr 02:00:00:00:00:77 dev net2 nud permanent") // goes with the hardware address
+	if alone {
+		before = s.state(p)
+		return p.call(2, everything...), before
+	}
+	other := s.pod(1)
+	other.call(1, everything...).OK("ADD")
+	p.call(1, everything...).OK("ADD")
+	return p.call(2, everything...), s.state(p, other)
+}
+
+// firstOf is such an attachment before the other one of its pod. Of a DEL that
+// is killed while it puts a default route between others, the next one finds it
+// there, behind them; this one's goes to the end.
+func firstOf(t *testing.T, alone bool) (c call, before state) {
+	s := newSite(t)
+	p, other := s.pod(2), s.pod(1)
+	c = p.call(1, append(everything, `"migrate_route": 1`)...)
+	if alone {
+		return c, s.state(p, other)
+	}
+	other.call(1, everything...).OK("ADD")
+	p.call(2, everything...).OK("ADD")
+	return c, s.state(p, other)
+}
+
+// operations visits each operation of a verb, until there is none left.
+func operations(t *testing.T, visit func(n int) (more bool)) {
+	t.Helper()
+	n := 0
+	for visit(n) {
+		n++
+	}
+	if n < 5 {
+		t.Errorf("only %d operations", n)
+	}
+}
+
+// back fails the test unless all is as before, records of others aside.
+func back(alone bool, before state, when string) {
+	before.s.t.Helper()
+	if alone {
+		before.restored(when)
+	} else {
+		before.same(when)
+	}
+}
+
+func besides(t *testing.T, test func(t *testing.T, alone bool)) {
+	for name, alone := range map[string]bool{"alone": true, "beside others": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, alone)
+		})
+	}
+}
+
+// Whichever operation of an ADD the kernel refuses, pod and node are as before.
+func TestRefusedOperations(t *testing.T) {
+	t.Parallel()
+	besides(t, func(t *testing.T, alone bool) {
+		c, before := faulty(t, alone)
+		errno, code := unix.EPERM, uint(100)
+		if !alone {
+			errno, code = unix.ENOBUFS, 11
+		}
+		operations(t, func(n int) bool {
+			a := c.Failing(plugintest.Fault{At: "before", N: n, Deny: errno}).Do("ADD")
+			if a.Exit == 0 {
+				c.OK("DEL")
+				return false
+			}
+			if a.Error.Code != code {
+				t.Errorf("operation %d refused by %v: %s", n, errno, a.Stdout)
+			}
+			back(alone, before, fmt.Sprintf("operation %d refused by %v", n, errno))
+			return true
+		})
+	})
+}
+
+// points are where a process can be stopped: before its first operation, and
+// after each.
+func points(t *testing.T, kill syscall.Signal, visit func(f plugintest.Fault) (more bool)) {
+	t.Helper()
+	visit(plugintest.Fault{At: "before", Kill: kill})
+	operations(t, func(n int) bool { return visit(plugintest.Fault{At: "after", N: n, Kill: kill}) })
+}
+
+// Wherever an ADD is killed, the DEL that follows leaves all as before.
+func TestKilledAdd(t *testing.T) {
+	t.Parallel()
+	besides(t, func(t *testing.T, alone bool) {
+		c, before := faulty(t, alone)
+		points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
+			a := c.Failing(f).Do("ADD")
+			if a.Exit == -1 && f.N < 3 {
+				c.Refused("CHECK", 106, "was not finished")
+			}
+			c.OK("DEL")
+			back(alone, before, "killed: "+f.String())
+			return a.Exit == -1
+		})
+	})
+}
+
+// An ADD that meets what a killed one has left takes it back first.
+func TestAddAfterAKilledOne(t *testing.T) {
+	t.Parallel()
+	c, before := faulty(t, true)
+	operations(t, func(n int) bool {
+		a := c.Failing(plugintest.Fault{At: "after", N: n, Kill: syscall.SIGKILL}).Do("ADD")
+		c.OK("ADD")
+		c.OK("CHECK")
+		c.OK("DEL")
+		before.restored(fmt.Sprintf("killed after operation %d", n))
+		return a.Exit == -1
+	})
+}
+
+// Wherever a DEL is killed, the next one does the rest.
+func TestKilledDel(t *testing.T) {
+	t.Parallel()
+	besides(t, func(t *testing.T, alone bool) {
+		c, before := firstOf(t, alone)
+		points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
+			c.OK("ADD")
+			a := c.Failing(f).Do("DEL")
+			c.OK("DEL")
+			back(alone, before, f.String())
+			return a.Exit == -1
+		})
+	})
+}
+
+// So it does where something that may pass has kept the first one from an
+// operation.
+func TestDelTriedAgain(t *testing.T) {
+	t.Parallel()
+	c, before := firstOf(t, true)
+	operations(t, func(n int) bool {
+		c.OK("ADD")
+		a := c.Failing(plugintest.Fault{At: "before", N: n, Deny: unix.ENOBUFS}).Do("DEL")
+		if a.Exit > 0 && a.Error.Code != 11 {
+			t.Errorf("operation %d: %s", n, a.Stdout)
+		}
+		c.OK("DEL")
+		before.restored(fmt.Sprint("operation ", n))
+		return a.Exit != 0
+	})
+}
+
+// What the kernel refuses on the node fails DEL, and the next one does the rest.
+func TestDelRefusedOnTheNode(t *testing.T) {
+	t.Parallel()
+	c, before := firstOf(t, true)
+	refused := 0
+	operations(t, func(n int) bool {
+		c.OK("ADD")
+		a := c.Failing(plugintest.Fault{At: "before", N: n, Deny: unix.EPERM}).Do("DEL")
+		if a.Exit > 0 {
+			refused++
+			if a.Error.Code != 100 {
+				t.Errorf("operation %d: %s", n, a.Stdout)
+			}
+			c.OK("DEL")
+			before.restored(fmt.Sprintf("operation %d", n))
+		}
+		return a.Exit > 0
+	})
+	if refused != 7 { // two routes, neighbours and rules, and a sysctl
+		t.Errorf("only %d operations on the node", refused)
+	}
+}
+
+// An ADD that meets a DEL that was killed begins anew.
+func TestAddAfterAKilledDel(t *testing.T) {
+	t.Parallel()
+	c, before := firstOf(t, true)
+	points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
+		c.OK("ADD")
+		a := c.Failing(f).Do("DEL")
+		c.OK("ADD")
+		c.OK("CHECK")
+		c.OK("DEL")
+		before.restored(f.String())
+		return a.Exit == -1
+	})
+}

@@ -1,0 +1,846 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+// everything is a configuration of which ADD does all that it can.
+var everything = []string{`"rp_filter": {"value": 0, "set_host": true}`, `"mac_prefix": "0a:0b"`, `"additional_hijack_subnet": ["10.10.0.0/16", "fd00:10:10::/64"]`}
+
+// ADD does all of it once, however often it is called; CHECK agrees, and one DEL
+// takes all of it back.
+func TestRepeatedAdd(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(2)
+	before := s.state(p)
+	for n := range 2 {
+		c := p.call(n+1, everything...)
+		planned := c.OK("plan").Stdout
+		added := c.OK("ADD")
+		if added.Stderr != "" || planned == "" {
+			t.Errorf("ADD warns: %s, or had nothing planned: %q", added.Stderr, planned)
+		}
+		once := s.state(p)
+		c.After(added).OK("CHECK")
+		if left := c.OK("plan").Stdout; left != "" {
+			t.Errorf("after ADD there is still to do:\n%s", left)
+		}
+		for range 2 {
+			if again := c.OK("ADD"); again.Stdout != added.Stdout || again.Stderr != "" {
+				t.Errorf("a second ADD: %s%s, the first: %s", again.Stdout, again.Stderr, added.Stdout)
+			}
+			once.same("a second ADD")
+			c.After(added).OK("CHECK")
+		}
+	}
+	for _, n := range []int{2, 1} {
+		if a := p.call(n).OK("DEL"); a.Stderr != "" {
+			t.Errorf("DEL warns: %s", a.Stderr)
+		}
+	}
+	before.restored("DEL")
+	p.call(1).OK("DEL")
+	before.restored("a second DEL")
+}
+
+// What ADD makes of a pod with one underlay interface.
+func TestFirstUnderlay(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	mac := p.mac("eth0")
+	p.call(1, everything[0]).OK("ADD")
+	has(t, "the pod", dump(t, p.NS),
+		"31000:	from all to 10.244.0.0/16 lookup 100 proto 77", "31000:	from all to 10.96.0.0/12 lookup 100 proto 77",
+		"31000:	from all to fd00:10:244::/96 lookup 100 proto 77", "31000:	from all to fd00:10:96::/108 lookup 100 proto 77",
+		"31100:	from 10.244.1.1 lookup 100 proto 77", "31100:	from fd00:10:244::1 lookup 100 proto 77",
+		"unicast 192.0.2.10 dev eth0 table main proto 77 scope link", "unicast 2001:db8::10 dev eth0 table main proto 77",
+		"192.0.2.10 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT proto 77", "2001:db8::10 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT proto 77",
+		"unicast 169.254.1.1 dev eth0 table 100 proto 77 scope link", "unicast default via 169.254.1.1 dev eth0 table 100 proto 77",
+		"unicast default via fe80::1 dev eth0 table 100 proto 77", "unicast default via 2001:db8::1 dev net1 table main proto boot",
+		"net/ipv4/conf/all/rp_filter = 0", "net/ipv4/conf/eth0/rp_filter = 0", "net/ipv4/conf/net1/rp_filter = 0")
+	for _, not := range []string{"default via 169.254.1.1 dev eth0 table main", "default via fe80::1 dev eth0 table main", "fe80::/64 dev eth0 table 100", "ff00::/8 dev eth0 table 100"} {
+		lacks(t, "the pod", dump(t, p.NS), not)
+	}
+	has(t, "the node", dump(t, s.node), "1000:	from all lookup 500 proto 77",
+		"192.0.2.101 dev cali1 lladdr "+mac+" PERMANENT proto 77", "2001:db8::101 dev cali1 lladdr "+mac+" PERMANENT proto 77",
+		"unicast 192.0.2.101 dev cali1 table 500 proto 77 scope link", "unicast 2001:db8::101 dev cali1 table 500 proto 77",
+		"net/ipv4/conf/all/rp_filter = 0", "net/ipv4/conf/cali1/rp_filter = 0", "net/ipv4/conf/up0/rp_filter = 0")
+}
+
+// Later ones: what their previous interface has leaves by it, and the node and
+// the additional subnets are reached by the overlay all the same.
+func TestLaterUnderlay(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(3)
+	for n := range 3 {
+		p.call(n+1, everything[2]).OK("ADD")
+	}
+	pod := dump(t, p.NS)
+	has(t, "the pod", pod,
+		"31000:	from all to 10.10.0.0/16 lookup 101 proto 77", "31000:	from all to fd00:10:10::/64 lookup 101 proto 77",
+		"31200:	from all to 192.0.2.0/24 lookup 101 proto 77", "31200:	from all to 2001:db8::/64 lookup 101 proto 77",
+		"31200:	from all to 198.51.100.0/24 lookup 102 proto 77", "31200:	from all to 2001:db8:2::/64 lookup 102 proto 77",
+		"unicast 192.0.2.10 dev eth0 table main proto 77 scope link", "unicast 192.0.2.10 dev eth0 table 101 proto 77 scope link", "unicast 192.0.2.10 dev eth0 table 102 proto 77 scope link",
+		"unicast 2001:db8::10 dev eth0 table 101 proto 77", "unicast 10.10.0.0/16 via 169.254.1.1 dev eth0 table 101 proto 77", "unicast fd00:10:10::/64 via fe80::1 dev eth0 table 101 proto 77",
+		"unicast 10.10.0.0/16 via 169.254.1.1 dev eth0 table 102 proto 77", "unicast 192.0.2.0/24 dev net1 table 101 proto 77 scope link",
+		"31100:	from 198.51.100.101 lookup 102 proto 77", "31100:	from 2001:db8:2::101 lookup 102 proto 77", "unicast default via 198.51.100.1 dev net2 table 102 proto 77")
+	for _, not := range []string{"to 10.244.0.0/16 lookup 101", "31200:	from all to 10.244.1.1 "} {
+		lacks(t, "the pod", pod, not)
+	}
+	// All of net1 to net3 were there at the first ADD: only the last migrates.
+	lacks(t, "the pod", pod, "from 192.0.2.101 lookup")
+	// The node has no address there: it sends as it does to the overlay.
+	has(t, "the node", dump(t, s.node), "198.51.100.101 dev cali1 lladdr "+p.mac("eth0")+" PERMANENT proto 77",
+		"unicast 198.51.100.101 dev cali1 table 500 proto 77 scope link src 192.0.2.10")
+	if got := defaults(p.NS); got != "default via 203.0.113.1 dev net3\ndefault via 192.0.2.1 dev net1\ndefault via 169.254.1.1 dev eth0" {
+		t.Errorf("defaults:\n%s", got)
+	}
+}
+
+// defaults are the IPv4 default routes of main, in order.
+func defaults(ns *netopstest.NS) string {
+	return plugintest.TrimLines(ns.IP("-4 route show default"))[:max(0, len(plugintest.TrimLines(ns.IP("-4 route show default")))-1)]
+}
+
+// DEL of all attachments restores the pod, in whatever order; until the last
+// goes, the others hold.
+func TestDelInAnyOrder(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]int{{3, 2, 1}, {1, 2, 3}, {2, 3, 1}, {2, 1, 3}} {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.pod(3)
+			before := s.state(p)
+			answers := map[int]plugintest.Answer{}
+			for n := 1; n <= 3; n++ {
+				answers[n] = p.call(n, everything...).OK("ADD")
+			}
+			for i, n := range order {
+				if a := p.call(n).OK("DEL"); a.Stderr != "" {
+					t.Errorf("DEL of net%d: %s", n, a.Stderr)
+				}
+				if i == len(order)-1 {
+					break
+				}
+				for _, left := range order[i+1:] {
+					p.call(left, everything...).After(answers[left]).OK("CHECK")
+				}
+				has(t, "the pod", dump(t, p.NS), "unicast 192.0.2.10 dev eth0 table main proto 77 scope link", "192.0.2.10 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT",
+					"2001:db8::10 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT", "net/ipv4/conf/eth0/rp_filter = 0", "net/ipv4/conf/all/rp_filter = 0")
+				has(t, "the node", dump(t, s.node), "1000:	from all lookup 500 proto 77", "net/ipv4/conf/up0/rp_filter = 0")
+			}
+			before.restored("the last DEL")
+		})
+	}
+}
+
+// Multus makes one interface after the other, and takes them away again.
+func TestInterfacesComeAndGo(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]int{{3, 2, 1}, {1, 2, 3}} {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.pod(0)
+			before := s.state(p)
+			calls := map[int]call{}
+			for n := 1; n <= 3; n++ {
+				p.plug(n)
+				c := p.call(n, everything...)
+				calls[n] = c.After(c.OK("ADD"))
+				for i := 1; i <= n; i++ {
+					calls[i].OK("CHECK")
+				}
+				if got, want := defaults(p.NS), fmt.Sprintf("default via %s1 dev net%d", strings.TrimSuffix(p.ip(n), "101"), n); got != want {
+					t.Errorf("defaults:\n%s\nwant %s", got, want)
+				}
+			}
+			for _, n := range order {
+				calls[n].OK("DEL")
+				p.IP(fmt.Sprint("link del net", n))
+			}
+			before.restored("DEL")
+		})
+	}
+}
+
+// Whether the interface before gives up its default route.
+func TestMigration(t *testing.T) {
+	t.Parallel()
+	const net1, both = "default via 192.0.2.1 dev net1", "default via 192.0.2.1 dev net1\ndefault via 169.254.1.1 dev eth0"
+	const later = "default via 198.51.100.1 dev net2\n"
+	for name, tt := range map[string]struct {
+		nets int
+		keys string
+		of   int
+		want string
+	}{
+		"by order, the last":     {1, `"migrate_route": -1`, 1, net1},
+		"by order, a later one":  {2, `"migrate_route": -1`, 1, later + both},
+		"by default as by order": {2, `"migrate_route": null`, 1, later + both},
+		"never":                  {1, `"migrate_route": 0`, 1, both},
+		"always":                 {2, `"migrate_route": 1`, 1, later + net1},
+		"the second":             {2, `"migrate_route": -1`, 2, later + "default via 169.254.1.1 dev eth0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.pod(tt.nets)
+			before := s.state(p)
+			c := p.call(tt.of, tt.keys)
+			c.OK("ADD")
+			if got := defaults(p.NS); got != tt.want {
+				t.Errorf("defaults:\n%s\nwant\n%s", got, tt.want)
+			}
+			if from := strings.Contains(p.IP("rule show"), "31100:"); from != !strings.Contains(tt.want, "dev eth0") && tt.of == 1 {
+				t.Errorf("a rule by source: %v", from)
+			}
+			c.OK("DEL")
+			before.restored("DEL")
+		})
+	}
+}
+
+// The default route leaves main only in a family in which this interface has one
+// there.
+func TestMigrationByFamily(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	p.IP("route del default via 192.0.2.1")
+	before := s.state(p)
+	c := p.call(1)
+	c.OK("ADD")
+	if got := defaults(p.NS); got != "default via 169.254.1.1 dev eth0" {
+		t.Errorf("defaults: %s", got)
+	}
+	if got := p.IP("-6 route show default"); strings.Contains(got, "fe80::1") || !strings.Contains(got, "2001:db8::1 dev net1") {
+		t.Errorf("IPv6 defaults: %s", got)
+	}
+	has(t, "rules", p.IP("rule show"), "31100:	from 10.244.1.1 lookup 100 proto 77") // the rule is there in both
+	c.OK("DEL")
+	before.restored("DEL")
+}
+
+// Interfaces of other names come after that of the first default route.
+func TestOtherNames(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	p.IP("link set net1 down", "link set net1 name lan0", "link set lan0 up", "route prepend default via 192.0.2.1 dev lan0")
+	p.settled("lan0")
+	before := s.state(p)
+	other := func(keys ...string) call {
+		c := p.withName("lan0", keys...)
+		return c
+	}
+	other().Refused("ADD", 7, "table: missing", "lan0")
+	c := other(`"table": 77`)
+	c.OK("ADD")
+	if got := defaults(p.NS); got != "default via 192.0.2.1 dev lan0" { // migrates
+		t.Errorf("defaults: %s", got)
+	}
+	has(t, "rules", p.IP("rule show"), "31100:	from 10.244.1.1 lookup 77 proto 77", "31000:	from all to 10.244.0.0/16 lookup 77 proto 77")
+	c.OK("DEL")
+	before.restored("DEL")
+}
+
+// withName is a call for net1 that has another name by now.
+func (p *pod) withName(dev string, keys ...string) call {
+	p.s.t.Helper()
+	p.IP("link add net1 type bridge")
+	c := p.call(1, keys...)
+	p.IP("link del net1")
+	c.Conf = strings.ReplaceAll(c.Conf, `"net1"`, `"`+dev+`"`)
+	return c.With(map[string]string{"CNI_IFNAME": dev})
+}
+
+// What a runtime, or somebody else, may do between ADD and DEL.
+func TestDel(t *testing.T) {
+	t.Parallel()
+	for name, between := range map[string]func(s *site, p *pod, c call) call{
+		"without prevResult": func(_ *site, _ *pod, c call) call {
+			return c.Edit(func(conf map[string]any) { delete(conf, "prevResult") })
+		},
+		"without CNI_NETNS": func(_ *site, _ *pod, c call) call { return c.With(map[string]string{"CNI_NETNS": ""}) },
+		"a broken configuration": func(_ *site, _ *pod, c call) call {
+			return c.Edit(func(conf map[string]any) {
+				conf["overlay_hijack_subnet"], conf["table"], conf["mac_prefix"], conf["rp_filter"] = 5, "x", "zz", 7
+				conf["overlay_hijack_subne"] = 5
+			})
+		},
+		"another configuration": func(_ *site, _ *pod, c call) call {
+			return c.set("host_rule_table", "501").set("table", "77").set("sriov", "true").set("overlay_interface", `"eth7"`)
+		},
+		"skip_call by now": func(_ *site, _ *pod, c call) call { return c.set("skip_call", "true") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.pod(1)
+			before := s.state(p)
+			c := p.call(1, everything...)
+			c.OK("ADD")
+			c = between(s, p, c)
+			c.OK("DEL")
+			before.restored("DEL")
+			c.OK("DEL")
+		})
+	}
+}
+
+// The pod gone, the node is as it was before, whatever is at the path by now.
+func TestDelOfAPodThatIsGone(t *testing.T) {
+	t.Parallel()
+	for name, now := range map[string]func(p *pod, c call) call{
+		"nothing there":     func(_ *pod, c call) call { return c },
+		"without CNI_NETNS": func(_ *pod, c call) call { return c.With(map[string]string{"CNI_NETNS": ""}) },
+		"a plain file": func(p *pod, c call) call {
+			_ = os.WriteFile(p.Path, nil, 0o600)
+			p.s.t.Cleanup(func() { _ = os.Remove(p.Path) })
+			return c
+		},
+		"another namespace": func(p *pod, c call) call {
+			if _, err := os.Stat(p.Path); err != nil {
+				netopstest.Namespace(p.s.t, p.Name)
+			}
+			return c
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p, other := s.pod(2), s.pod(1)
+			cs := []call{p.call(1, everything...), p.call(2, everything...)}
+			before := s.state(other)
+			for _, c := range cs {
+				c.OK("ADD")
+			}
+			// The node's end stays, as it does while the pod's is on its way out.
+			away := "x" + p.veth()
+			p.IP("link set eth0 netns " + s.lan.Name + " name " + away)
+			s.lan.IP("link set " + away + " up")
+			p.Remove()
+			for _, c := range cs {
+				if a := now(p, c).OK("DEL"); a.Stderr != "" {
+					t.Errorf("DEL warns: %s", a.Stderr)
+				}
+			}
+			before.restored("DEL")
+		})
+	}
+}
+
+// The interface gone before DEL: what went with it is no matter.
+func TestInterfaceGone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(0)
+	before := s.state(p)
+	p.plug(1)
+	c := p.call(1, everything...)
+	c.OK("ADD")
+	p.IP("link del net1")
+	c.OK("DEL")
+	before.restored("DEL")
+}
+
+func TestGC(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	stays, goes, dies := s.pod(1), s.pod(1), s.pod(1)
+	before := s.state(goes)
+	pods := []*pod{stays, goes, dies}
+	for _, p := range pods {
+		p.call(1, everything...).OK("ADD")
+	}
+	valid := func(list ...*pod) call {
+		return stays.call(1).Edit(func(conf map[string]any) {
+			all := []any{}
+			for _, p := range list {
+				all = append(all, map[string]string{"containerID": p.Name, "ifname": "net1"})
+			}
+			conf["cni.dev/valid-attachments"] = all
+			conf["overlay_hijack_subnet"] = 5 // is not read
+			delete(conf, "prevResult")
+		})
+	}
+	valid(pods...).OK("GC")
+	for _, p := range pods {
+		p.call(1, everything...).OK("CHECK")
+	}
+	valid(stays, dies).Failing(plugintest.Fault{At: "before", N: 0, Deny: unix.EPERM}).Refused("GC", 100, "operation not permitted")
+	valid(stays, dies).OK("GC")
+	if diff := cmp.Diff(before.was[goes.NS], dump(t, goes.NS)); diff != "" {
+		t.Errorf("GC (-want +got):\n%s", diff)
+	}
+	stays.call(1, everything...).OK("CHECK")
+	// Without a list only what belongs to pods that are gone.
+	dies.Remove()
+	stays.call(1).OK("GC")
+	lacks(t, "the node", dump(t, s.node), dies.ip(1))
+	stays.call(1, everything...).OK("CHECK")
+	valid().OK("GC")
+	before.nothing(dies)
+	s.nothingLeft("GC")
+}
+
+// nothing fails the test unless the node is as it was but for what went with a
+// pod's interfaces.
+func (st state) nothing(of *pod) {
+	st.s.t.Helper()
+	until(st.s.t, func() bool { return !strings.Contains(st.s.node.IP("link show"), of.veth()+"@") })
+	for _, part := range []string{"proto 77", "PERMANENT", "lookup 500", "all/rp_filter = 0"} {
+		lacks(st.s.t, "the node", dump(st.s.t, st.s.node), part)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	c := p.call(1).With(map[string]string{"CNI_CONTAINERID": "", "CNI_IFNAME": "", "CNI_NETNS": ""}).
+		Edit(func(conf map[string]any) { delete(conf, "prevResult") })
+	c.OK("STATUS")
+	c.set("mac_prefix", `"01:00"`).Refused("STATUS", 7, "mac_prefix")
+	c.set("overlay_hijack_subnets", "5").Refused("STATUS", 7, `did you mean "overlay_hijack_subnet"?`)
+	c.set("stateDir", `"/proc/nowhere"`).Refused("STATUS", 50, "records cannot be saved")
+	s.nothingLeft("STATUS")
+}
+
+// Nothing is done and no record kept; CHECK succeeds.
+func TestSkipCall(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	before := s.state(p)
+	c := p.call(1, `"skip_call": true`, `"ip_conflict": {"enabled": true, "interval": "10s"}`).
+		Edit(func(conf map[string]any) { delete(conf, "overlay_hijack_subnet") })
+	added := c.OK("ADD")
+	for _, verb := range []string{"CHECK", "DEL"} {
+		c.After(added).OK(verb)
+		before.restored(verb)
+	}
+	if got := c.OK("plan").Stdout; got != "" {
+		t.Errorf("plan: %s", got)
+	}
+	if !strings.Contains(added.Stdout, p.mac("net1")) || !strings.Contains(added.Stdout, `"unknown":{"kept":true}`) {
+		t.Errorf("result: %s", added.Stdout)
+	}
+	_ = os.Remove(filepath.Join(s.records, router.Name)) // STATUS aside, there is no folder either
+	if files, _ := os.ReadDir(s.records); len(files) > 0 {
+		t.Errorf("left: %v", files)
+	}
+}
+
+// Nothing on the node, nor of it in the pod, also where the overlay is no veth of
+// this node.
+func TestSRIOV(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		keys    []string
+		prepare func(s *site, p *pod)
+	}{
+		"asked for": {[]string{`"sriov": true`, `"rp_filter": {"value": 0, "set_host": true}`}, func(*site, *pod) {}},
+		"the overlay is no veth": {[]string{`"rp_filter": {"value": 0, "set_host": true}`}, func(_ *site, p *pod) {
+			four, six := p.overlay()
+			p.IP("link del eth0", "link add eth0 type bridge", "link set eth0 up", "addr add "+four+"/32 dev eth0", "addr add "+six+"/128 dev eth0",
+				"route add 169.254.1.1 dev eth0", "route append default via 169.254.1.1 dev eth0", "-6 route append default via fe80::1 dev eth0")
+			p.settled("eth0")
+		}},
+		"its other end is elsewhere": {nil, func(s *site, p *pod) {
+			s.node.IP("link set " + p.veth() + " netns " + s.lan.Name)
+			s.lan.IP("link set " + p.veth() + " up")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.pod(1)
+			tt.prepare(s, p)
+			before := s.state(p)
+			c := p.call(1, tt.keys...)
+			c.OK("ADD")
+			if diff := cmp.Diff(before.was[s.node], dump(t, s.node)); diff != "" {
+				t.Errorf("the node (-want +got):\n%s", diff)
+			}
+			pod := dump(t, p.NS)
+			lacks(t, "the pod", pod, "192.0.2.10 dev")
+			lacks(t, "the pod", pod, "2001:db8::10 dev")
+			has(t, "the pod", pod, "31000:	from all to 10.244.0.0/16 lookup 100 proto 77")
+			c.OK("CHECK")
+			c.OK("DEL")
+			before.restored("DEL")
+		})
+	}
+}
+
+// Which errors there are, of which nothing comes.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		pod  []string // ip(8) commands there before
+		keys []string
+		code uint
+		says []string
+	}{
+		"no overlay interface":           {nil, []string{`"overlay_interface": "eth7"`}, 11, []string{`"eth7"`, "overlay_interface"}},
+		"an overlay without an address":  {[]string{"link add eth7 type bridge", "link set eth7 addrgenmode none up"}, []string{`"overlay_interface": "eth7"`}, 11, []string{"eth7", "overlay_interface", "global address"}},
+		"table in use by a route":        {[]string{"route add 10.99.0.0/16 dev eth0 table 100"}, nil, 101, []string{"table: 100 is in use already", "10.99.0.0/16 dev eth0 table 100"}},
+		"table in use by an IPv6 route":  {[]string{"-6 route add fd99::/64 dev eth0 table 100"}, nil, 101, []string{"table: 100 is in use already", "fd99::/64"}},
+		"table in use by a rule":         {[]string{"rule add pref 5 from 10.9.9.9 lookup 100"}, nil, 101, []string{"table: 100 is in use already", "from 10.9.9.9"}},
+		"table in use by an IPv6 rule":   {[]string{"-6 rule add pref 5 from fd99::9 lookup 77"}, []string{`"table": 77`}, 101, []string{"table: 77 is in use already", "fd99::9"}},
+		"another way to the node":        {[]string{"route add 192.0.2.10 dev net1"}, nil, 101, []string{`ip route add 192.0.2.10 dev eth0: there is "192.0.2.10 dev net1" already`}},
+		"another neighbour for the node": {[]string{"neigh add 192.0.2.10 lladdr 02:00:00:00:00:99 dev eth0 nud permanent"}, nil, 101, []string{"ip neigh add 192.0.2.10", "02:00:00:00:00:99"}},
+		"another IPv6 neighbour for it":  {[]string{"neigh add 2001:db8::10 lladdr 02:00:00:00:00:99 dev eth0 nud permanent"}, nil, 101, []string{"ip neigh add 2001:db8::10", "02:00:00:00:00:99"}},
+		"a value of migrate_route":       {nil, []string{`"migrate_route": 2`}, 7, []string{"migrate_route: 2 is not -1, 0 or 1"}},
+		"only_op_mac without mac_prefix": {nil, []string{`"only_op_mac": true`}, 7, []string{"only_op_mac", `"mac_prefix"`}},
+		"a slip of the pen":              {nil, []string{`"servce_hijack_subnet": []`}, 2, []string{"service_hijack_subnet"}},
+		"a slip of the pen inside":       {nil, []string{`"rp_filter": {"set_hosts": true}`}, 2, []string{"rp_filter.set_hosts"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.pod(1)
+			p.IP(tt.pod...)
+			before := s.state(p)
+			c := p.call(1, tt.keys...)
+			for _, verb := range []string{"ADD", "plan"} {
+				c.Refused(verb, tt.code, tt.says...)
+				before.restored(verb)
+			}
+			c.OK("DEL")
+			before.restored("DEL")
+		})
+	}
+}
+
+// That the networks of a pod come in another order is an error that passes.
+func TestAttachmentsInAnyOrder(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(2)
+	before := s.state(p)
+	both := []call{p.call(1, everything...), p.call(2, everything...)}
+	both[1].OK("ADD")
+	both[0].OK("ADD")
+	// The node's routes are no routes of the overlay that T would need.
+	lacks(t, "the pod", dump(t, p.NS), "192.0.2.10 dev eth0 table 100")
+	for _, c := range both {
+		c.OK("CHECK")
+	}
+	both[1].OK("DEL")
+	both[0].OK("DEL")
+	before.restored("DEL")
+}
+
+// Without log_file the log goes to a place of its own, and without log_options
+// nowhere.
+func TestLogFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount(dir, "/var/log", "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount("/var/log", unix.MNT_DETACH) })
+	s := newSite(t)
+	p := s.pod(1)
+	path := filepath.Join(dir, "meta-plugins", "router.log")
+	read := func() string {
+		text, _ := os.ReadFile(path)
+		return string(text)
+	}
+	p.call(1).OK("ADD")
+	p.call(1).OK("DEL")
+	if _, err := os.Stat(filepath.Dir(path)); !os.IsNotExist(err) {
+		t.Errorf("without log_options there is a log: %v", err)
+	}
+	c := p.call(1, `"log_options": {"log_level": "debug"}`)
+	if a := c.OK("ADD"); a.Stderr != "" {
+		t.Errorf("stderr: %s", a.Stderr)
+	}
+	for _, part := range []string{"ip rule add pref 31000 to 10.244.0.0/16 lookup 100", "containerID=" + p.Name, "verb=ADD"} {
+		if !strings.Contains(read(), part) {
+			t.Errorf("the log lacks %q: %.2000s", part, read())
+		}
+	}
+	c.OK("DEL")
+	elsewhere := filepath.Join(dir, "mine.log")
+	size := len(read())
+	c = p.call(1, fmt.Sprintf(`"log_options": {"log_level": "debug", "log_file": %q}`, elsewhere))
+	c.OK("ADD")
+	c.OK("DEL")
+	if _, err := os.Stat(elsewhere); err != nil || len(read()) != size {
+		t.Errorf("log_file: %v, and the default one grew from %d to %d", err, size, len(read()))
+	}
+	p.call(1, `"log_options": {"log_file": "/proc/nowhere/x.log"}`).OK("ADD") // is a warning
+	p.call(1).OK("DEL")
+}
+
+// Cilium's host veth is warned about, once.
+func TestCilium(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	s.node.IP("link set cali1 down", "link set cali1 name lxc12345", "link set lxc12345 up", "route add 10.244.1.1 dev lxc12345")
+	c := p.call(1)
+	if a := c.OK("ADD"); strings.Count(a.Stderr, "Cilium") != 1 || !strings.Contains(a.Stderr, "level=WARN") {
+		t.Errorf("no warning: %s", a.Stderr)
+	}
+	for _, verb := range []string{"CHECK", "DEL"} {
+		if a := c.OK(verb); a.Stderr != "" {
+			t.Errorf("%s warns: %s", verb, a.Stderr)
+		}
+	}
+}
+
+// The node's addresses are the global ones of interfaces that are not excluded,
+// and the one that it sends to the pod from.
+func TestNodeAddresses(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.node.IP("link add up1 type bridge", "link set up1 addrgenmode none up", "addr add 198.18.0.10/24 dev up1", "addr add 198.18.1.10/24 dev up1 scope link",
+		"addr add 2001:db8:9::10/64 dev up1 nodad",
+		"link add docker7 type bridge", "link set docker7 addrgenmode none up", "addr add 172.17.0.1/16 dev docker7",
+		"link add mine0 type bridge", "link set mine0 addrgenmode none up", "addr add 198.18.9.10/24 dev mine0")
+	p := s.pod(1)
+	before := s.state(p)
+	nodes := func(c call) (list []string) {
+		c.OK("ADD")
+		for l := range strings.Lines(p.IP("-4 route show proto 77") + p.IP("-6 route show proto 77")) {
+			list = append(list, strings.Fields(l)[0])
+		}
+		c.OK("CHECK")
+		c.OK("DEL")
+		before.restored("DEL")
+		slices.Sort(list)
+		return list
+	}
+	for _, tt := range []struct {
+		keys string
+		want []string
+	}{
+		{`"exclude_interfaces": null`, []string{"192.0.2.10", "198.18.0.10", "198.18.9.10", "2001:db8:9::10", "2001:db8::10"}},
+		{`"exclude_interfaces": ["up1", "min?0"]`, []string{"172.17.0.1", "192.0.2.10", "2001:db8::10"}},
+		// That by which it sends counts in any case.
+		{`"exclude_interfaces": ["*"]`, []string{"192.0.2.10", "2001:db8::10"}},
+	} {
+		if diff := cmp.Diff(tt.want, nodes(p.call(1, tt.keys))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.keys, diff)
+		}
+	}
+}
+
+// IPv6 is switched on where it is needed, and off again by who was the last.
+func TestIPv6SwitchedOff(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]int{{1, 2}, {2, 1}} {
+		s := newSite(t)
+		p := s.pod(2)
+		s.sysctl(p.NS, "net/ipv6/conf/eth0/disable_ipv6", "1")
+		before := s.state(p)
+		for n := 1; n <= 2; n++ {
+			p.call(n).OK("ADD")
+			if got := s.value(p.NS, "net/ipv6/conf/eth0/disable_ipv6"); got != "0" {
+				t.Errorf("disable_ipv6 is %s", got)
+			}
+		}
+		p.call(order[0]).OK("DEL")
+		if got := s.value(p.NS, "net/ipv6/conf/eth0/disable_ipv6"); got != "0" {
+			t.Errorf("with one left disable_ipv6 is %s", got)
+		}
+		p.call(order[1]).OK("CHECK")
+		p.call(order[1]).OK("DEL")
+		before.restored("DEL")
+	}
+}
+
+// Of the reverse path filters those of the pod are set, to 2 unless told, and
+// "all" is lowered where it is greater; the node's only where that is told.
+func TestReversePathFilter(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(2)
+	before := s.state(p)
+	node := func(dev string) string { return s.value(s.node, "net/ipv4/conf/"+dev+"/rp_filter") }
+	pod := func(dev string) string { return s.value(p.NS, "net/ipv4/conf/"+dev+"/rp_filter") }
+	for _, tt := range []struct{ keys, pod, podAll, node, nodeAll string }{
+		{`"rp_filter": null`, "2", "2", "0", "1"},
+		{`"rp_filter": {}`, "2", "2", "0", "1"},
+		{`"rp_filter": {"value": 1}`, "1", "1", "0", "1"},
+		{`"rp_filter": {"value": 0, "set_host": false}`, "0", "0", "0", "1"},
+		{`"rp_filter": {"value": 2, "set_host": true}`, "2", "2", "2", "1"},
+		{`"rp_filter": {"value": 0, "set_host": true}`, "0", "0", "0", "0"},
+	} {
+		c := p.call(2, tt.keys)
+		c.OK("ADD")
+		for _, dev := range []string{"eth0", "net1", "net2"} {
+			if got := pod(dev); got != tt.pod {
+				t.Errorf("%s: the pod's %s has %s, want %s", tt.keys, dev, got, tt.pod)
+			}
+		}
+		for _, dev := range []string{"cali1", "up0"} {
+			if got := node(dev); got != tt.node {
+				t.Errorf("%s: the node's %s has %s, want %s", tt.keys, dev, got, tt.node)
+			}
+		}
+		if pod("all") != tt.podAll || node("all") != tt.nodeAll {
+			t.Errorf("%s: all is %s in the pod, %s on the node", tt.keys, pod("all"), node("all"))
+		}
+		c.OK("CHECK")
+		c.OK("DEL")
+		before.restored(tt.keys)
+	}
+}
+
+// CHECK without a record says so.
+func TestCheckWithoutRecord(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	p.call(1).Refused("CHECK", 106, "record")
+	s.nothingLeft("CHECK")
+}
+
+// CHECK tells all that is not as ADD left it, each by itself and all together.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(2)
+	p.call(1, everything...).OK("ADD")
+	c := p.call(2, everything...)
+	c = c.After(c.OK("ADD"))
+	// What others do is none of its business.
+	p.IP("route add 10.99.0.0/16 dev eth0", "route add 10.99.0.0/16 dev eth0 table 101", "rule add pref 5 lookup 7",
+		"neigh add 192.0.2.99 lladdr 02:00:00:00:00:01 dev eth0 nud permanent", "addr add 10.99.9.9/32 dev net2")
+	s.node.IP("route add 10.99.0.0/16 dev cali1 table 500", "rule add pref 5 lookup 7")
+	c.OK("CHECK")
+	type drift struct {
+		ns   *netopstest.NS
+		line string
+		says string
+	}
+	var all []string
+	for _, d := range []drift{
+		{p.NS, "rule del pref 31000 to 10.10.0.0/16 lookup 101", "ip rule add pref 31000 to 10.10.0.0/16 lookup 101: it is not there"},
+		{p.NS, "-6 rule del pref 31100 from 2001:db8::101", "ip -6 rule add pref 31100 from 2001:db8::101 lookup 101: it is not there"},
+		{p.NS, "route del 192.0.2.10 dev eth0 table 101", "ip route add 192.0.2.10 dev eth0 table 101: it is not there"},
+		{p.NS, "-6 route del fd00:10:10::/64 table 101", "ip -6 route add fd00:10:10::/64 via fe80::1 dev eth0 table 101: it is not there"},
+		{p.NS, "route append default via 192.0.2.1 dev net1", "ip route del default via 192.0.2.1 dev net1: it is there"},
+		{p.NS, "neigh replace 192.0.2.10 lladdr 02:00:00:00:00:09 dev eth0 nud permanent", "ip neigh add 192.0.2.10 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent: there is 192.0.2.10 lladdr 02:00:00:00:00:09 dev eth0"},
+		{p.NS, "neigh del 2001:db8::10 dev eth0", "ip neigh add 2001:db8::10 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent: it is not there"},
+		{p.NS, "link set net2 address 02:00:00:00:00:07", "ip link set dev net2 address 0a:0b:c6:33:64:65: it is 02:00:00:00:00:07"},
+		{s.node, "neigh del 198.51.100.101 dev cali1", "ip neigh add 198.51.100.101 lladdr " + p.mac("eth0") + " dev cali1 nud permanent: it is not there"},
+		{s.node, "rule del pref 1000 lookup 500", "ip rule add pref 1000 lookup 500: it is not there"},
+	} {
+		d.ns.IP(d.line)
+		a := c.Refused("CHECK", 106, d.says)
+		for _, earlier := range all {
+			if !strings.Contains(a.Error.Msg+a.Error.Details, earlier) {
+				t.Errorf("after %q it forgets %q", d.line, earlier)
+			}
+		}
+		if all = append(all, d.says); !strings.Contains(a.Error.Msg, fmt.Sprintf("(and %d more)", len(all)-1)) && len(all) > 1 {
+			t.Errorf("after %q: %s %s", d.line, a.Error.Msg, a.Error.Details)
+		}
+	}
+	s.sysctl(p.NS, "net/ipv4/conf/net2/rp_filter", "1")
+	s.sysctl(s.node, "net/ipv4/conf/cali1/rp_filter", "2")
+	c.Refused("CHECK", 106, "sysctl -w net.ipv4.conf.net2.rp_filter=0: it is 1", "sysctl -w net.ipv4.conf.cali1.rp_filter=0: it is 2")
+	p.call(1).Refused("CHECK", 106, "ip rule add pref 1000 lookup 500: it is not there") // shared by both
+	// The pod is not to be deleted any the less.
+	for n := range 2 {
+		p.call(n + 1).OK("DEL")
+	}
+	s.nothingLeft("DEL")
+}
+
+// Addresses of the families that the attachment lacks are passed over.
+func TestOneFamily(t *testing.T) {
+	t.Parallel()
+	for name, keep := range map[string]int{"IPv4": 0, "IPv6": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.pod(1)
+			before := s.state(p)
+			c := p.call(1).Edit(func(conf map[string]any) {
+				prev := conf["prevResult"].(map[string]any)
+				prev["ips"] = prev["ips"].([]any)[keep : keep+1]
+			})
+			c.OK("ADD")
+			for family, flag := range []string{"-4", "-6"} {
+				touched := strings.Contains(p.IP(flag+" rule show")+p.IP(flag+" route show table all")+s.node.IP(flag+" rule show")+s.node.IP(flag+" neigh show nud permanent"), "proto 77")
+				if touched != (family == keep) {
+					t.Errorf("%s: touched: %v", flag, touched)
+				}
+			}
+			c.OK("CHECK")
+			c.OK("DEL")
+			before.restored("DEL")
+		})
+	}
+}
+
+// A chain that runs again when the pod has got more interfaces changes nothing.
+func TestRepeatedAddBesideLaterOnes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(0)
+	first := s.state(p)
+	p.plug(1)
+	one := p.call(1, everything...)
+	one.OK("ADD")
+	p.plug(2)
+	two := p.call(2, everything...)
+	two.OK("ADD")
+	both := s.state(p)
+	for range 2 {
+		one.OK("ADD")
+		both.same("a second ADD of net1")
+		two.OK("ADD")
+		both.same("a second ADD of net2")
+	}
+	for _, c := range []call{one, two} {
+		c.OK("CHECK")
+	}
+	one.OK("DEL")
+	two.OK("CHECK")
+	p.IP("link del net1")
+	two.OK("DEL")
+	p.IP("link del net2")
+	first.restored("DEL")
+}
+
+// The overlay gone before DEL: the rest is taken back.
+func TestOverlayGone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	c := p.call(1, everything...)
+	c.OK("ADD")
+	s.node.IP("link del " + p.veth())
+	if a := c.OK("DEL"); a.Stderr != "" {
+		t.Errorf("DEL warns: %s", a.Stderr)
+	}
+	lacks(t, "the pod", dump(t, p.NS), "proto 77")
+	lacks(t, "the node", dump(t, s.node), "proto 77")
+	if got := s.value(s.node, "net/ipv4/conf/all/rp_filter"); got != "1" {
+		t.Errorf("the node's rp_filter is %s", got)
+	}
+	s.nothingLeft("DEL")
+}
