@@ -38,7 +38,9 @@ func (r *request) claim(ctx context.Context, e *record.Entry, tries int) (*claim
 	}
 	c := &claim{request: r, of: e, host: host}
 	if objects != nil {
-		if err := objects.claim(ctx, c); err != nil {
+		if err := objects.claim(ctx, c); ctx.Err() != nil {
+			return c, context.Cause(ctx)
+		} else if err != nil {
 			return c, err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -135,6 +136,26 @@ func TestAddAfterAKilledOne(t *testing.T) {
 		c.OK("DEL")
 		before.restored(fmt.Sprintf("killed after operation %d", n))
 		return a.Exit == -1
+	})
+}
+
+// A signal has ADD take all back by itself.
+func TestSignalledAdd(t *testing.T) {
+	t.Parallel()
+	besides(t, func(t *testing.T, alone bool) {
+		c, before := faulty(t, alone)
+		points(t, syscall.SIGTERM, func(f plugintest.Fault) bool {
+			a := c.Failing(f).Do("ADD")
+			if a.Exit == 0 {
+				c.OK("DEL")
+				return false
+			}
+			if a.Error.Code != 11 || !strings.Contains(a.Error.Msg, "interrupted by a signal") {
+				t.Errorf("%s: %s", f, a.Stdout)
+			}
+			back(alone, before, f.String())
+			return true
+		})
 	})
 }
 
