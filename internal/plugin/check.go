@@ -109,7 +109,7 @@ func merge(records []record.Record) (want netops.Plan) {
 			continue
 		}
 		want.Pod = want.Pod.Then(later.Pod)
-		want.Host.Append(later.Host)
+		want.Host = netops.Change{Add: want.Host}.Then(netops.Change{Add: later.Host}).Add
 	}
 	return want
 }
@@ -138,9 +138,13 @@ func drift(found []netops.Drift) error {
 	if len(found) == 0 {
 		return nil
 	}
-	lines := make([]string, len(found))
-	for i, d := range found {
-		lines[i] = d.String()
+	lines := make([]string, 0, len(found))
+	told := make(map[string]bool, len(found)) // what several entries of a chain want is one thing
+	for _, d := range found {
+		if line := d.String(); !told[line] {
+			told[line] = true
+			lines = append(lines, line)
+		}
 	}
 	return Several(CodeDrift, lines)
 }

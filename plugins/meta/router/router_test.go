@@ -179,6 +179,28 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	}
 }
 
+// Two entries in one chain are one attachment: CHECK judges both, one DEL takes
+// both back.
+func TestTwoEntriesInOneChain(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	before := s.state(p)
+	one := p.call(1, `"rp_filter": {"value": 1, "set_host": true}`)
+	two := p.call(1, `"rp_filter": {"value": 0, "set_host": true}`, `"additional_hijack_subnet": ["10.10.0.0/16"]`, `"mac_prefix": "0a:0b"`)
+	first := one.OK("ADD")
+	second := two.After(first).OK("ADD")
+	for _, c := range []call{one, two} {
+		c.After(second).OK("CHECK")
+	}
+	p.IP("rule del pref 31000 to 10.10.0.0/16")
+	one.After(second).Refused("CHECK", 106, "ip rule add pref 31000 to 10.10.0.0/16 lookup 100")
+	p.IP("rule del pref 31000 to 10.96.0.0/12") // which both want, and is told once
+	two.After(second).Refused("CHECK", 106, "to 10.10.0.0/16", "to 10.96.0.0/12", "(and 1 more)")
+	two.OK("DEL")
+	before.restored("DEL")
+}
+
 // Whether the interface before gives up its default route.
 func TestMigration(t *testing.T) {
 	t.Parallel()
