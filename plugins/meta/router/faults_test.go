@@ -228,3 +228,27 @@ func TestAddAfterAKilledDel(t *testing.T) {
 		return a.Exit == -1
 	})
 }
+
+// A second entry of a chain that fails, or is killed, leaves the first one whole.
+func TestSecondEntryFails(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	before := s.state(p)
+	first, second := p.call(1, everything[0], everything[1]), p.call(1, everything...)
+	first.OK("ADD")
+	once := s.state(p)
+	valid := func(conf map[string]any) {
+		conf["cni.dev/valid-attachments"] = []any{map[string]string{"containerID": p.Name, "ifname": "net1"}}
+	}
+	for n := range 3 {
+		second.Failing(plugintest.Fault{At: "before", N: n, Deny: unix.EPERM}).Refused("ADD", 100)
+		once.same(fmt.Sprint("refused: ", n))
+		second.Failing(plugintest.Fault{At: "after", N: n, Kill: syscall.SIGKILL}).Do("ADD")
+		second.Edit(valid).OK("GC")
+		once.same(fmt.Sprint("killed: ", n))
+		first.OK("CHECK")
+	}
+	first.OK("DEL")
+	before.restored("DEL")
+}
