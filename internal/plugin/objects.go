@@ -112,16 +112,22 @@ func (c *claim) takeAddress(ctx context.Context, lock *record.HostLock, e *netop
 	return lock.SetNote(note, c.of.Name())
 }
 
-// holder is the record that a note names, where that has the address still.
+// holder is the record that a note names, where that has the address still. It
+// may have it where a later version wrote it.
 func (r *request) holder(name string, e *netops.Neigh) (*record.Entry, error) {
 	owner, err := r.store().Named(name)
-	if owner == nil || owner.Err != nil || err != nil {
+	switch {
+	case owner == nil || err != nil:
 		return nil, err
+	case errors.Is(owner.Err, record.ErrNewer):
+		may := Errorf(CodeOwned, "%s may be an address of the record %s: %w", e.IP, owner.Path(), owner.Err)
+		return nil, failureOf(netops.State{Neighs: []netops.Neigh{*e}}, e.AddCommand(), may)
 	}
-	if !slices.ContainsFunc(owner.Done.Host.Neighs, func(o netops.Neigh) bool { return o.IP == e.IP }) {
-		return nil, nil
+	// One that is damaged wants nothing.
+	if slices.ContainsFunc(owner.Done.Host.Neighs, func(o netops.Neigh) bool { return o.IP == e.IP }) {
+		return owner, nil
 	}
-	return owner, nil
+	return nil, nil
 }
 
 func taken(e *netops.Neigh, owner *record.Entry) error {

@@ -341,3 +341,17 @@ func TestKilledBesideOthers(t *testing.T) {
 		before.restored("the killed one's end")
 	}
 }
+
+// A record of a later version may be a living pod's.
+func TestAddressInALaterVersionsRecord(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	one, two := s.pod(2), s.pod(2)
+	one.call(2).OK("ADD")
+	path := filepath.Join(s.records, router.Name, "lan2", one.Name+":net2", "1.finished")
+	text := strings.Replace(readFile(t, path), `"format":1`, `"format":9`, 1)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	two.sameAddress(one, 2).set("host_rule_table", "501").Refused("ADD", 101, one.ip(2), "record")
+}
