@@ -87,6 +87,9 @@ func decode(c *plugin.Config) plugin.Planner {
 	conf.decodeProbe(c)
 	conf.decodeMAC(c)
 	conf.decodeExclude(c)
+	if conf.overlay == conf.ifName && !conf.skip && !conf.onlyMAC { // it would give up its own default route
+		c.Invalid(overlayInterface, "%s is the interface of this attachment itself", conf.overlay)
+	}
 	return conf
 }
 
