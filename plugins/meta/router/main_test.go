@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/cni-netops/plugins/internal/plugin"
@@ -9,5 +10,10 @@ import (
 
 func TestMain(m *testing.M) {
 	plugin.EveryKind()
+	// They wait for the kernel more than for a processor.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	plugintest.Main(m, router, plugintest.Upstream)
 }

@@ -266,6 +266,7 @@ func stable(family, out string) string {
 			continue
 		}
 		end()
+		l = strings.TrimSuffix(l, " tentative")
 		l, _, _ = strings.Cut(l, " promiscuity ")
 		if name, rest, ok := strings.Cut(l, "@"); ok { // a peer's index, or some name that has it
 			_, rest, _ = strings.Cut(rest, ":")
