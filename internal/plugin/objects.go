@@ -43,7 +43,7 @@ type everyKind struct{}
 
 const (
 	addressNote = "address/" // and the address: the record of who has it
-	sysctlNote  = "sysctl/"  // and the key: its interface's index, and what it was
+	sysctlNote  = "sysctl/"  // and the key: the boot, its interface's index, and what it was
 )
 
 // claim makes what an attachment wants on the host beside routes. It is
@@ -189,9 +189,10 @@ func (c *claim) set(ctx context.Context, lock *record.HostLock, s *netops.Sysctl
 	if err != nil {
 		return err
 	}
-	if _, ok := valueBefore(text, index); ok {
+	of := sysctlOf(c.of.Boot, index)
+	if strings.HasPrefix(text, of) {
 		c.log.Warn("another network may want another value of a sysctl of the host", "sysctl", s.Key, "value", now, "becomes", s.Value)
-	} else if err := lock.SetNote(note, strconv.Itoa(int(index))+"="+now); err != nil {
+	} else if err := lock.SetNote(note, of+now); err != nil {
 		return err
 	}
 	return setOn(ctx, c.host, *s)
@@ -220,11 +221,9 @@ func sysctlOn(ctx context.Context, host *netops.Netns, s *netops.Sysctl) (value 
 	return have.Sysctls[0].Value, index, err
 }
 
-// valueBefore reads a note: what a sysctl was, if it is still of the interface
-// of that index.
-func valueBefore(note string, index uint32) (string, bool) {
-	number, value, ok := strings.Cut(note, "=")
-	return value, ok && number == strconv.Itoa(int(index))
+// sysctlOf begins the note of a sysctl: it is of one boot, and of one interface.
+func sysctlOf(boot string, index uint32) string {
+	return boot + " " + strconv.Itoa(int(index)) + " "
 }
 
 // release takes away what is ours of objects on the host, and what no other
@@ -307,7 +306,11 @@ func (r *request) reset(ctx context.Context, lock *record.HostLock, host *netops
 	if err != nil || text == "" {
 		return err
 	}
-	if was, ok := valueBefore(text, index); ok && now != "" && s.HeldBy(now) {
+	boot, err := record.Boot()
+	if err != nil {
+		return err
+	}
+	if was, ok := strings.CutPrefix(text, sysctlOf(boot, index)); ok && now != "" && s.HeldBy(now) {
 		if err := setOn(ctx, host, netops.Sysctl{Key: s.Key, Value: was}); err != nil {
 			return err
 		}

@@ -87,9 +87,6 @@ func decode(c *plugin.Config) plugin.Planner {
 	conf.decodeProbe(c)
 	conf.decodeMAC(c)
 	conf.decodeExclude(c)
-	if conf.overlay == conf.ifName && !conf.skip && !conf.onlyMAC { // it would give up its own default route
-		c.Invalid(overlayInterface, "%s is the interface of this attachment itself", conf.overlay)
-	}
 	return conf
 }
 
@@ -234,6 +231,7 @@ func (c *config) decodeProbe(p *plugin.Config) {
 	o.Fold(keys)
 	o.Only(keys...)
 	o.Bool("enabled", &c.probe.enabled)
+	c.probe.enabled = c.probe.enabled && c.routes() // only_op_mac does just that
 	if v, ok := o.Get("interval"); ok {
 		if text, ok := v.Text(); ok {
 			d, err := time.ParseDuration(text)

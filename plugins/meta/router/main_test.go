@@ -11,7 +11,6 @@ import (
 func TestMain(m *testing.M) {
 	plugin.EveryKind()
 	// They wait for the kernel more than for a processor.
-	flag.Parse()
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}

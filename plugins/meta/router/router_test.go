@@ -522,7 +522,7 @@ func TestRefused(t *testing.T) {
 		says []string
 	}{
 		"no overlay interface":           {nil, []string{`"overlay_interface": "eth7"`}, 11, []string{`"eth7"`, "overlay_interface"}},
-		"an overlay that is itself":      {nil, []string{`"overlay_interface": "net1"`}, 7, []string{"overlay_interface: net1 is the interface of this attachment itself"}},
+		"an overlay that is itself":      {nil, []string{`"overlay_interface": "net1"`}, 7, []string{"overlay_interface: net1 is the interface of this attachment"}},
 		"an overlay without an address":  {[]string{"link add eth7 type bridge", "link set eth7 addrgenmode none up"}, []string{`"overlay_interface": "eth7"`}, 11, []string{"eth7", "overlay_interface", "global address"}},
 		"table in use by a route":        {[]string{"route add 10.99.0.0/16 dev eth0 table 100"}, nil, 101, []string{"table: 100 is in use already", "10.99.0.0/16 dev eth0 table 100"}},
 		"table in use by an IPv6 route":  {[]string{"-6 route add fd99::/64 dev eth0 table 100"}, nil, 101, []string{"table: 100 is in use already", "fd99::/64"}},
