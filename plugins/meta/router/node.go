@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/acd"
 	"github.com/cni-netops/plugins/internal/netops"
@@ -98,22 +99,28 @@ func (c config) ask(ctx context.Context, pod *netops.Netns, addrs []netip.Prefix
 	return nil
 }
 
-// Announce tells the link of the interface where its addresses are now.
+// Announce tells the link of the interface where its addresses are now, where the
+// kernel has not: it does so for an interface that was made to notify, as macvlan's
+// plugin makes its own, and a socket for it costs as much as all else.
 func (c config) Announce(ctx context.Context, pod *netops.Netns, made netops.Change) error {
 	if len(made.Add.Links) == 0 {
 		return nil
 	}
-	have, err := pod.Snapshot(ctx, netops.Query{Addrs: true})
+	arp, ndisc := "net/ipv4/conf/"+c.ifName+"/arp_notify", "net/ipv6/conf/"+c.ifName+"/ndisc_notify"
+	have, err := pod.Snapshot(ctx, netops.Query{Addrs: true, Sysctls: []string{arp, ndisc}})
 	if err != nil {
 		return err
 	}
-	var ips []netip.Addr
+	notifies := func(key string) bool { return slices.Contains(have.Sysctls, netops.Sysctl{Key: key, Value: "1"}) }
+	var untold []netip.Addr
 	for _, a := range have.Addrs {
-		if a.Dev == c.ifName {
-			ips = append(ips, a.Prefix.Addr())
+		ip := a.Prefix.Addr()
+		told := ip.Is4() && notifies(arp) || ip.Is6() && notifies(ndisc) && a.Flags&unix.IFA_F_TENTATIVE == 0
+		if a.Dev == c.ifName && !told {
+			untold = append(untold, ip)
 		}
 	}
-	return acd.Announce(ctx, pod, c.ifName, ips)
+	return acd.Announce(ctx, pod, c.ifName, untold)
 }
 
 // findNode looks at the node, as far as it counts.

@@ -21,7 +21,7 @@ import (
 // site is a node on a LAN and a machine beside it, in namespaces of their own,
 // so that tests can run at the same time.
 type site struct {
-	t         *testing.T
+	t         testing.TB
 	node, lan *netopstest.NS // the plugin runs on the node
 	records   string         // stateDir
 	pods      int
@@ -31,7 +31,7 @@ var sites atomic.Int64
 
 // The machine on the LAN is everybody's gateway, on net1's subnet, which is the
 // node's own, and on those of net2 and net3.
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	n := sites.Add(1)
 	s := &site{t: t, lan: netopstest.Namespace(t, fmt.Sprint("lan", n)), node: netopstest.Namespace(t, fmt.Sprint("node", n)), records: t.TempDir()}
