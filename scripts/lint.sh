@@ -32,5 +32,5 @@ if [ ! "$linter" -nt hack/tools/go.mod ]; then
 fi
 top=$PWD
 for module in . hack/e2e hack/manifests; do
-	(cd "$module" && "$top/$linter" run ./...)
+	(cd "$module" && "$top/$linter" run --allow-parallel-runners ./...)
 done
