@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // cnitool attaches namespaces: its containers have no more than that. It has ADD
 // say of them what its user wants, where (name) is the container's name.
-type cnitool struct{ args string }
+type cnitool struct {
+	args     string
+	lastGoes bool // first: DEL takes the networks in reverse order
+}
 
 // multus says some things twice.
 const multus = "IgnoreUnknown=true;K8S_POD_NAMESPACE=e2e;K8S_POD_NAME=(name);K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=u1;" +
@@ -28,23 +32,48 @@ func (c cnitool) configure() error {
 	return errors.Join(problems...)
 }
 
-func (cnitool) removeAll() {}
+func (c cnitool) removeAll() {
+	files, _ := filepath.Glob(filepath.Join(dir, "*.networks"))
+	for _, file := range files {
+		_ = c.remove(strings.TrimSuffix(filepath.Base(file), ".networks"))
+	}
+}
 
 func (cnitool) log() string { return "" }
 
 // call calls for each network of a container, which has to be remembered: other
 // runtimes do it themselves.
-func (cnitool) call(verb, container, args string) error {
+func (c cnitool) call(verb, container, args string) error {
 	networks, err := os.ReadFile(filepath.Join(dir, container+".networks"))
 	if err != nil {
 		return err
 	}
-	var problems []error
+	var calls []func() error
 	for i, network := range strings.Fields(string(networks)) {
-		_, err := run("env", "CNI_ARGS="+args, fmt.Sprint("CNI_IFNAME=eth", i), "cnitool", verb, network, "/run/netns/"+container)
-		problems = append(problems, err)
+		calls = append(calls, func() error { return c.callOne(verb, container, args, i, network) })
+	}
+	if verb == "del" && c.lastGoes {
+		slices.Reverse(calls)
+	}
+	var problems []error
+	for _, f := range calls {
+		problems = append(problems, f())
 	}
 	return errors.Join(problems...)
+}
+
+// callOne calls for one of them. After an ADD that fails it calls DEL, which
+// cnitool leaves to its user.
+func (c cnitool) callOne(verb, container, args string, i int, network string) error {
+	kind := "eth"
+	if underlays[strings.TrimSuffix(network, "-"+older)] != nil {
+		kind = "net" // as Multus has it
+	}
+	_, err := run("env", "CNI_ARGS="+args, fmt.Sprint("CNI_IFNAME=", kind, i), "cnitool", verb, network, "/run/netns/"+container)
+	if err != nil && verb == "add" {
+		err = errors.Join(err, c.callOne("del", container, "", i, network))
+	}
+	return err
 }
 
 func (c cnitool) start(container string, networks ...string) error {

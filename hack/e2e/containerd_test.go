@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -78,9 +79,11 @@ func (c *containerd) configure() error {
 	}
 	lists := conflists(c.newest())
 	for name, list := range lists {
-		handler(name, list)
+		if underlays[strings.TrimSuffix(name, "-"+older)] == nil {
+			handler(name, list)
+		}
 	}
-	for _, names := range together {
+	for _, names := range slices.Concat(together, atOnce) {
 		handler(strings.Join(names, "+"), lists[names[0]], lists[names[1]])
 	}
 	problems = append(problems, write("containerd/config.toml", strings.ReplaceAll(config, "DIR", c.path(""))))

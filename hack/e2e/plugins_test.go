@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ const (
 	nodesServices = `{ "type": "seamless", "interface": "eth1", "hostIPs": ["` + serviceAddress + `"] }`
 
 	wholeChain = "chain"
+	inThree    = "chain of three" // plugins, those of wholeChain
 )
 
 // networks are the plugins of each network, by its name.
@@ -41,6 +43,8 @@ var networks = map[string][]string{
 	"named":          {bridge, office, named, ownNode},
 	witness:          {bridge, office, public, ownNode, testimony},
 	"witness-fails":  {bridge, office, public, testimony, failing["seamless"].plugins[2]},
+	"cluster":        {cluster},
+	"late-flannel":   {late("grep -q msg=failed " + filepath.Join(dir, routerLog)), overlay},
 }
 
 // testimony has the witness write.
@@ -51,14 +55,14 @@ var together = [][]string{{wholeChain, "branch"}}
 
 // An example is what a plugin is for: a ping that only goes through by it. to is
 // pinged from the pod. Where it is the beginning of an address, the node pings
-// the pod's address that begins so.
-type example struct{ plugin, to, shows string }
+// the pod's address that begins so, or who has the address from.
+type example struct{ plugin, to, shows, from string }
 
 var examples = []example{
-	{"route-override", officeAddress, "pod reaches the office behind a second router"},
-	{"host-routes", "203.0.113.", "node reaches the pod's public address"},
-	{"seamless", nodeAddress, "pod without a default route reaches its node"},
-	{"flannel", otherNodesPod, "pod reaches a pod of another node"},
+	{"route-override", officeAddress, "pod reaches the office behind a second router", ""},
+	{"host-routes", "203.0.113.", "node reaches the pod's public address", ""},
+	{"seamless", nodeAddress, "pod without a default route reaches its node", ""},
+	{"flannel", otherNodesPod, "pod reaches a pod of another node", ""},
 }
 
 // inChain are the examples of the whole chain.
@@ -66,9 +70,9 @@ var inChain = examples[:3]
 
 // inBranch are those of a second network.
 var inBranch = []example{
-	{"route-override", branchAddress, "pod reaches the branch by its second network"},
-	{"host-routes", "198.18.0.", "node reaches the pod's public address of its second network"},
-	{"seamless", serviceAddress, "pod reaches its node's services by its second network"},
+	{"route-override", branchAddress, "pod reaches the branch by its second network", ""},
+	{"host-routes", "198.18.0.", "node reaches the pod's public address of its second network", ""},
+	{"seamless", serviceAddress, "pod reaches its node's services by its second network", ""},
 }
 
 // failing are networks whose ADD fails in one plugin, and what it says.
@@ -89,6 +93,13 @@ var failing = map[string]struct {
 // each runs a test with every runtime, on a node that has to be as it was
 // afterwards.
 func each(t *testing.T, f func(t *testing.T, r runtime)) {
+	t.Helper()
+	with(t, runtimes, f)
+}
+
+// with does so with some of them.
+func with(t *testing.T, runtimes []runtime, f func(t *testing.T, r runtime)) {
+	t.Helper()
 	for _, r := range runtimes {
 		t.Run(r.name(), func(t *testing.T) {
 			before := state(t)
@@ -120,6 +131,9 @@ func ping(r runtime, container string, e example) error {
 	last, _, _ := strings.Cut(rest, "/")
 	if !found {
 		return fmt.Errorf("no address %s*: %s", e.to, addresses)
+	}
+	if e.from != "" {
+		words = append([]string{"ip", "netns", "exec", owners[e.from]}, append(words, "-I", e.from)...)
 	}
 	_, err = run(append(words, e.to+last)...)
 	return err
@@ -270,7 +284,7 @@ func TestArguments(t *testing.T) {
 		"K8S_POD_NAME=other;IP=10.22.0.77/24;IgnoreUnknown=1;K8S_POD_NAME=web;IgnoreUnknown=true",
 	} {
 		before := state(t)
-		r := cnitool{args}
+		r := cnitool{args: args}
 		start(t, r, "web", "named")
 		ok(t, works(r, "web", inChain))
 		ok(t, r.remove("web"))
@@ -278,13 +292,13 @@ func TestArguments(t *testing.T) {
 			t.Errorf("%s: left on the node:\n%s", args, after)
 		}
 	}
-	shown(t, "cnitool", "all but flannel", "CNI_ARGS in other orders, some twice")
+	shown(t, "cnitool", inThree, "CNI_ARGS in other orders, some twice")
 }
 
 // What a pod that vanished has left is collected.
 func TestGC(t *testing.T) {
-	r := cnitool{multus}
-	for network, plugins := range map[string]string{wholeChain: "all but flannel", "flannel": "flannel"} {
+	r := cnitool{args: multus}
+	for network, plugins := range map[string]string{wholeChain: inThree, "flannel": "flannel"} {
 		before := state(t)
 		start(t, r, "pod", network)
 		_, err := run("ip", "netns", "del", "pod")

@@ -98,6 +98,27 @@ func (*podman) reload(container string) error {
 	return err
 }
 
+// restart restarts a container in its first network, and connects it with the
+// others anew. By itself podman sets up all of them in any order, as network
+// reload does, where router rightly fails with code 11 before the overlay's is
+// there.
+func (p *podman) restart(container string) error {
+	var problems []error
+	podman := func(words ...string) {
+		_, err := run(append([]string{"podman"}, words...)...)
+		problems = append(problems, err)
+	}
+	others := p.members[container][1:]
+	for _, network := range others {
+		podman("network", "disconnect", network, container)
+	}
+	podman("restart", "--time", "0", container)
+	for _, network := range others {
+		podman("network", "connect", network, container)
+	}
+	return errors.Join(problems...)
+}
+
 func (*podman) stop(container string) error {
 	_, err := run("podman", "stop", "--time", "0", container)
 	return err

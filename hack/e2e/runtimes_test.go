@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -14,8 +16,8 @@ type runtime interface {
 	newest() string
 	// configure prepares it for the networks.
 	configure() error
-	// start starts a container in networks: the first is eth0, the next eth1. The
-	// error has what its user is told.
+	// start starts a container in networks: the first is eth0, the next eth1, or
+	// net1. The error has what its user is told.
 	start(container string, networks ...string) error
 	// exec runs a command in it.
 	exec(container string, words ...string) (string, error)
@@ -30,7 +32,11 @@ type runtime interface {
 	log() string
 }
 
-var runtimes = []runtime{cnitool{multus}, &podman{}, pods}
+var (
+	// ordered are those that add one network of a container after the other.
+	ordered  = []runtime{cnitool{args: multus}, &podman{}}
+	runtimes = append(slices.Clip(ordered), pods)
+)
 
 // older is the version that networks with its name at the end have.
 const older = "0.4.0"
@@ -45,6 +51,7 @@ func configure() error {
 	for plugin, f := range failing {
 		networks["failing-"+plugin] = f.plugins
 	}
+	maps.Copy(networks, underlays)
 	for _, r := range runtimes {
 		problems = append(problems, r.configure())
 	}
