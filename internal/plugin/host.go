@@ -54,7 +54,9 @@ func (r *request) neededOnHost(ctx context.Context, wanted netops.State) (needed
 	}
 	var failed netops.Failures
 	if objects != nil {
-		failed = objects.refused(wanted, have)
+		if failed, err = objects.refused(r, wanted, have); err != nil {
+			return needed, err
+		}
 		needed, _ = netops.Change{Add: wanted}.Needed(have)
 		needed.Del, needed.Add.Routes = netops.State{}, nil
 	}

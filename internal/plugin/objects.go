@@ -26,7 +26,7 @@ var objects interface {
 	release(ctx context.Context, r *request, lock *record.HostLock, host *netops.Netns, s netops.State, d demand, of []*record.Entry) netops.Failures
 	demand(d *demand, left *netops.State, e *record.Entry)
 	look(ctx context.Context, host *netops.Netns, wanted netops.State) (netops.State, error)
-	refused(want, have netops.State) netops.Failures
+	refused(r *request, want, have netops.State) (netops.Failures, error)
 	sweep(context.Context, *request) error
 	before(have netops.State, beside []*record.Entry) netops.State
 	beside(*request, *netops.Netns) ([]*record.Entry, error)
@@ -65,14 +65,13 @@ func (everyKind) claim(ctx context.Context, c *claim) error {
 			return err
 		}
 	}
-	failed := c.makeObjects(ctx, want)
+	if failed := c.makeObjects(ctx, want); len(failed) > 0 {
+		return inOrder(failed)
+	}
 	for i := range want.Sysctls {
 		if err := c.set(ctx, lock, &want.Sysctls[i]); err != nil {
 			return err
 		}
-	}
-	if len(failed) > 0 {
-		return inOrder(failed)
 	}
 	return nil
 }
@@ -89,12 +88,7 @@ func (everyKind) look(ctx context.Context, host *netops.Netns, wanted netops.Sta
 // takeAddress notes that the attachment has the address of a neighbour. What is
 // left of one whose pod is gone goes.
 func (c *claim) takeAddress(ctx context.Context, lock *record.HostLock, e *netops.Neigh) error {
-	note := addressNote + e.IP.String()
-	name, err := lock.Note(note)
-	if err != nil {
-		return err
-	}
-	owner, err := c.holder(name, e)
+	owner, err := c.holder(e)
 	switch {
 	case err != nil:
 		return err
@@ -102,19 +96,23 @@ func (c *claim) takeAddress(ctx context.Context, lock *record.HostLock, e *netop
 	case owner.Key == c.of.Key && owner.Netns.Identity == c.of.Netns.Identity:
 		return nil // an earlier entry of this chain
 	case !c.certainlyGone(owner):
-		return failureOf(netops.State{Neighs: []netops.Neigh{*e}}, e.AddCommand(), taken(e, owner))
+		return taken(e, owner)
 	default:
 		c.log.Warn("taking over the address of an attachment whose pod is gone", "address", e.IP, "record", owner.Path())
 		if failed := c.releaseNeighs(ctx, c.host, owner.Done.Host.Neighs); failed != nil {
 			return failed
 		}
 	}
-	return lock.SetNote(note, c.of.Name())
+	return lock.SetNote(addressNote+e.IP.String(), c.of.Name())
 }
 
-// holder is the record that a note names, where that has the address still. It
-// may have it where a later version wrote it.
-func (r *request) holder(name string, e *netops.Neigh) (*record.Entry, error) {
+// holder is the record of who has the address of a neighbour. It may have it where
+// a later version wrote it.
+func (r *request) holder(e *netops.Neigh) (*record.Entry, error) {
+	name, err := r.store().Note(addressNote + e.IP.String())
+	if err != nil {
+		return nil, err
+	}
 	owner, err := r.store().Named(name)
 	switch {
 	case owner == nil || err != nil:
@@ -130,8 +128,8 @@ func (r *request) holder(name string, e *netops.Neigh) (*record.Entry, error) {
 	return nil, nil
 }
 
-func taken(e *netops.Neigh, owner *record.Entry) error {
-	return Errorf(CodeOwned, "%s is the address of %s", e.IP, owner.Key)
+func taken(e *netops.Neigh, owner *record.Entry) *netops.OpError {
+	return failureOf(netops.State{Neighs: []netops.Neigh{*e}}, e.AddCommand(), Errorf(CodeOwned, "%s is the address of %s", e.IP, owner.Key))
 }
 
 // makeObjects makes rules and neighbours. A rule that is there is as it is
@@ -168,14 +166,21 @@ func notOurs(rival *netops.Neigh) error {
 }
 
 // refused is what of objects a claim would be refused.
-func (everyKind) refused(want, have netops.State) (failed netops.Failures) {
+func (everyKind) refused(r *request, want, have netops.State) (failed netops.Failures, err error) {
 	for i := range want.Neighs {
 		e := &want.Neighs[i]
+		owner, err := r.holder(e)
+		if err != nil {
+			return nil, err
+		}
+		if owner != nil && owner.Key != r.key() && !r.certainlyGone(owner) {
+			failed = append(failed, taken(e, owner))
+		}
 		if rival := have.RivalNeigh(e); rival != nil {
 			failed = append(failed, failureOf(netops.State{Neighs: want.Neighs[i : i+1]}, e.AddCommand(), notOurs(rival)))
 		}
 	}
-	return failed
+	return failed, nil
 }
 
 // set sets a sysctl of the host, and notes what it was, unless that is noted.
@@ -185,7 +190,7 @@ func (c *claim) set(ctx context.Context, lock *record.HostLock, s *netops.Sysctl
 		return err
 	}
 	note := sysctlNote + s.Key
-	text, err := lock.Note(note)
+	text, err := c.store().Note(note)
 	if err != nil {
 		return err
 	}
@@ -281,7 +286,7 @@ func (r *request) releaseNeighs(ctx context.Context, host *netops.Netns, list []
 // dropAddress takes the note of an address away, unless it is another's.
 func (r *request) dropAddress(lock *record.HostLock, e *netops.Neigh, of []*record.Entry) error {
 	note := addressNote + e.IP.String()
-	name, err := lock.Note(note)
+	name, err := r.store().Note(note)
 	if err == nil && slices.ContainsFunc(of, func(o *record.Entry) bool { return o.Name() == name }) {
 		err = lock.DropNote(note)
 	}
@@ -302,7 +307,7 @@ func (r *request) reset(ctx context.Context, lock *record.HostLock, host *netops
 		return setOn(ctx, host, wish)
 	}
 	note := sysctlNote + s.Key
-	text, err := lock.Note(note)
+	text, err := r.store().Note(note)
 	if err != nil || text == "" {
 		return err
 	}

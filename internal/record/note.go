@@ -12,18 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What no object of the kernel can tell is noted beside the lock of the host,
-// and only under it: which attachment uses an address, what a sysctl was before
+// What no object of the kernel can tell is noted beside the lock of the host, and
+// made and taken away only under it: which attachment uses an address, what a sysctl was before
 // the first one set it. A note is a symbolic link that leads nowhere and that
 // nobody follows: it is made, with its text, in one system call, or not at all.
 
 // Note is the text of a note; empty where there is none.
-func (l *HostLock) Note(name string) (string, error) {
-	if l == nil {
-		return "", nil
-	}
+func (s Store) Note(name string) (string, error) {
 	text := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(l.fd, l.file(name), text)
+	n, err := unix.Readlink(filepath.Join(s.root, hostLock, noteFile(name)), text)
 	if nowhere(err) {
 		return "", nil
 	} else if err != nil {
@@ -37,7 +34,7 @@ func (l *HostLock) SetNote(name, text string) error {
 	if l == nil { // somebody has removed the folder
 		return &fs.PathError{Op: "make note", Path: name, Err: unix.ENOENT}
 	}
-	file := l.file(name)
+	file := noteFile(name)
 	err := unix.Symlinkat(text, l.fd, file)
 	if errors.Is(err, unix.EEXIST) {
 		if err = l.DropNote(name); err == nil {
@@ -55,15 +52,15 @@ func (l *HostLock) DropNote(name string) error {
 	if l == nil {
 		return nil
 	}
-	if err := unix.Unlinkat(l.fd, l.file(name), 0); err != nil && !nowhere(err) {
+	if err := unix.Unlinkat(l.fd, noteFile(name), 0); err != nil && !nowhere(err) {
 		return &fs.PathError{Op: "remove note", Path: name, Err: err}
 	}
 	return nil
 }
 
-// file is the name of a note's file. No interface and no address has a colon
+// noteFile is the name of a note's file. No interface and no address has a colon
 // where its name has a slash.
-func (*HostLock) file(name string) string { return strings.ReplaceAll(name, "/", ":") }
+func noteFile(name string) string { return strings.ReplaceAll(name, "/", ":") }
 
 // Name names an entry within the records' root, as a note does.
 func (e *Entry) Name() string {
@@ -97,10 +94,10 @@ func (s Store) SweepNotes(l *HostLock, prefix string) {
 	}
 	files, _ := s.list(filepath.Join(s.root, hostLock))
 	for _, f := range files {
-		if !strings.HasPrefix(f.Name(), l.file(prefix)) || f.Type()&os.ModeSymlink == 0 {
+		if !strings.HasPrefix(f.Name(), noteFile(prefix)) || f.Type()&os.ModeSymlink == 0 {
 			continue
 		}
-		name, err := l.Note(f.Name())
+		name, err := s.Note(f.Name())
 		if err != nil {
 			continue
 		}

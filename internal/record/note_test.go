@@ -31,7 +31,7 @@ func TestNotes(t *testing.T) {
 	l := lockHost(t, s)
 	is := func(name, want string) {
 		t.Helper()
-		if text, err := l.Note(name); text != want || err != nil {
+		if text, err := s.Note(name); text != want || err != nil {
 			t.Errorf("%s: %q, %v; want %q", name, text, err, want)
 		}
 	}
@@ -57,11 +57,12 @@ func TestNotes(t *testing.T) {
 
 // Nobody has recorded anything of the host, or somebody has removed the folder.
 func TestNotesWithoutAFolder(t *testing.T) {
-	l, err := newStore(t).LockHost(context.Background())
+	s := newStore(t)
+	l, err := s.LockHost(context.Background())
 	if l != nil || err != nil {
 		t.Fatal(l, err)
 	}
-	if text, err := l.Note("x"); text != "" || err != nil {
+	if text, err := s.Note("x"); text != "" || err != nil {
 		t.Error(text, err)
 	}
 	if err := l.DropNote("x"); err != nil {
@@ -106,13 +107,13 @@ func TestANoteThatIsNone(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.root, hostLock, "x"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := l.Note("x"); text != "" || err != nil {
+	if text, err := s.Note("x"); text != "" || err != nil {
 		t.Error(text, err)
 	}
 	if err := l.SetNote("x", "y"); err != nil {
 		t.Error(err)
 	}
-	if text, _ := l.Note("x"); text != "y" {
+	if text, _ := s.Note("x"); text != "y" {
 		t.Error(text)
 	}
 }
@@ -154,7 +155,7 @@ func TestSweepNotes(t *testing.T) {
 	s.SweepNotes(l, "address/")
 	s.SweepNotes(nil, "address/")
 	for name, kept := range map[string]bool{"address/10.0.0.1": true, "address/10.0.0.2": false, "sysctl/net/a/b": true} {
-		if text, err := l.Note(name); (text != "") != kept || err != nil {
+		if text, err := s.Note(name); (text != "") != kept || err != nil {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
 	}

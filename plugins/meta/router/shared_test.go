@@ -198,8 +198,11 @@ func TestAddressOfALivingPod(t *testing.T) {
 		one.call(n, everything...).OK("ADD")
 		before := s.state(one, two)
 		for _, table := range []string{"500", "501"} {
-			two.sameAddress(one, n).set("host_rule_table", table).Refused("ADD", 101, one.ip(n), "container "+one.Name, "network lan")
+			for _, verb := range []string{"plan", "ADD"} {
+				two.sameAddress(one, n).set("host_rule_table", table).Refused(verb, 101, one.ip(n), "container "+one.Name, "network lan")
+			}
 		}
+		one.call(n, everything...).OK("plan")
 		before.same("a refused ADD")
 		two.call(n).OK("DEL")
 		before.same("its DEL")
@@ -353,5 +356,7 @@ func TestAddressInALaterVersionsRecord(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	two.sameAddress(one, 2).set("host_rule_table", "501").Refused("ADD", 101, one.ip(2), "record")
+	for _, verb := range []string{"plan", "ADD"} {
+		two.sameAddress(one, 2).set("host_rule_table", "501").Refused(verb, 101, one.ip(2), "record")
+	}
 }
