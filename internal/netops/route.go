@@ -439,10 +439,11 @@ func (r *Route) Over(dev string) (Route, bool) {
 }
 
 // Copy is the route in another table, made by us. All its other attributes are
-// kept.
+// kept, but for its lifetime: nobody would prolong that of the copy, as routers do
+// with what they announce.
 func (r *Route) Copy(table uint32) Route {
 	c := r.inTable(table)
-	c.Protocol = Protocol
+	c.Protocol, c.Expires = Protocol, 0
 	if c.Raw != nil {
 		c.Raw[rtProtocol] = Protocol
 	}

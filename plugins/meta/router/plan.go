@@ -199,6 +199,13 @@ func onLink(ip netip.Addr, dev string, table uint32) netops.Route {
 // that what T is looked up for goes by it; and of a later interface those to the
 // additional subnets, which are to leave by the overlay all the same.
 func (c config) wantTable(pod *netops.Change, t topology) {
+	additional := c.wantAdditional(t)
+	taken := map[netops.Slot]bool{}
+	for _, routes := range [][]netops.Route{pod.Add.Routes, additional} {
+		for i := range routes {
+			taken[routes[i].Slot()] = true
+		}
+	}
 	var byGateway []netops.Route
 	for i := range t.pod.Routes {
 		r := &t.pod.Routes[i]
@@ -210,22 +217,37 @@ func (c config) wantTable(pod *netops.Change, t topology) {
 			continue
 		}
 		part = part.Copy(c.table)
+		if taken[part.Slot()] { // of several the first one counts, as a static default beside one that the LAN's router announces
+			continue
+		}
+		taken[part.Slot()] = true
 		if ways := part.Ways(); len(ways) == 1 && !ways[0].Gw.IsValid() {
 			pod.Add.Routes = append(pod.Add.Routes, part)
 		} else {
 			byGateway = append(byGateway, part)
 		}
 	}
-	pod.Add.Routes = append(pod.Add.Routes, byGateway...)
+	pod.Add.Routes = slices.Concat(pod.Add.Routes, byGateway, additional)
+}
+
+// wantAdditional are the routes of a later interface to the additional subnets.
+func (c config) wantAdditional(t topology) (routes []netops.Route) {
 	if t.first() {
-		return
+		return nil
 	}
 	for _, subnet := range c.additional {
-		if way := t.overlayDefault(subnet.Addr()); way != nil && t.of(subnet.Addr()) {
+		if way := t.overlayDefault(subnet.Addr()); way != nil && t.of(subnet.Addr()) && !c.isNode(subnet) {
 			r := netops.Route{Dst: subnet, Gw: way.Gw, Dev: t.overlay, OnLink: way.OnLink, Table: c.table, Protocol: netops.Protocol}.Normalize()
-			pod.Add.Routes = append(pod.Add.Routes, r)
+			routes = append(routes, r)
 		}
 	}
+	return routes
+}
+
+// isNode reports whether a subnet is one of the node's addresses, to which there
+// is a route by the overlay anyway.
+func (c config) isNode(subnet netip.Prefix) bool {
+	return subnet.IsSingleIP() && slices.ContainsFunc(c.node.addrs, func(a netops.Addr) bool { return a.Prefix.Addr() == subnet.Addr() })
 }
 
 // kernels reports whether a route is the kernel's for every interface.

@@ -220,7 +220,7 @@ func withWays(r netops.Route, ways []netops.NextHop) netops.Route {
 // furnish adds to a pod what lines tell: link eth0 02:…, addr eth0 10.0.0.5/24,
 // neigh eth0 192.0.2.10 02:…, sysctl net/… 1, rule pref 1 to 10.0.0.0/8 lookup 7,
 // and routes as ip route prints them. New routes stand before others, or are
-// merged with them, as the kernel has it.
+// merged with them, as the kernel has it, but for what routers announce.
 func furnish(t *testing.T, pod *netops.Snapshot, lines string) {
 	t.Helper()
 	if pod.HardwareAddrs == nil {
@@ -252,9 +252,13 @@ func furnish(t *testing.T, pod *netops.Snapshot, lines string) {
 			pod.Rules = append(pod.Rules, ruleOf(t, f))
 		default:
 			r := routeOf(t, f)
-			i := slices.IndexFunc(pod.Routes, func(o netops.Route) bool { return o.Slot() == r.Slot() })
-			if i >= 0 && r.Dst.Addr().Is6() {
+			into := func(o netops.Route) bool {
+				return o.Slot() == r.Slot() && r.Dst.Addr().Is6() && o.Protocol != unix.RTPROT_RA && r.Protocol != unix.RTPROT_RA
+			}
+			if i := slices.IndexFunc(pod.Routes, into); i >= 0 {
 				pod.Routes[i] = withWays(pod.Routes[i], slices.Concat(pod.Routes[i].Ways(), r.Ways()))
+			} else if i := slices.IndexFunc(routes, into); i >= 0 {
+				routes[i] = withWays(routes[i], slices.Concat(routes[i].Ways(), r.Ways()))
 			} else {
 				routes = append(routes, r)
 			}
