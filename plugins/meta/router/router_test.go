@@ -553,6 +553,25 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// What is made for an address that no interface can have could not be found again.
+func TestAddressesThatNoInterfaceHas(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	before := s.state(p)
+	for _, address := range []string{"::ffff:192.0.2.101/120", "224.0.0.1/24", "ff02::1/64", "0.0.0.0/0", "::/0"} {
+		c := p.call(1).Edit(func(conf map[string]any) {
+			conf["prevResult"].(map[string]any)["ips"].([]any)[0].(map[string]any)["address"] = address
+		})
+		ip, _, _ := strings.Cut(address, "/")
+		for _, verb := range []string{"ADD", "plan"} {
+			c.Refused(verb, 7, "prevResult: "+ip, "net1")
+		}
+		c.OK("DEL")
+		before.restored("DEL")
+	}
+}
+
 // That the networks of a pod come in another order is an error that passes.
 func TestAttachmentsInAnyOrder(t *testing.T) {
 	t.Parallel()

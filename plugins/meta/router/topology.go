@@ -68,9 +68,13 @@ func (c config) Query(*plugin.Result) netops.Query {
 func (c config) topology(prev *plugin.Result, pod netops.Snapshot) (topology, error) {
 	t := topology{overlay: c.overlay, current: c.ifName, pod: pod, last: true}
 	for _, ip := range prev.IPs {
-		if ip.Dev == "" || ip.Dev == c.ifName {
-			t.addrs = append(t.addrs, ip.Address)
+		if ip.Dev != "" && ip.Dev != c.ifName {
+			continue
 		}
+		if a := ip.Address.Addr(); a.Is4In6() || a.IsMulticast() || a.IsUnspecified() {
+			return t, plugin.Errorf(types.ErrInvalidNetworkConfig, "prevResult: %s is no address that %s can have", a, c.ifName)
+		}
+		t.addrs = append(t.addrs, ip.Address)
 	}
 	if len(t.addrs) == 0 {
 		return t, plugin.Errorf(types.ErrInvalidNetworkConfig, "prevResult: there is no address of %s", c.ifName)
