@@ -19,6 +19,7 @@
 package record
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -166,10 +167,11 @@ func decode(data []byte, plugin string, key Key) (Record, error) {
 	case strings.ContainsRune(r.Netns.Path, 0):
 		return Record{}, fmt.Errorf("%w: %q is no path", ErrDamaged, r.Netns.Path)
 	}
-	for _, plan := range []netops.Plan{r.Done, r.Held} {
-		if err := plan.Validate(); err != nil {
-			return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
+	if err := r.validate(); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return r, nil
 }
+
+// validate reports why what is recorded cannot be one of our changes.
+func (r Record) validate() error { return cmp.Or(r.Done.Validate(), r.Held.Validate()) }

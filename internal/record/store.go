@@ -175,6 +175,10 @@ func (s Store) Create(lock *Lock, r Record, beside []*Entry) (*Entry, error) {
 	if why := s.misfit(r.Key); why != "" {
 		return nil, errors.New("save record: " + why)
 	}
+	// What could not be read again would never be undone.
+	if err := r.validate(); err != nil {
+		return nil, fmt.Errorf("save record: %w", err)
+	}
 	r.Format, r.Plugin, r.Netns.Lock = Format, s.plugin, lock.name()
 	e := &Entry{Record: r, Progress: Planned, store: s, dir: s.dir(r.Key), seq: 1}
 	for _, b := range beside {

@@ -904,3 +904,18 @@ func BenchmarkRecord(b *testing.B) {
 		})
 	}
 }
+
+// What could not be read again would never be undone.
+func TestWhatCannotBeReadIsNotSaved(t *testing.T) {
+	s := newStore(t)
+	l := mustLock(t, s, netnsLock)
+	defer l.Unlock()
+	r := testRecord(testKey)
+	r.Done.Host.Routes = []netops.Route{{Dst: netip.MustParsePrefix("10.9.0.0/16")}} // in no table
+	if _, err := s.Create(l, r, nil); err == nil {
+		t.Error("it is saved")
+	}
+	if found := entries(t, s, testKey); len(found) > 0 {
+		t.Errorf("left: %v", found)
+	}
+}
