@@ -26,6 +26,12 @@ type node struct {
 // here reports whether the node is to know the pod.
 func (n node) here() bool { return n.Name != "" }
 
+// has reports whether the node has addresses of a family. Without, it cannot reach
+// the pod's, and may refuse to be told of them: IPv6 is switched off.
+func (n node) has(six bool) bool {
+	return slices.ContainsFunc(n.addrs, func(a netops.Addr) bool { return a.Prefix.Addr().Is6() == six })
+}
+
 // source is the address from which the node is to send to one of the pod's, so
 // that the pod knows it: of the same LAN, else as to the overlay interface.
 func (n node) source(to netip.Addr) netip.Addr {

@@ -173,6 +173,9 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 	}
 	for _, a := range t.addrs {
 		ip := a.Addr()
+		if !n.has(ip.Is6()) {
+			continue
+		}
 		p.Host.Neighs = append(p.Host.Neighs, netops.Neigh{Dev: n.Name, IP: ip, HardwareAddr: t.pod.HardwareAddrs[t.overlay], Protocol: netops.Protocol})
 		// A macvlan child cannot talk to its master; and what the pod answers to the
 		// node comes by the overlay, also from a LAN that the node is not on.
@@ -181,7 +184,7 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 		p.Host.Routes = append(p.Host.Routes, r)
 	}
 	for _, six := range []bool{false, true} {
-		if six && t.six() || !six && t.four() {
+		if n.has(six) && (six && t.six() || !six && t.four()) {
 			p.Host.Rules = append(p.Host.Rules, netops.Rule{IPv6: six, Priority: prefNode, Table: c.hostTable, Protocol: netops.Protocol})
 		}
 	}

@@ -687,6 +687,23 @@ func TestNodeAddresses(t *testing.T) {
 	}
 }
 
+// A node without IPv6 is told of the pod's IPv4 addresses only.
+func TestNodeWithoutIPv6(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	s.sysctl(s.node, "net/ipv6/conf/all/disable_ipv6", "1")
+	before := s.state(p)
+	c := p.call(1)
+	c.OK("ADD")
+	c.OK("CHECK")
+	has(t, "the pod", p.IP("-6 rule show"), "31000:	from all to fd00:10:244::/96 lookup 100 proto 77")
+	has(t, "the node", s.node.IP("neigh show nud permanent"), p.ip(1)+" dev cali1")
+	lacks(t, "the node", s.node.IP("-6 rule show"), "lookup 500")
+	c.OK("DEL")
+	before.restored("DEL")
+}
+
 // IPv6 is switched on where it is needed, and off again by who was the last.
 func TestIPv6SwitchedOff(t *testing.T) {
 	t.Parallel()
