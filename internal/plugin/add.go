@@ -42,7 +42,7 @@ func add(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	d, have, err := r.decide(ctx, planner, prev, ns, beside)
+	d, have, err := r.decide(ctx, planner, prev, ns, a.here(beside))
 	if err != nil {
 		return err
 	}
@@ -59,15 +59,16 @@ func add(ctx context.Context, r *request) error {
 	return nil
 }
 
-// decide looks at the pod and lets the planner decide.
-func (r *request) decide(ctx context.Context, planner Planner, prev *Result, ns *netops.Netns, beside []*record.Entry) (Decision, netops.Snapshot, error) {
+// decide looks at the pod and lets the planner decide, past what earlier entries
+// of the chain have done there.
+func (r *request) decide(ctx context.Context, planner Planner, prev *Result, ns *netops.Netns, earlier []*record.Entry) (Decision, netops.Snapshot, error) {
 	have, err := ns.Snapshot(ctx, planner.Query(prev))
 	if err != nil {
 		return Decision{}, have, err
 	}
 	seen := have
 	if objects != nil {
-		seen.State = objects.before(have.State, beside)
+		seen.State = objects.before(have.State, earlier)
 	}
 	d, err := planner.Plan(prev, seen)
 	if err != nil {
@@ -127,9 +128,19 @@ func (r *request) lockAttachment(ns *netops.Netns) (*attachment, error) {
 		where: record.Namespace{Path: r.args.Netns, Identity: identity, Lock: name}}, nil
 }
 
+// here are those records that are of this sandbox.
+func (a *attachment) here(all []*record.Entry) (found []*record.Entry) {
+	for _, e := range all {
+		if e.Err == nil && e.In(a.boot, a.where.Identity) {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
 // recover takes back what killed processes have left of this attachment, and
 // drops records of an earlier sandbox of its. What is left are the earlier
-// entries of this chain.
+// entries of this chain, and records of other sandboxes that live.
 func (a *attachment) recover(ctx context.Context) ([]*record.Entry, error) {
 	entries, err := a.store().Entries(a.key())
 	if err != nil {
@@ -289,13 +300,13 @@ func plan(ctx context.Context, r *request) error {
 	if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
 		return err
 	}
-	var beside []*record.Entry
+	var earlier []*record.Entry
 	if objects != nil {
-		if beside, err = objects.beside(r, ns); err != nil {
+		if earlier, err = objects.earlier(r, ns); err != nil {
 			return err
 		}
 	}
-	d, have, err := r.decide(ctx, planner, prev, ns, beside)
+	d, have, err := r.decide(ctx, planner, prev, ns, earlier)
 	if err != nil {
 		return err
 	}

@@ -28,8 +28,8 @@ var objects interface {
 	look(ctx context.Context, host *netops.Netns, wanted netops.State) (netops.State, error)
 	refused(r *request, want, have netops.State) (netops.Failures, error)
 	sweep(context.Context, *request) error
-	before(have netops.State, beside []*record.Entry) netops.State
-	beside(*request, *netops.Netns) ([]*record.Entry, error)
+	before(have netops.State, earlier []*record.Entry) netops.State
+	earlier(*request, *netops.Netns) ([]*record.Entry, error)
 }
 
 // EveryKind lets the program make objects of every kind. It is called first.
@@ -336,8 +336,8 @@ func failureOf(objects netops.State, command string, err error) *netops.OpError 
 // before is the pod as it was before the earlier entries of a chain, the newest
 // of which stands first. A second ADD of an attachment plans as if there had been
 // none: what the first one took away tells what is wanted.
-func (everyKind) before(have netops.State, beside []*record.Entry) netops.State {
-	for _, e := range beside {
+func (everyKind) before(have netops.State, earlier []*record.Entry) netops.State {
+	for _, e := range earlier {
 		if e.Err == nil && e.Progress == record.Finished {
 			have = have.Before(e.Done.Pod)
 		}
@@ -345,8 +345,8 @@ func (everyKind) before(have netops.State, beside []*record.Entry) netops.State 
 	return have
 }
 
-// beside are the earlier entries of a chain for a preview, which locks nothing.
-func (everyKind) beside(r *request, ns *netops.Netns) (found []*record.Entry, err error) {
+// earlier are the earlier entries of a chain for a preview, which locks nothing.
+func (everyKind) earlier(r *request, ns *netops.Netns) (found []*record.Entry, err error) {
 	identity, err := ns.Identity(r.args.IfName)
 	if err != nil {
 		return nil, err

@@ -179,6 +179,25 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	}
 }
 
+// What was done to another sandbox of the container, which lives, says nothing of
+// this one.
+func TestAnotherSandbox(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	first, second := s.pod(1), s.pod(1)
+	second.IP("route del default via 169.254.1.1", "route add 169.254.1.9 dev eth0", "route append default via 169.254.1.9 dev eth0")
+	before := s.state(first, second)
+	first.call(1).OK("ADD")
+	c := second.call(1).With(map[string]string{"CNI_CONTAINERID": first.Name})
+	plan := c.OK("plan").Stdout
+	lacks(t, "the plan", plan, "via 169.254.1.1 ")
+	c.OK("ADD")
+	has(t, "T", second.IP("route show table 100"), "default via 169.254.1.9 dev eth0")
+	c.OK("CHECK")
+	c.OK("DEL")
+	before.restored("DEL")
+}
+
 // Two entries in one chain are one attachment: CHECK judges both, one DEL takes
 // both back.
 func TestTwoEntriesInOneChain(t *testing.T) {
