@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
 )
@@ -316,7 +318,10 @@ func (r *request) reset(ctx context.Context, lock *record.HostLock, host *netops
 		return err
 	}
 	if was, ok := strings.CutPrefix(text, sysctlOf(boot, index)); ok && now != "" && s.HeldBy(now) {
-		if err := setOn(ctx, host, netops.Sysctl{Key: s.Key, Value: was}); err != nil {
+		err := setOn(ctx, host, netops.Sysctl{Key: s.Key, Value: was})
+		if errors.Is(err, unix.EINVAL) { // it would be in the way of every DEL
+			r.log.Warn("what a sysctl of the host was is not known: its note is damaged", "sysctl", s.Key, "note", was)
+		} else if err != nil {
 			return err
 		}
 	}

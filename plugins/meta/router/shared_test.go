@@ -86,6 +86,30 @@ func TestSysctlsThatOthersSet(t *testing.T) {
 	s.nothingLeft("DEL")
 }
 
+// A note that is damaged is in no DEL's way.
+func TestDamagedNote(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	c := p.call(1, everything...)
+	c.OK("ADD")
+	note := filepath.Join(s.records, "host", "sysctl:net:ipv4:conf:all:rp_filter")
+	text, err := os.Readlink(note)
+	if err == nil {
+		err = os.Remove(note)
+	}
+	if err == nil {
+		err = os.Symlink(text+"x", note)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := c.OK("DEL"); !strings.Contains(a.Stderr, "level=WARN") || !strings.Contains(a.Stderr, "all/rp_filter") {
+		t.Errorf("no warning: %s", a.Stderr)
+	}
+	s.nothingLeft("DEL")
+}
+
 // An interface of the node that came anew under the same name is another one.
 func TestNodeInterfaceCameAnew(t *testing.T) {
 	t.Parallel()
