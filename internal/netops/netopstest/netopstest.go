@@ -198,11 +198,18 @@ func (n *NS) Veth(dev string, addrs ...string) {
 		n.IP("addr add " + a + " dev " + dev)
 	}
 	n.IP("link set " + dev + " up")
+	n.Await("-6 route show table local dev "+dev, "fe80::")
+}
+
+// Await waits until what ip(8) prints holds a text: the kernel does some things
+// a moment later.
+func (n *NS) Await(line, text string) {
+	n.tb.Helper()
 	for range 200 {
-		if strings.Contains(n.IP("-6 route show table local dev "+dev), "fe80::") {
+		if strings.Contains(n.IP(line), text) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	n.tb.Fatalf("%s has no link-local address", dev)
+	n.tb.Fatalf("ip %s in namespace %q does not come to hold %q", line, n.Name, text)
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -72,6 +73,30 @@ func Ours(folder string) func() error {
 			return fmt.Errorf("build the plugins: %w: %s", err, out)
 		}
 		return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	}
+}
+
+// Faulty builds every plugin's test binary into a folder of bin/: under the
+// plugin's name it is the plugin, with faults in it where a [Call] says so. It
+// is for Main's prepare.
+func Faulty(folder string) func() error {
+	return func() error {
+		root, err := moduleRoot()
+		if err != nil {
+			return err
+		}
+		dir := filepath.Join(root, "bin", folder)
+		build := exec.Command("go", "test", "-c", "-o", dir+"/", "./plugins/...")
+		build.Dir = root
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build the plugins with faults: %w: %s", err, out)
+		}
+		built, err := filepath.Glob(filepath.Join(dir, "*.test"))
+		for _, path := range built {
+			err = errors.Join(err, os.Rename(path, strings.TrimSuffix(path, ".test")))
+		}
+		return err
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -334,85 +333,6 @@ func TestIgnoreErrors(t *testing.T) {
 	c.After(added).OK("CHECK")
 	c.After(added).OK("DEL")
 	restored(t, pod, before)
-}
-
-// Every operation refused in turn, the process killed before and after each,
-// and ended by a signal there: then DEL, or GC, or the next ADD.
-func TestFaults(t *testing.T) {
-	const keys = `"flushroutes": true, "delroutes": [{"dst": "10.7.0.0/16"}],
-		"addroutes": [{"dst": "172.16.0.0/16"}, {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}, {"dst": "fd20::/64", "gw": "fd01::9"}, {"dst": "172.17.0.0/16", "type": "blackhole"}]`
-	pod := newPod(t)
-	pod.IP("route append default via 10.1.0.1 dev net1") // equal to eth0's
-	pod.Batch("route add 172.30.0.0/16 mtu 1400 nexthop via 10.244.1.1 nexthop via 10.1.0.1")
-	before := pod.Dump()
-	c := call(t, pod, keys)
-	operations := strings.Count(c.OK("plan").Stdout, "ip ")
-	if operations != 12 {
-		t.Fatalf("%d operations", operations)
-	}
-	for n := range operations {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			asBefore := func(t *testing.T) {
-				t.Helper()
-				restored(t, pod, before)
-				nothingLeft(t)
-			}
-			at := func(when string, what plugintest.Fault) plugintest.Call {
-				what.At, what.N = when, n
-				failing := c.Failing(what)
-				failing.TB = t
-				return failing
-			}
-			c := c
-			c.TB = t
-			for errno, code := range map[unix.Errno]uint{unix.EPERM: 100, unix.ENOMEM: 11} {
-				at("before", plugintest.Fault{Deny: errno}).Refused("ADD", code, errno.Error())
-				asBefore(t)
-			}
-			c.OK("ADD")
-			if a := at("before", plugintest.Fault{Deny: unix.ENOMEM}).Do("DEL"); a.Exit != 0 && a.Error.Code != 11 {
-				t.Errorf("DEL refused: %+v", a)
-			}
-			c.OK("DEL")
-			asBefore(t)
-			for _, when := range []string{"before", "after"} {
-				at(when, plugintest.Fault{Kill: syscall.SIGTERM}).Refused("ADD", 11, "interrupted by a signal")
-				asBefore(t)
-				killedAt(t, c, at(when, plugintest.Fault{Kill: syscall.SIGKILL}), asBefore)
-			}
-		})
-	}
-}
-
-// killedAt kills a process at a point of ADD, and of DEL, and does after each
-// what runtimes would.
-func killedAt(t *testing.T, c, killed plugintest.Call, asBefore func(*testing.T)) {
-	t.Helper()
-	kill := func(verb string) {
-		t.Helper()
-		if a := killed.Do(verb); a.Exit != -1 {
-			t.Fatalf("%s: not killed: %+v", verb, a)
-		}
-	}
-	kill("ADD")
-	c.Refused("CHECK", 106, "was not finished")
-	c.OK("plan")
-	c.OK("DEL")
-	asBefore(t)
-
-	kill("ADD")
-	gc(c, c).OK("GC") // of a valid attachment
-	asBefore(t)
-
-	kill("ADD")
-	added := c.OK("ADD")
-	c.After(added).OK("CHECK")
-	if got := strings.Count(strings.Join(plugintest.Left(t, stateDir), "\n"), "finished"); got != 1 {
-		t.Fatalf("%d records after ADD met a killed one's", got)
-	}
-	kill("DEL")
-	c.OK("DEL")
-	asBefore(t)
 }
 
 // gc is the call of a runtime that names these attachments as valid.

@@ -1,0 +1,200 @@
+// Package stress shows for every plugin that nothing is ever left behind:
+// whatever is refused, whenever the process ends, however many work at once,
+// and whatever it is given to read.
+//
+// A plugin gets into all of these tests by its line in subjects.
+package stress
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+// Released plugins, and those that faults can be put into.
+const (
+	released = "stress"
+	faulty   = "stress/faulty"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(netopstest.Main(m, plugintest.Upstream, plugintest.Ours(released), plugintest.Faulty(faulty)).Run())
+}
+
+// stateDir is where plugins keep their records.
+const stateDir = "/run/cni"
+
+// subject is a plugin, and a typical attachment by it.
+type subject struct {
+	plugin string
+	ifName string
+	conf   string                   // what it has beside name, type and version
+	pod    func(pod *netopstest.NS) // furnishes the pod as those before it in the chain do
+	// beside is the configuration of another attachment, which lives on.
+	beside string
+	// alone says that it changes nothing by the engine itself.
+	alone bool
+}
+
+var subjects = []subject{
+	{plugin: "route-override", ifName: "net1", pod: twoNetworks, conf: `"flushroutes": true, "delroutes": [{"dst": "10.7.0.0/16"}],
+		"addroutes": [{"dst": "172.16.0.0/16"}, {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}, {"dst": "fd20::/64", "gw": "fd01::9"}, {"dst": "172.17.0.0/16", "type": "blackhole"}],
+		"prevResult": {"cniVersion": "1.1.0", "interfaces": [{"name": "net1", "sandbox": "/run/netns/pod"}], "routes": [{"dst": "0.0.0.0/0"}],
+		"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 0}, {"address": "fd01::5/64", "gateway": "fd01::1", "interface": 0}]}`},
+	{plugin: "host-routes", ifName: "eth0", pod: bare, conf: `"tries": 1,
+		"routing": "[{prefix: \"10.9.1.0/24\", device: \"cni0\"}, {prefix: \"fd09::/64\", device: \"cni0\"}, {prefix: \"10.9.2.0/24\", gateway: \"10.22.0.9\"}, {prefix: \"10.9.4.0/24\", gateway: \"10.22.0.4\"}]"`,
+		beside: `"routing": "[{prefix: \"10.9.2.0/24\", gateway: \"10.22.0.9\"}]"`},
+	{plugin: "seamless", ifName: "eth0", pod: oneNetwork, conf: `"families": ["ipv4", "ipv6"], "routes": [{"dst": "172.16.0.0/12"}]`},
+	{plugin: "flannel", ifName: "eth0", pod: bare, alone: true, conf: `"delegate": {"bridge": "cni1", "ipMasq": false}`},
+}
+
+func bare(*netopstest.NS) {}
+
+func oneNetwork(pod *netopstest.NS) { attach(pod, "eth0", "10.131.0.43/23", "fd01::5/64") }
+
+// attach gives a pod an interface. Its other end is in the pod as well: on the
+// node nothing changes when it comes or goes, and the next pod has the same.
+func attach(pod *netopstest.NS, dev string, addrs ...string) {
+	other := dev + "-wire"
+	pod.IP("link add "+dev+" address 02:00:00:00:00:05 type veth peer name "+other, "link set "+other+" addrgenmode none up", "link set "+dev+" up")
+	for _, a := range addrs {
+		pod.IP("addr add " + a + " dev " + dev)
+	}
+	pod.Await("-6 route show table local dev "+dev, "fe80::")
+}
+
+// twoNetworks is a pod with eth0 of another network, whose default route has an
+// equal one of net1 behind it.
+func twoNetworks(pod *netopstest.NS) {
+	attach(pod, "eth0", "10.244.1.5/24", "fd00:244::5/64")
+	attach(pod, "net1", "10.1.0.5/16", "fd01::5/64")
+	pod.Batch(
+		"route add default via 10.244.1.1",
+		"route append default via 10.1.0.1 dev net1",
+		"route add default via 10.1.0.1 dev net1 metric 50",
+		"route add 192.168.0.0/24 via 10.1.0.1",
+		"route add 10.7.0.0/16 dev net1",
+		"route add default via fd00:244::1",
+		"route add default via fd01::1 dev net1 metric 50",
+		"route add fd20::/64 via fd01::1",
+		"route add 172.30.0.0/16 mtu 1400 nexthop via 10.244.1.1 nexthop via 10.1.0.1",
+	)
+}
+
+// nodeLines furnish the namespace that the tests run in, and the plugins with
+// them: an uplink, and bridges.
+var nodeLines = []string{
+	"addr add 192.0.2.10/24 dev up0", "addr add 2001:db8::10/64 dev up0 nodad",
+	"addr add 10.22.0.1/16 dev cni0", "addr add fd22::1/64 dev cni0 nodad",
+	"addr add 10.244.3.1/24 dev cni1",
+	"route add default via 192.0.2.1", "-6 route add default via 2001:db8::1",
+	"route add 10.9.4.0/24 via 10.22.0.4",
+}
+
+// bridges are the node's interfaces. None of them changes by itself later, or
+// when pods come and go: each has an address of its own, and a port that is up.
+var bridges = []string{"up0", "cni0", "cni1"}
+
+const subnetEnv = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
+
+// node is the namespace that the tests run in.
+type node struct {
+	*netopstest.NS
+	t testing.TB
+}
+
+func newNode(t testing.TB) *node {
+	t.Helper()
+	n := &node{netopstest.Host(t), t}
+	t.Cleanup(func() {
+		for _, dev := range bridges {
+			n.IP("link del "+dev+"-port", "link del "+dev)
+		}
+		for _, dir := range []string{stateDir, "/run/flannel", "/var/lib/cni"} {
+			_ = os.RemoveAll(dir)
+		}
+	})
+	for i, dev := range bridges {
+		n.IP(fmt.Sprintf("link add %s address 02:00:00:00:01:%02x type bridge", dev, i), "link set "+dev+" addrgenmode none up",
+			"link add "+dev+"-port type veth peer name "+dev+"-wire", "link set "+dev+"-wire addrgenmode none up",
+			"link set "+dev+"-port master "+dev+" addrgenmode none up")
+	}
+	n.IP(nodeLines...)
+	hide(t, "/var/lib") // where host-local keeps leases, and flannel its configurations
+	put(t, "/run/flannel/subnet.env", subnetEnv)
+	return n
+}
+
+// hide covers a folder of the machine by one of the test's own.
+func hide(t testing.TB, dir string) {
+	t.Helper()
+	mount(t, dir, "")
+}
+
+func put(t testing.TB, path, text string) {
+	t.Helper()
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = os.WriteFile(path, []byte(text), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newPod is a pod for a subject, as it is before the plugin is called.
+func (s subject) newPod(t testing.TB, name string) *netopstest.NS {
+	t.Helper()
+	pod := netopstest.Namespace(t, name)
+	s.pod(pod)
+	return pod
+}
+
+// call is a call for a new container in a pod.
+func (s subject) call(t testing.TB, pod *netopstest.NS) plugintest.Call {
+	t.Helper()
+	return s.callWith(t, pod, s.conf)
+}
+
+func (s subject) callWith(t testing.TB, pod *netopstest.NS, conf string) plugintest.Call {
+	t.Helper()
+	return plugintest.New(t, s.plugin, pod, fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "net", "type": "%s", %s}`, s.plugin, conf)).
+		With(map[string]string{"CNI_IFNAME": s.ifName, "CNI_PATH": os.Getenv("PATH")})
+}
+
+// gc is the call of a runtime that names these attachments of the network as
+// valid.
+func gc(c plugintest.Call, valid ...plugintest.Call) plugintest.Call {
+	list := []any{}
+	for _, v := range valid {
+		list = append(list, map[string]any{"containerID": v.Env["CNI_CONTAINERID"], "ifname": v.Env["CNI_IFNAME"]})
+	}
+	return c.With(map[string]string{"CNI_CONTAINERID": "", "CNI_IFNAME": "", "CNI_NETNS": ""}).Edit(func(conf map[string]any) {
+		delete(conf, "prevResult")
+		conf["cni.dev/valid-attachments"] = list
+	})
+}
+
+// state is all that a plugin may change: what the kernel holds of some
+// namespaces, and the files that were kept.
+func (n *node) state(pods ...*netopstest.NS) string {
+	n.t.Helper()
+	var all strings.Builder
+	for _, ns := range append(pods, n.NS) {
+		fmt.Fprintf(&all, "# namespace %q\n%s", ns.Name, kernelState(n.t, ns))
+	}
+	for _, dir := range []string{stateDir, "/var/lib/cni"} {
+		for _, path := range plugintest.Left(n.t, dir) {
+			// host-local leaves these for good.
+			if base := filepath.Base(path); base != "lock" && !strings.HasPrefix(base, "last_reserved_ip.") {
+				all.WriteString(path + "\n")
+			}
+		}
+	}
+	return all.String()
+}
