@@ -49,11 +49,24 @@ func openNamespace(path string) (int, error) {
 	if err != nil {
 		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	if kind, err := unix.IoctlRetInt(handle, unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+	if err = isNetwork(unix.IoctlRetInt(handle, unix.NS_GET_NSTYPE)); err != nil {
 		_ = unix.Close(handle)
-		return -1, fmt.Errorf("%s is %w", path, ErrNotNamespace)
+		return -1, fmt.Errorf("%s is %w", path, err)
 	}
 	return handle, nil
+}
+
+// isNetwork judges what the kernel answers to NS_GET_NSTYPE (ioctl_ns(2)). What
+// is no namespace does not know the question. Any other error says nothing: to
+// take a pod for gone then would be to never undo what was done in it.
+func isNetwork(kind int, err error) error {
+	switch {
+	case err == nil && kind == unix.CLONE_NEWNET:
+		return nil
+	case err == nil, errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EINVAL):
+		return ErrNotNamespace
+	}
+	return fmt.Errorf("not to be told from other files: %w", err)
 }
 
 // Close gives back the handle and the socket.

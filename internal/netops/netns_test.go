@@ -74,6 +74,15 @@ func TestOpenRefusesWhatIsNoNetworkNamespace(t *testing.T) {
 	}
 }
 
+// That the kernel does not answer does not make a namespace something else.
+func TestWhatIsNoAnswer(t *testing.T) {
+	for errno, none := range map[unix.Errno]bool{unix.ENOTTY: true, unix.EINVAL: true, unix.ENOMEM: false, unix.EPERM: false, unix.EINTR: false} {
+		if err := isNetwork(-1, errno); errors.Is(err, ErrNotNamespace) != none || !none && !errors.Is(err, errno) {
+			t.Errorf("%v: %v", errno, err)
+		}
+	}
+}
+
 func TestIdentityTellsNamespacesApart(t *testing.T) {
 	seen := map[Identity]bool{}
 	for range 4 {
