@@ -30,7 +30,10 @@ func (s Store) list(dir string) ([]fs.DirEntry, error) {
 	f := os.NewFile(uintptr(fd), dir)
 	defer func() { _ = f.Close() }()
 	for up := filepath.Dir(dir); len(up) > len(s.root); up = filepath.Dir(up) {
-		if !isFolder(up) {
+		// Not to know is not to have none: others' records say what must stay.
+		if st, err := os.Lstat(up); err != nil && !nowhere(err) {
+			return nil, err
+		} else if err != nil || !st.IsDir() {
 			return nil, nil
 		}
 	}
