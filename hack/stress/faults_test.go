@@ -1,6 +1,7 @@
 package stress
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,12 +40,14 @@ func TestEveryOperation(t *testing.T) {
 type sweep struct {
 	subject
 	*node
-	t       testing.TB
-	program string
-	pod     *netopstest.NS
-	living  []plugintest.Call // attachments that nothing is to happen to
-	before  string
-	points  map[string]int // by verb and what happened
+	t            testing.TB
+	program      string
+	pod          *netopstest.NS
+	living       []plugintest.Call // attachments that nothing is to happen to
+	before       string
+	kernelBefore string
+	filesBefore  []string
+	points       map[string]int // by verb and what happened
 }
 
 func newSweep(t testing.TB, s subject) *sweep {
@@ -65,6 +68,7 @@ func (w *sweep) renew() {
 		w.pod.Remove()
 	}
 	w.pod = w.newPod(w.t, "pod")
+	w.kernelBefore, w.filesBefore = w.kernel(w.pod), w.files()
 	w.before = w.state(w.pod)
 }
 
@@ -76,9 +80,11 @@ func (w *sweep) call() plugintest.Call {
 
 // asBefore waits until all is as it was before, which it is at once where no
 // interface vanishes.
-func (w *sweep) asBefore() {
+func (w *sweep) asBefore(after string, a plugintest.Answer) {
 	w.t.Helper()
-	eventually(w.t, w.before, func() string { return w.state(w.pod) })
+	if diff := eventually(w.before, func() string { return w.state(w.pod) }); diff != "" {
+		w.t.Fatalf("after %s all is not as before:\n%s\nit exited %d: %s%s", after, diff, a.Exit, a.Stdout, a.Stderr)
+	}
 }
 
 // count notes that a point was reached.
@@ -163,7 +169,7 @@ func (w *sweep) killed(verb string, n int, at string, then ...func(c plugintest.
 			c.Refused("CHECK", 106, "was not finished")
 		}
 		follow(c)
-		w.asBefore()
+		w.asBefore(fmt.Sprintf("%s killed %s operation %d", verb, at, n), a)
 	}
 	return true
 }
@@ -240,12 +246,13 @@ func (w *sweep) ended(verb string, n int) {
 		} else if a.Exit != 1 || a.Error.Code != 11 {
 			w.t.Errorf("%s, SIGTERM %s operation %d: exit %d: %s%s", verb, at, n, a.Exit, a.Stdout, a.Stderr)
 		}
-		w.asBefore()
+		w.asBefore(fmt.Sprintf("%s ended %s operation %d", verb, at, n), a)
 	}
 }
 
 // refused refuses operation n of an ADD, which fails and leaves nothing.
 func (w *sweep) refused(n int) {
+	const verb = "ADD"
 	w.t.Helper()
 	for errno, code := range errnos {
 		a := w.do("ADD", w.begun("ADD"), plugintest.Fault{At: "before", N: n, Deny: errno})
@@ -253,7 +260,7 @@ func (w *sweep) refused(n int) {
 		if a.Exit != 1 || a.Error.Code != code {
 			w.t.Errorf("ADD, operation %d refused by %v: exit %d: %s%s", n, errno, a.Exit, a.Stdout, a.Stderr)
 		}
-		w.asBefore()
+		w.asBefore(fmt.Sprintf("%s refused at operation %d by %v", verb, n, errno), a)
 	}
 	// What is there already, or gone already, may be as it is wanted.
 	for _, errno := range []unix.Errno{unix.EEXIST, unix.ESRCH} {
@@ -263,7 +270,7 @@ func (w *sweep) refused(n int) {
 		if a.Exit == 0 {
 			c.OK("DEL")
 		}
-		w.asBefore()
+		w.asBefore(fmt.Sprintf("%s refused at operation %d by %v", verb, n, errno), a)
 	}
 }
 
@@ -282,7 +289,7 @@ func (w *sweep) passing(verb string, n int) {
 			w.t.Errorf("%s, operation %d refused by %v: exit %d: %s%s", verb, n, errno, a.Exit, a.Stdout, a.Stderr)
 		}
 		c.OK("DEL")
-		w.asBefore()
+		w.asBefore(fmt.Sprintf("%s refused at operation %d by %v", verb, n, errno), a)
 	}
 }
 
@@ -296,7 +303,7 @@ func (w *sweep) lasting(verb string, n int) {
 	w.count(verb, "refused")
 	if a.Exit != 0 {
 		c.OK("DEL")
-		w.asBefore()
+		w.asBefore(fmt.Sprintf("%s refused at operation %d by %v", verb, n, unix.EPERM), a)
 		return
 	}
 	diff := changed(w.before, w.state(w.pod))

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
@@ -39,16 +37,16 @@ func kernelState(t testing.TB, ns *netopstest.NS) string {
 // process, does a moment later.
 const patience = 10 * time.Second
 
-// eventually waits until a state is as it is wanted.
-func eventually(t testing.TB, want string, state func() string) {
-	t.Helper()
+// eventually waits until a state is as it is wanted, and returns how it differs
+// from that in the end.
+func eventually(want string, state func() string) (diff string) {
 	for until := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		got := state()
 		if got == want {
-			return
+			return ""
 		}
 		if time.Now().After(until) {
-			t.Fatalf("not as before (-want +got):\n%s", cmp.Diff(lines(want), lines(got)))
+			return strings.Join(changed(want, got), "\n")
 		}
 	}
 }

@@ -91,7 +91,7 @@ func twoNetworks(pod *netopstest.NS) {
 var nodeLines = []string{
 	"addr add 192.0.2.10/24 dev up0", "addr add 2001:db8::10/64 dev up0 nodad",
 	"addr add 10.22.0.1/16 dev cni0", "addr add fd22::1/64 dev cni0 nodad",
-	"addr add 10.244.3.1/24 dev cni1",
+	"addr add 10.244.3.1/24 dev cni1", "link set cni1 mtu 1450",
 	"route add default via 192.0.2.1", "-6 route add default via 2001:db8::1",
 	"route add 10.9.4.0/24 via 10.22.0.4",
 }
@@ -184,17 +184,27 @@ func gc(c plugintest.Call, valid ...plugintest.Call) plugintest.Call {
 // namespaces, and the files that were kept.
 func (n *node) state(pods ...*netopstest.NS) string {
 	n.t.Helper()
+	return n.kernel(pods...) + strings.Join(n.files(), "\n")
+}
+
+func (n *node) kernel(pods ...*netopstest.NS) string {
+	n.t.Helper()
 	var all strings.Builder
 	for _, ns := range append(pods, n.NS) {
 		fmt.Fprintf(&all, "# namespace %q\n%s", ns.Name, kernelState(n.t, ns))
 	}
+	return all.String()
+}
+
+// files are those that were kept, but for those that host-local leaves for good.
+func (n *node) files() (kept []string) {
+	n.t.Helper()
 	for _, dir := range []string{stateDir, "/var/lib/cni"} {
 		for _, path := range plugintest.Left(n.t, dir) {
-			// host-local leaves these for good.
 			if base := filepath.Base(path); base != "lock" && !strings.HasPrefix(base, "last_reserved_ip.") {
-				all.WriteString(path + "\n")
+				kept = append(kept, path)
 			}
 		}
 	}
-	return all.String()
+	return kept
 }

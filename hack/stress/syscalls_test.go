@@ -6,11 +6,15 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/plugin/plugintest"
 )
@@ -18,12 +22,16 @@ import (
 // calls are the system calls by which a plugin changes something, or learns
 // what it decides by, and the error that each is made to fail with: of what
 // leads to the kernel's network one that passes, as a lasting one may cost what
-// it hits.
-var calls = []struct{ name, errno string }{
-	{"mkdirat", "ENOSPC"}, {"openat", "EIO"}, {"read", "EIO"}, {"write", "ENOSPC"}, {"fsync", "EIO"}, {"newfstatat", "EIO"}, {"fstat", "EIO"},
-	{"linkat", "ENOSPC"}, {"renameat", "ENOSPC"}, {"unlinkat", "EIO"}, {"unlink", "EIO"}, {"rmdir", "EIO"}, {"getdents64", "EIO"}, {"flock", "ENOLCK"},
-	{"setns", "ENOMEM"}, {"socket", "ENOBUFS"}, {"getsockopt", "ENOMEM"}, {"ioctl", "ENOMEM"}, {"sendto", "ENOBUFS"}, {"recvmsg", "ENOBUFS"},
-	{"pipe2", "EMFILE"}, {"clone", "EAGAIN"}, {"waitid", "EINTR"}, {"wait4", "EINTR"},
+// it hits. To end the process where it only looks is as good as a call later.
+var calls = []struct {
+	name, errno string
+	looks       bool
+}{
+	{"mkdirat", "ENOSPC", false}, {"openat", "EIO", false}, {"read", "EINTR", true}, {"write", "ENOSPC", false}, {"fsync", "EIO", true},
+	{"newfstatat", "EIO", true}, {"fstat", "EIO", true}, {"linkat", "ENOSPC", false}, {"renameat", "ENOSPC", false}, {"unlinkat", "EIO", false},
+	{"unlink", "EIO", false}, {"rmdir", "EIO", false}, {"getdents64", "EIO", true}, {"flock", "ENOLCK", false}, {"setns", "ENOMEM", true},
+	{"socket", "ENOBUFS", true}, {"getsockopt", "ENOMEM", true}, {"ioctl", "ENOMEM", true}, {"sendto", "ENOBUFS", false}, {"recvmsg", "ENOBUFS", false},
+	{"pipe2", "EMFILE", true}, {"clone", "EAGAIN", false}, {"waitid", "EINTR", false}, {"wait4", "EINTR", false},
 }
 
 // Every system call of a released plugin that matters, in turn, fails, or the
@@ -34,11 +42,19 @@ var calls = []struct{ name, errno string }{
 func TestEverySystemCall(t *testing.T) {
 	for _, s := range subjects {
 		t.Run(s.plugin, func(t *testing.T) {
+			// What a process leaves behind that is killed becomes a child of this one.
+			if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+				t.Fatal(err)
+			}
 			w := &traced{sweep: newSweep(t, s), log: filepath.Join(t.TempDir(), "trace")}
 			for _, verb := range []string{"ADD", "DEL", "GC"} {
 				for _, call := range calls {
-					for _, what := range []string{"signal=SIGKILL", "signal=SIGTERM", "error=" + call.errno} {
-						w.inject(verb, call.name, what)
+					w.inject(verb, call.name, "error="+call.errno)
+					if !call.looks {
+						w.inject(verb, call.name, "signal=SIGKILL")
+					}
+					if verb == "ADD" && !call.looks { // the other verbs do not mind the difference
+						w.inject(verb, call.name, "signal=SIGTERM")
 					}
 				}
 			}
@@ -54,13 +70,9 @@ type traced struct {
 }
 
 // strace is the command that does something at a system call. What a plugin
-// delegates to is left alone; to look for that takes longer.
+// delegates to is left alone.
 func (w *traced) strace(call, what string, n int) []string {
-	only := "--seccomp-bpf"
-	if w.subject.alone {
-		only = "--detach-on=execve"
-	}
-	return []string{"strace", "-f", only, "-qq", "-o", w.log, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:%s:when=%d", call, what, n)}
+	return []string{"strace", "-f", "--detach-on=execve", "-qq", "-o", w.log, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:%s:when=%d", call, what, n)}
 }
 
 // inject does something at each system call of a name that a verb makes.
@@ -73,7 +85,13 @@ func (w *traced) inject(verb, call, what string) {
 		if verb == "GC" {
 			at = w.gc(at)
 		}
-		a := at.Do(verb)
+		if verb == "GC" && w.alone {
+			w.pod.Remove() // what it delegates to does not come into a pod at GC
+		}
+		a := run(at, verb)
+		if verb == "GC" && w.alone {
+			w.renewAs()
+		}
 		if !w.reached(what, a) {
 			if a.Exit != 0 {
 				w.t.Errorf("%s: %s%s", verb, a.Stdout, a.Stderr)
@@ -83,10 +101,23 @@ func (w *traced) inject(verb, call, what string) {
 		}
 		kind, _, _ := strings.Cut(what, "=")
 		w.count(verb, kind)
-		w.alone(c)
+		w.orphans()
 		c.OK("DEL")
 		w.cleanedUp(c, fmt.Sprintf("%s, %s at %s %d", verb, what, call, n), a)
 	}
+}
+
+// run makes a call of which the answer may get lost.
+func run(c plugintest.Call, verb string) plugintest.Answer {
+	c.TB.Helper()
+	cmd := exec.Command(c.Under[0], append(c.Under[1:], c.Plugin)...)
+	cmd.Env, cmd.Stdin = c.Environ(verb), strings.NewReader(c.Conf)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		c.TB.Fatal(err)
+	}
+	return plugintest.Answer{Stdout: stdout.String(), Stderr: stderr.String(), Exit: cmd.ProcessState.ExitCode()}
 }
 
 // cleanedUp fails the test unless DEL has restored what the kernel holds, and GC
@@ -126,27 +157,40 @@ func (w *traced) reached(what string, a plugintest.Answer) bool {
 	return isSignal && (a.Exit < 0 || bytes.Contains(text, []byte("--- "+signal))) || bytes.Contains(text, []byte("(INJECTED)"))
 }
 
-// alone waits until no process of a container is left: what a plugin had
-// started ends with it a moment later.
-func (w *traced) alone(c plugintest.Call) {
+// orphans waits until what a killed process had started has ended, which it does
+// a moment later.
+func (w *traced) orphans() {
 	w.t.Helper()
-	of := []byte("CNI_CONTAINERID=" + c.Env["CNI_CONTAINERID"] + "\x00")
 	for until := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		running := ""
-		environs, err := filepath.Glob("/proc/[0-9]*/environ")
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		for _, path := range environs {
-			if env, err := os.ReadFile(path); err == nil && bytes.Contains(env, of) {
-				running = path
-			}
-		}
-		if running == "" {
+		left := children(w.t)
+		if left == nil {
 			return
 		}
+		for _, pid := range left {
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+		}
 		if time.Now().After(until) {
-			w.t.Fatalf("%s goes on", running)
+			w.t.Fatalf("processes %v go on", left)
 		}
 	}
+}
+
+// children are this process's.
+func children(t testing.TB) (pids []int) {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil || lists == nil {
+		t.Fatal("no list of children", err)
+	}
+	for _, path := range lists {
+		list, _ := os.ReadFile(path) // a thread may have ended since then
+		for _, word := range strings.Fields(string(list)) {
+			pid, err := strconv.Atoi(word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }

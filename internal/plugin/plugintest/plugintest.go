@@ -155,6 +155,7 @@ type Call struct {
 	Conf   string            // network configuration, JSON
 	Env    map[string]string // CNI_* and others; an empty value unsets
 	Fault  *Fault
+	Under  []string // command that runs it, as strace(1) does
 }
 
 var containers atomic.Int64
@@ -218,10 +219,11 @@ type Answer struct {
 // Do calls the plugin for a verb, or for its sub-command "plan".
 func (c Call) Do(verb string) Answer {
 	c.TB.Helper()
-	cmd := exec.Command(c.Plugin)
+	words := append(slices.Clone(c.Under), c.Plugin)
 	if verb == "plan" {
-		cmd.Args = append(cmd.Args, verb)
+		words = append(words, verb)
 	}
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = c.Environ(verb)
 	cmd.Stdin = strings.NewReader(c.Conf)
 	var stdout, stderr bytes.Buffer
