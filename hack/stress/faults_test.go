@@ -31,7 +31,7 @@ func TestEveryOperation(t *testing.T) {
 			for _, verb := range []string{"ADD", "DEL", "GC"} {
 				w.each(verb)
 			}
-			w.told()
+			w.told("killed", "ended", "refused")
 		})
 	}
 }
@@ -90,10 +90,20 @@ func (w *sweep) asBefore(after string, a plugintest.Answer) {
 // count notes that a point was reached.
 func (w *sweep) count(verb, what string) { w.points[verb+" "+what]++ }
 
-func (w *sweep) told() {
+// told tells how many points there were. Where a fault could not be made there
+// are none, which shows nothing.
+func (w *sweep) told(kinds ...string) {
+	w.t.Helper()
 	total := 0
 	for _, n := range w.points {
 		total += n
+	}
+	for _, verb := range []string{"ADD", "DEL", "GC"} {
+		for _, kind := range kinds {
+			if w.points[verb+" "+kind] == 0 {
+				w.t.Errorf("%s: nothing was %s", verb, kind)
+			}
+		}
 	}
 	w.t.Logf("%s: %d points: %v", w.plugin, total, w.points)
 }

@@ -58,7 +58,7 @@ func TestEverySystemCall(t *testing.T) {
 					}
 				}
 			}
-			w.told()
+			w.told("failed", "ended")
 		})
 	}
 }
@@ -99,8 +99,11 @@ func (w *traced) inject(verb, call, what string) {
 			c.OK("DEL")
 			return
 		}
-		kind, _, _ := strings.Cut(what, "=")
-		w.count(verb, kind)
+		if strings.HasPrefix(what, "error=") {
+			w.count(verb, "failed")
+		} else {
+			w.count(verb, "ended")
+		}
 		w.orphans()
 		c.OK("DEL")
 		w.cleanedUp(c, fmt.Sprintf("%s, %s at %s %d", verb, what, call, n), a)
