@@ -18,7 +18,8 @@ import (
 // it. It is not for concurrent use.
 type Netns struct {
 	// OnSend, where it is set, is told each operation as its command, how
-	// long the send that it was part of took, and how it went.
+	// long the send that it was part of took, and how it went; and each
+	// list that others' changes made worthless.
 	OnSend func(command string, took time.Duration, err error)
 
 	path    string

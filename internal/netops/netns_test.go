@@ -633,8 +633,17 @@ func TestSnapshotUnderChurn(t *testing.T) {
 	n := enter(t, pod)
 	stop := churn(t, pod)
 	defer stop()
-	whole, interrupted := 0, 0
-	for range 40 {
+	whole, interrupted, told := 0, 0, 0
+	n.OnSend = func(command string, _ time.Duration, err error) {
+		if command != "list the routes" || !errors.Is(err, ErrInterrupted) {
+			t.Errorf("%s: %v", command, err)
+		}
+		told++
+	}
+	for until := time.Now().Add(time.Minute); whole < 40 || told == 0; {
+		if time.Now().After(until) {
+			t.Fatalf("%d snapshots whole, %d views that did not agree", whole, told)
+		}
 		s, err := n.Snapshot(t.Context(), Query{Tables: []uint32{TableMain}})
 		if errors.Is(err, ErrInterrupted) {
 			interrupted++
@@ -653,7 +662,7 @@ func TestSnapshotUnderChurn(t *testing.T) {
 		}
 		whole++
 	}
-	t.Logf("%d snapshots whole, %d given up", whole, interrupted)
+	t.Logf("%d snapshots whole, %d given up, %d views that did not agree", whole, interrupted, told)
 }
 
 // churn adds and deletes routes of its own until it is stopped.

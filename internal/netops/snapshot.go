@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -151,12 +152,20 @@ func about(routes []*Route) Query {
 	return Query{Tables: Change{Add: State{Routes: values(routes)}}.Tables(), To: destinations(routes)}
 }
 
-// repeat looks until the kernel says that nothing changed meanwhile.
+// errFirstView says that one view of a table proves nothing yet.
+var errFirstView = fmt.Errorf("one view: %w", ErrInterrupted)
+
+// repeat looks until the kernel says that nothing changed meanwhile. It tells
+// each time that something did.
 func (n *Netns) repeat(ctx context.Context, what string, look func() error) error {
 	var err error
 	for range maxTries {
+		began := time.Now()
 		if err = look(); !errors.Is(err, ErrInterrupted) || ctx.Err() != nil {
 			break
+		}
+		if n.OnSend != nil && !errors.Is(err, errFirstView) {
+			n.OnSend("list the "+what, time.Since(began), err)
 		}
 	}
 	if err != nil {
@@ -234,7 +243,10 @@ func (n *Netns) routes(ctx context.Context, q routeQuery) (routes []Route, err e
 			return nil
 		}
 		routes = unrepeated(routes)
-		if before != nil && slices.EqualFunc(before, routes, func(a, b Route) bool { return a.equal(&b) }) {
+		switch {
+		case before == nil:
+			return errFirstView
+		case slices.EqualFunc(before, routes, func(a, b Route) bool { return a.equal(&b) }):
 			return nil
 		}
 		return ErrInterrupted
