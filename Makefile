@@ -1,7 +1,7 @@
 # What there is to do here. How it is done stands in scripts/.
 # Variables go on the command line: make install CNI_BIN_DIR=/usr/lib/cni
 
-.PHONY: build build-all install demo test test-unit e2e lint fuzz bench image release reproducible clean help
+.PHONY: build build-all install demo test test-unit e2e stress lint fuzz bench image release reproducible clean help
 
 build: ## build the plugins into bin/ (GOARCH, VERSION)
 	scripts/build_linux.sh
@@ -24,6 +24,9 @@ test-unit: ## the packages whose tests need no namespaces
 
 e2e: ## have podman, containerd and cnitool call the plugins, as root
 	scripts/e2e.sh
+
+stress: ## a hundred attachments come and go, with faults, for DURATION, default 30m
+	scripts/stress.sh
 
 lint: ## gofmt, go vet, golangci-lint, shellcheck
 	scripts/lint.sh

@@ -1,0 +1,326 @@
+package stress
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+)
+
+// The size of the load.
+const (
+	loadedPods    = 25 // each with an attachment of every plugin
+	foreignRoutes = 5000
+	foreignAddrs  = 2000 // one list of them takes many batches
+)
+
+// A hundred attachments of all plugins come and go at once, again and again, on
+// a node with thousands of routes, while links, addresses and routes of others
+// come and go beside; some are killed, and what they were to do is asked for
+// again. Nothing fails, nothing is left, nothing of others' is lost, and every
+// attachment has all of its own. That the kernel's lists were interrupted is
+// counted: without it, this would show less.
+//
+// It goes on for DURATION, if that is set.
+func TestLoad(t *testing.T) {
+	least, err := time.ParseDuration(os.Getenv("DURATION"))
+	if err != nil && os.Getenv("DURATION") != "" {
+		t.Fatal("DURATION:", err)
+	}
+	l := newLoad(t)
+	began := time.Now()
+	for rounds := 1; ; rounds++ {
+		l.round()
+		l.count("rounds", 1)
+		took := time.Since(began)
+		seen := l.seen()
+		if t.Failed() || rounds > 1 && took > least && seen {
+			break
+		}
+		if took > max(least, 2*time.Minute) {
+			t.Error("the kernel's lists were not interrupted")
+			break
+		}
+		if least > 0 && rounds%10 == 0 {
+			fmt.Fprintln(os.Stderr, l.summary())
+		}
+	}
+	l.count("in seconds", int(time.Since(began).Seconds()))
+	fmt.Fprintln(os.Stderr, l.summary())
+}
+
+type load struct {
+	*node
+	t      *testing.T
+	pods   []*netopstest.NS
+	all    []*attachment
+	before string
+	log    string // of all plugins
+
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+// attachment is one of the load's.
+type attachment struct {
+	subject
+	call  plugintest.Call
+	added plugintest.Answer
+}
+
+func newLoad(t *testing.T) *load {
+	t.Helper()
+	l := &load{node: newNode(t), t: t, log: filepath.Join(t.TempDir(), "log"), counts: map[string]int{}}
+	l.IP("link add many0 address 02:00:00:00:01:0f type bridge", "link set many0 addrgenmode none up")
+	t.Cleanup(func() { l.IP("link del many0") })
+	var lines []string
+	for i := range foreignAddrs {
+		lines = append(lines, fmt.Sprintf("addr add fd40::%x/128 dev many0 nodad", i+1))
+	}
+	for i := range foreignRoutes / 2 {
+		lines = append(lines, fmt.Sprintf("route add 198.18.%d.%d/32 via 192.0.2.1 proto static", i/250, i%250),
+			fmt.Sprintf("route add fd30::%x/128 via 2001:db8::1 proto static", i+1))
+	}
+	batch(t, "", lines)
+	for i := range loadedPods {
+		l.addPod(i)
+	}
+	// A pod whose lists are as long as the node's.
+	lines = nil
+	for i := range foreignRoutes / 2 {
+		lines = append(lines, fmt.Sprintf("route add fd30::%x/128 via fd00:244::1", i+1))
+	}
+	batch(t, l.pods[0].Name, lines)
+	l.before = l.state(l.pods...)
+	return l
+}
+
+// addPod makes a pod, and a call of each plugin for it. Two plugins of a pod
+// work in it at the same time.
+func (l *load) addPod(i int) {
+	l.t.Helper()
+	pod := netopstest.Namespace(l.t, fmt.Sprintf("pod%d", i))
+	twoNetworks(pod)
+	l.pods = append(l.pods, pod)
+	for _, s := range subjects {
+		if s.alone {
+			s.ifName = "eth1"
+		}
+		c := s.call(l.t, pod).Edit(func(conf map[string]any) {
+			conf["log_options"] = map[string]any{"log_level": "debug", "log_file": l.log, "log_max_size": 1000}
+			if s.plugin == "host-routes" {
+				delete(conf, "tries")
+				conf["routing"] = fmt.Sprintf(`[{prefix: "10.9.%d.0/24", device: "cni0"}, {prefix: "fd09::/64", device: "cni0"}, {prefix: "fd09:%x::/64", device: "cni0"}, {prefix: "10.9.4.0/24", gateway: "10.22.0.4"}]`, 100+i, i+1)
+			}
+		})
+		l.all = append(l.all, &attachment{subject: s, call: c})
+	}
+}
+
+// batch runs lines of ip(8), in a namespace if one is named.
+func batch(t testing.TB, namespace string, lines []string) {
+	t.Helper()
+	args := []string{"-batch", "-"}
+	if namespace != "" {
+		args = append([]string{"-n", namespace}, args...)
+	}
+	cmd := exec.Command("ip", args...)
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("ip -batch: %v: %s", err, out)
+	}
+}
+
+// churn makes links, addresses and routes of others, and takes them away, until
+// it is stopped; then nothing of them is left.
+const churn = `
+add() {
+	i=0; while [ $i -lt 100 ]; do
+		echo "route add fd31::$i/128 via $2"; echo "addr add fd41::$i/128 dev $1 nodad"
+		echo "addr del fd41::$i/128 dev $1"; echo "addr add fd41::$i/128 dev $1 nodad"
+		i=$((i+1))
+	done
+	echo "link add churn0 type veth peer name churn1"; echo "link set churn0 up"; echo "link set churn1 up"
+	echo "addr add 198.51.100.1/24 dev churn0"; echo "route add 203.0.113.0/24 via 198.51.100.9"
+	echo "link del churn0"
+	i=0; while [ $i -lt 100 ]; do
+		echo "route del fd31::$i/128 via $2"; echo "addr del fd41::$i/128 dev $1"
+		i=$((i+1))
+	done
+}
+stop=; trap stop=1 TERM
+while [ -z "$stop" ]; do add "$2" "$3" | ip $1 -batch - || exit 1; done
+`
+
+// beside runs churn on the node, or in a pod, during f.
+func (l *load) beside(pod *netopstest.NS, dev, gateway string, f func()) {
+	where := ""
+	if pod != nil {
+		where = "-n " + pod.Name
+	}
+	cmd := exec.Command("sh", "-c", churn, "sh", where, dev, gateway)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		l.t.Error(err)
+		return
+	}
+	f()
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		l.t.Errorf("churn: %v: %s", err, said.String())
+	}
+}
+
+// round has all attachments come and go once.
+func (l *load) round() {
+	l.t.Helper()
+	l.beside(nil, "many0", "2001:db8::1", func() {
+		l.beside(l.pods[0], "net1", "fd00:244::1", l.comeAndGo)
+	})
+	if diff := eventually(l.before, func() string { return l.state(l.pods...) }); diff != "" {
+		l.t.Errorf("all is not as before:\n%s", diff)
+	}
+}
+
+func (l *load) comeAndGo() {
+	half := len(l.all) / 2
+	rand.Shuffle(len(l.all), func(i, j int) { l.all[i], l.all[j] = l.all[j], l.all[i] })
+	var gcs sync.WaitGroup
+	gcs.Go(l.collect)
+	l.atOnce(l.all, l.add)
+	gcs.Wait()
+	l.atOnce(l.all, l.check)
+	l.atOnce(l.all[:half], l.del)
+	l.atOnce(l.all[half:], l.check)
+	l.atOnce(l.all, func(a *attachment) { // the second half goes while the first comes again
+		if !slices.Contains(l.all[half:], a) {
+			l.add(a)
+		} else {
+			l.del(a)
+		}
+	})
+	l.atOnce(l.all[:half], l.check)
+	l.atOnce(l.all, l.del)
+}
+
+func (l *load) atOnce(list []*attachment, do func(*attachment)) {
+	var done sync.WaitGroup
+	for _, a := range list {
+		done.Go(func() { do(a) })
+	}
+	done.Wait()
+}
+
+// collect has each plugin collect what is not valid, which nothing is.
+func (l *load) collect() {
+	for _, s := range subjects {
+		var valid []plugintest.Call
+		for _, a := range l.all {
+			if a.plugin == s.plugin {
+				valid = append(valid, a.call)
+			}
+		}
+		l.until(gc(valid[0], valid...), s, "GC")
+	}
+}
+
+func (l *load) add(a *attachment) { a.added = l.until(a.call, a.subject, "ADD") }
+func (l *load) del(a *attachment) { l.until(a.call, a.subject, "DEL") }
+
+func (l *load) check(a *attachment) {
+	if a.added.Exit == 0 {
+		l.until(a.call.After(a.added), a.subject, "CHECK")
+	}
+}
+
+// until makes a call until it is done: as a runtime does, again where it is told
+// to try again, and after DEL where the process of an ADD was killed.
+func (l *load) until(c plugintest.Call, s subject, verb string) plugintest.Answer {
+	const often = 50
+	for range often {
+		a := l.once(c, s, verb)
+		switch {
+		case a.Exit == 0:
+			return a
+		case a.Exit < 0 && verb == "ADD":
+			l.until(c, s, "DEL")
+		case a.Exit < 0:
+		case a.Error.Code == 11:
+			l.count("told to try again", 1)
+		default:
+			l.t.Errorf("%s %s: %s%s", s.plugin, verb, a.Stdout, a.Stderr)
+			return a
+		}
+	}
+	l.t.Errorf("%s %s: %d times in vain", s.plugin, verb, often)
+	return plugintest.Answer{Exit: 1}
+}
+
+// once makes a call, of which some have a fault in them.
+func (l *load) once(c plugintest.Call, s subject, verb string) plugintest.Answer {
+	if !s.alone && verb != "CHECK" && rand.N(10) == 0 {
+		c = c.Failing(plugintest.Fault{At: []string{"before", "after"}[rand.N(2)], N: rand.N(6), Kill: syscall.SIGKILL})
+		c.Plugin = filepath.Join("../../bin", faulty, s.plugin)
+	}
+	began := time.Now()
+	a := c.Do(verb)
+	if took := time.Since(began); took > time.Minute {
+		l.t.Errorf("%s %s took %v", s.plugin, verb, took)
+	}
+	l.count(verb, 1)
+	if a.Exit < 0 {
+		l.count("processes killed", 1)
+	}
+	return a
+}
+
+func (l *load) count(what string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts[what] += n
+}
+
+// seen counts what the plugins say of lists that were interrupted, and reports
+// whether there were some of each kind.
+func (l *load) seen() bool {
+	text, err := os.ReadFile(l.log)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.Truncate(l.log, 0); err != nil {
+		l.t.Fatal(err)
+	}
+	all := true
+	for _, what := range []string{"addresses", "routes"} {
+		l.count("lists of "+what+" interrupted", bytes.Count(text, []byte(`"list the `+what+`"`)))
+		all = all && l.counts["lists of "+what+" interrupted"] > 0
+	}
+	return all
+}
+
+func (l *load) summary() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []string
+	for _, what := range slices.Sorted(maps.Keys(l.counts)) {
+		all = append(all, fmt.Sprintf("%s %d", what, l.counts[what]))
+	}
+	findings := "none"
+	if l.t.Failed() {
+		findings = "see above"
+	}
+	return "load: " + strings.Join(all, ", ") + ", findings: " + findings
+}

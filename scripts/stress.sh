@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Has a hundred attachments of all plugins come and go at once, beside others'
+# changes and killed now and then, for DURATION; says in the end how it went.
+# It needs no root, and does not touch the machine's network.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/need.sh
+need go ip namespaces
+
+export CGO_ENABLED=0 DURATION=${DURATION:-30m}
+go test -v -count=1 -timeout 0 -run '^TestLoad$' "$@" ./hack/stress
