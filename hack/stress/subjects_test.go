@@ -37,21 +37,26 @@ type subject struct {
 	pod    func(pod *netopstest.NS) // furnishes the pod as those before it in the chain do
 	// beside is the configuration of another attachment, which lives on.
 	beside string
+	// capabilities are those that it needs, as capabilities(7) has them.
+	capabilities []string
 	// alone says that it changes nothing by the engine itself.
 	alone bool
 }
 
 var subjects = []subject{
-	{plugin: "route-override", ifName: "net1", pod: twoNetworks, conf: `"flushroutes": true, "delroutes": [{"dst": "10.7.0.0/16"}],
+	{plugin: "route-override", ifName: "net1", pod: twoNetworks, capabilities: network, conf: `"flushroutes": true, "delroutes": [{"dst": "10.7.0.0/16"}],
 		"addroutes": [{"dst": "172.16.0.0/16"}, {"dst": "10.7.0.0/16", "gw": "10.1.0.9"}, {"dst": "fd20::/64", "gw": "fd01::9"}, {"dst": "172.17.0.0/16", "type": "blackhole"}],
 		"prevResult": {"cniVersion": "1.1.0", "interfaces": [{"name": "net1", "sandbox": "/run/netns/pod"}], "routes": [{"dst": "0.0.0.0/0"}],
 		"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 0}, {"address": "fd01::5/64", "gateway": "fd01::1", "interface": 0}]}`},
-	{plugin: "host-routes", ifName: "eth0", pod: bare, conf: `"tries": 1,
+	{plugin: "host-routes", ifName: "eth0", pod: bare, capabilities: network, conf: `"tries": 1,
 		"routing": "[{prefix: \"10.9.1.0/24\", device: \"cni0\"}, {prefix: \"fd09::/64\", device: \"cni0\"}, {prefix: \"10.9.2.0/24\", gateway: \"10.22.0.9\"}, {prefix: \"10.9.4.0/24\", gateway: \"10.22.0.4\"}]"`,
 		beside: `"routing": "[{prefix: \"10.9.2.0/24\", gateway: \"10.22.0.9\"}]"`},
-	{plugin: "seamless", ifName: "eth0", pod: oneNetwork, conf: `"families": ["ipv4", "ipv6"], "routes": [{"dst": "172.16.0.0/12"}]`},
-	{plugin: "flannel", ifName: "eth0", pod: bare, alone: true, conf: `"delegate": {"bridge": "cni1", "ipMasq": false}`},
+	{plugin: "seamless", ifName: "eth0", pod: oneNetwork, capabilities: network, conf: `"families": ["ipv4", "ipv6"], "routes": [{"dst": "172.16.0.0/12"}]`},
+	{plugin: "flannel", ifName: "eth0", pod: bare, capabilities: network, alone: true, conf: `"delegate": {"bridge": "cni1", "ipMasq": false}`},
 }
+
+// network is what it takes to change routes, and to enter a pod.
+var network = []string{"net_admin", "sys_admin"}
 
 func bare(*netopstest.NS) {}
 
