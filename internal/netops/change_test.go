@@ -2,6 +2,7 @@ package netops
 
 import (
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 )
 
 func TestRoutesPrintAsIPCommands(t *testing.T) {
@@ -310,6 +312,29 @@ func FuzzDecodeRoute(f *testing.F) {
 			if _, err := appendRoute(nil, &part, index); err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// FuzzReplies feeds the other decoders what a kernel never sends.
+func FuzzReplies(f *testing.F) {
+	addr := make([]byte, unix.SizeofIfAddrmsg)
+	f.Add(appendAddr(addr, unix.IFA_LOCAL, netip.MustParseAddr("10.1.0.5")))
+	f.Add(appendU32(appendAddr(addr, unix.IFA_ADDRESS, netip.MustParseAddr("fd01::5")), unix.IFA_FLAGS, 1<<20))
+	f.Add(appendAttr(make([]byte, 20), unix.NLMSGERR_ATTR_MSG, []byte("a reason\x00")))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		a, err := decodeAddr(body, func(int) (string, error) { return "eth0", nil })
+		if err == nil && a.Prefix.IsValid() && a.Prefix.Bits() > a.Prefix.Addr().BitLen() {
+			t.Errorf("an address of %d bits: %v", a.Prefix.Bits(), a)
+		}
+		for _, typ := range []uint16{unix.NLMSG_ERROR, unix.NLMSG_DONE} {
+			var k *KernelError
+			if err := (reply{typ: typ, flags: unix.NLM_F_ACK_TLVS, body: body}).verdict(); err != nil && (!errors.As(err, &k) || err.Error() == "") {
+				t.Errorf("verdict %#v", err)
+			}
+		}
+		for _, to := range []map[netip.Prefix]bool{nil, {netip.MustParsePrefix("10.0.0.0/8"): true}} {
+			routeQuery{family: unix.AF_INET, to: to}.wants(body)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -317,6 +318,36 @@ func TestUnreadableAttachments(t *testing.T) {
 	if err := gc(context.Background(), r); err == nil || Code(err) != 7 {
 		t.Errorf("gc: %v", err)
 	}
+}
+
+// FuzzRequest: nothing that a runtime sends makes a panic, and a list of
+// attachments that cannot be read is never taken for an empty one.
+func FuzzRequest(f *testing.F) {
+	f.Add([]byte(`{"cniVersion": "1.1.0", "name": "net", "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "net1"}]}`), "IgnoreUnknown=1;K8S_POD_NAME=web")
+	f.Add([]byte(`{"NAME": 5, "stateDir": "relative", "log_options": {"log_level": "loud", "log_max_size": -1}, "cni.dev/attachments": null}`), "a=b=c;;=")
+	f.Add([]byte(`{"args": {"cni": {"flag": true, "stateDir": "/x"}}, "addrout": [], "cni.dev/valid-attachments": [{}]}`), "K8S_POD_NAMESPACE=a\nb")
+	f.Fuzz(func(t *testing.T, conf []byte, args string) {
+		doc, _ := parseDocument(conf)
+		r := plannedRequest(newRequest(example, "GC", &skel.CmdArgs{Args: args}, doc), decodeExample)
+		for _, word := range r.about() {
+			if text, ok := word.(string); !ok || text == "" {
+				t.Errorf("a line of the log begins with %q", r.about())
+			}
+		}
+		valid, given, err := r.Valid()
+		if err != nil && (Code(err) != 7 || given || valid != nil) {
+			t.Errorf("%v: code %d, %v, %v", err, Code(err), given, valid)
+		}
+		for _, a := range valid {
+			if a.ContainerID == "" || a.IfName == "" {
+				t.Errorf("an attachment %+v", a)
+			}
+		}
+		r.log = &logger{out: slog.New(slog.DiscardHandler)}
+		if _, _, err := r.decode(); err != nil && Code(err) != 6 && Code(err) != 7 && Code(err) != 2 {
+			t.Errorf("code %d: %v", Code(err), err)
+		}
+	})
 }
 
 func ExamplePlugin_help() {
