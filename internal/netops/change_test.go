@@ -316,6 +316,29 @@ func FuzzDecodeRoute(f *testing.F) {
 	})
 }
 
+func TestUnited(t *testing.T) {
+	at := func(texts ...string) (list []Addr) {
+		for _, text := range texts {
+			list = append(list, Addr{Dev: "eth0", Prefix: netip.MustParsePrefix(text)})
+		}
+		return list
+	}
+	for _, tt := range []struct{ first, second, want []Addr }{
+		{at("10.0.0.1/8", "10.0.0.2/8"), at("10.0.0.1/8", "10.0.0.2/8"), at("10.0.0.1/8", "10.0.0.2/8")},
+		{at("10.0.0.3/8", "10.0.0.1/8"), at("10.0.0.1/8", "10.0.0.2/8", "10.0.0.3/8"), at("10.0.0.3/8", "10.0.0.1/8", "10.0.0.2/8")},
+		{nil, at("10.0.0.1/8"), at("10.0.0.1/8")},
+	} {
+		if got := united(tt.first, tt.second); !slices.Equal(got, tt.want) {
+			t.Errorf("%v and %v are %v", tt.first, tt.second, got)
+		}
+	}
+	tentative := at("fd01::5/64")
+	tentative[0].Flags = unix.IFA_F_TENTATIVE
+	if got := united(at("fd01::5/64"), tentative); len(got) != 1 || got[0].Flags != 0 {
+		t.Errorf("one that is tentative no more is %v", got)
+	}
+}
+
 // FuzzReplies feeds the other decoders what a kernel never sends.
 func FuzzReplies(f *testing.F) {
 	addr := make([]byte, unix.SizeofIfAddrmsg)

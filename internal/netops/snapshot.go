@@ -174,18 +174,59 @@ func (n *Netns) repeat(ctx context.Context, what string, look func() error) erro
 	return nil
 }
 
-func (n *Netns) addrs() (found []Addr, err error) {
+// addrs lists the addresses, some perhaps twice. The kernel counts a change a
+// moment after the list has it: of several batches, the last may have missed
+// what stays, and not be marked as interrupted. So what is in one of two lists is
+// there.
+func (n *Netns) addrs() ([]Addr, error) {
+	found, batches, err := n.dumpAddrs()
+	if err != nil || batches <= wholeBatches {
+		return found, err
+	}
+	again, _, err := n.dumpAddrs()
+	return united(again, found), err
+}
+
+// united are the addresses of a list, and then those that only an older one
+// has. Both are in about the same order.
+func united(list, older []Addr) []Addr {
+	next := 0
+	for i := range older {
+		at := next
+		if at == len(list) || !list[at].same(&older[i]) {
+			for at = 0; at < len(list) && !list[at].same(&older[i]); at++ {
+			}
+		}
+		if at == len(list) {
+			list = append(list, older[i])
+			continue
+		}
+		next = at + 1
+	}
+	return list
+}
+
+// same reports whether they are one, whatever became of it.
+func (a *Addr) same(b *Addr) bool {
+	return a.Prefix == b.Prefix && a.Subnet == b.Subnet && a.Dev == b.Dev
+}
+
+// wholeBatches are those of a list that cannot have missed anything: all of it,
+// and the end.
+const wholeBatches = 2
+
+func (n *Netns) dumpAddrs() (found []Addr, batches int, err error) {
 	start := n.conn.message(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 	n.conn.send = append(n.conn.send, make([]byte, unix.SizeofIfAddrmsg)...)
 	n.conn.finish(start)
-	_, err = n.conn.ask(func(r reply) error {
+	batches, err = n.conn.ask(func(r reply) error {
 		a, err := decodeAddr(r.body, n.name)
 		if err == nil && a.Prefix.IsValid() {
 			found = append(found, a)
 		}
 		return err
 	})
-	return found, err
+	return found, batches, err
 }
 
 // decodeAddr reads an RTM_NEWADDR message, without its header.
@@ -238,8 +279,7 @@ func (n *Netns) routes(ctx context.Context, q routeQuery) (routes []Route, err e
 		if routes, batches, err = n.dumpRoutes(q); err != nil {
 			return err
 		}
-		const data, end = 1, 1 // batches of a dump that cannot have missed anything
-		if q.family == unix.AF_INET || batches <= data+end {
+		if q.family == unix.AF_INET || batches <= wholeBatches {
 			return nil
 		}
 		routes = unrepeated(routes)
