@@ -169,9 +169,9 @@ func TestOddEnvironment(t *testing.T) {
 	eachSubject(t, func(t *testing.T, s subject) {
 		j := &judged{sweep: newSweep(t, s)}
 		for key, values := range map[string][]string{
-			"CNI_CONTAINERID": names, "CNI_IFNAME": names, "CNI_NETNS": append(namespacePaths(t), names...), "CNI_PATH": names, "CNI_NETNS_OVERRIDE": names,
+			"CNI_CONTAINERID": names, "CNI_IFNAME": names, "CNI_NETNS": append(namespacePaths(t), names...), "CNI_PATH": names, "CNI_NETNS_OVERRIDE": {"yes", "\xff", long},
 			"CNI_ARGS":    {";", "=", "==;;=", "a", "a=b=c;", "IgnoreUnknown=1;;K8S_POD_NAME=a\nb", "K8S_POD_NAME=" + long, "\xff=\xfe;", "K8S_POD_NAME=%s;K8S_POD_NAMESPACE=../.."},
-			"TRACEPARENT": names, "XDG_RUNTIME_DIR": names, "HOME": names, "GODEBUG": {"x=y,,"},
+			"TRACEPARENT": {"\xff", "---", long}, "XDG_RUNTIME_DIR": {"..", long}, "HOME": {"..", long}, "GODEBUG": {"x=y,,"},
 		} {
 			for _, value := range values {
 				if s.alone && key == "CNI_PATH" {

@@ -2,9 +2,11 @@ package stress
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugin/plugintest"
 )
@@ -184,12 +187,70 @@ func (l *load) beside(pod *netopstest.NS, dev, gateway string, f func()) {
 	}
 }
 
+// watch lists, time and again, what is on the node: however the kernel's lists
+// are interrupted, what stays is in each of them.
+func (l *load) watch(until <-chan struct{}) {
+	host, err := netops.Here()
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	defer host.Close()
+	host.OnSend = func(what string, _ time.Duration, _ error) {
+		l.count(strings.Replace(what, "list the", "lists of", 1)+" interrupted", 1)
+	}
+	now := time.NewTicker(10 * time.Millisecond)
+	defer now.Stop()
+	for {
+		select {
+		case <-until:
+			return
+		case <-now.C:
+		}
+		have, err := host.Snapshot(l.t.Context(), netops.Query{Addrs: true, Tables: []uint32{netops.TableMain}})
+		if errors.Is(err, netops.ErrInterrupted) {
+			continue
+		} else if err != nil {
+			l.t.Error(err)
+			return
+		}
+		l.count("views of the node", 1)
+		if addrs, routes := stable(have); addrs != foreignAddrs || routes != foreignRoutes {
+			l.t.Errorf("a view of the node with %d of %d addresses, %d of %d routes", addrs, foreignAddrs, routes, foreignRoutes)
+		}
+	}
+}
+
+// stable counts what nobody changes.
+func stable(have netops.Snapshot) (addrs, routes int) {
+	different := map[netip.Prefix]bool{}
+	for _, a := range have.Addrs {
+		if foreignSubnet.Contains(a.Prefix.Addr()) {
+			different[a.Prefix] = true
+		}
+	}
+	for i := range have.Routes {
+		const static = 4 // RTPROT_STATIC
+		if have.Routes[i].Protocol == static {
+			routes++
+		}
+	}
+	return len(different), routes
+}
+
+var foreignSubnet = netip.MustParsePrefix("fd40::/16")
+
 // round has all attachments come and go once.
 func (l *load) round() {
 	l.t.Helper()
+	var watching sync.WaitGroup
+	over := make(chan struct{})
 	l.beside(nil, "many0", "2001:db8::1", func() {
+		watching.Go(func() { l.watch(over) })
 		l.beside(l.pods[0], "net1", "fd00:244::1", l.comeAndGo)
 	})
+	close(over)
+	watching.Wait()
 	if diff := eventually(l.before, func() string { return l.state(l.pods...) }); diff != "" {
 		l.t.Errorf("all is not as before:\n%s", diff)
 	}
