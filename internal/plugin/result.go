@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -75,6 +76,9 @@ type listedJSON struct {
 func decodeResult(raw json.RawMessage, version string) (*Result, error) {
 	r := &Result{}
 	err := r.decode(raw)
+	if err == nil && r.raw == nil {
+		err = errors.New("null is no result")
+	}
 	if err == nil {
 		r.raw["cniVersion"] = jsonappend.String(nil, version)
 		err = r.decodeOld()
