@@ -132,7 +132,7 @@ func Probe(ctx context.Context, ns *netops.Netns, ifname string, addrs []netip.A
 	}
 	defer s.close()
 	defer context.AfterFunc(ctx, s.wake)()
-	p := prober{s, own, addrs, frames(link.HardwareAddr, addrs, arpProbe, solicitation)}
+	p := prober{s, ns, own, addrs, frames(link.HardwareAddr, addrs, arpProbe, solicitation)}
 	conflict, err := p.run(ctx, interval, retries)
 	return conflict, wrap("probe for address conflicts", err)
 }
@@ -147,6 +147,7 @@ func wrap(what string, err error) error {
 
 type prober struct {
 	*socket
+	ns     *netops.Netns
 	own    []net.HardwareAddr
 	addrs  []netip.Addr
 	probes [][]byte
@@ -208,11 +209,30 @@ func (p *prober) hear(ctx context.Context, until time.Time) (*Conflict, error) {
 			return nil, err
 		}
 		c, ok := claim(frame)
-		if ok && slices.Contains(p.addrs, c.Addr) && !slices.ContainsFunc(p.own, c.by) {
+		if !ok || !slices.Contains(p.addrs, c.Addr) {
+			continue
+		}
+		if own, err := p.itself(ctx, &c); err != nil {
+			return nil, err
+		} else if !own {
 			return &c, nil
 		}
 	}
 	return nil, context.Cause(ctx)
+}
+
+// itself reports whether a claim is the namespace's own. Whoever adds another
+// network to it at the same time may change the hardware address of that, so an
+// unknown one is looked for again.
+func (p *prober) itself(ctx context.Context, c *Conflict) (bool, error) {
+	if slices.ContainsFunc(p.own, c.by) {
+		return true, nil
+	}
+	links, err := p.ns.Links(ctx)
+	for _, l := range links {
+		p.own = append(p.own, l.HardwareAddr)
+	}
+	return slices.ContainsFunc(p.own, c.by), err
 }
 
 func (c *Conflict) by(mac net.HardwareAddr) bool { return bytes.Equal(c.MAC, mac) }

@@ -89,6 +89,20 @@ func TestOwnAnswersAreNoConflict(t *testing.T) {
 	wire.wait(1, "net2's answer", claims(pod.mac("net2"), "10.9.0.6"))
 }
 
+// Whoever adds another network to the pod at the same time may give that another
+// hardware address.
+func TestOwnAddressChanges(t *testing.T) {
+	l := newLAN(t)
+	pod := l.node("pod")
+	pod.plug("net2", "10.9.0.6/24")
+	wire := pod.tap()
+	done := pod.probes(interval, 20, "10.9.0.6")
+	wire.wait(1, "net2's answer", claims(pod.mac("net2"), "10.9.0.6"))
+	pod.IP("link set net2 address 02:00:00:00:0b:0b")
+	wire.wait(1, "its answer with the other address", claims(net.HardwareAddr{2, 0, 0, 0, 0xb, 0xb}, "10.9.0.6"))
+	(<-done).free(t, 20*interval)
+}
+
 // Nor is what the pod sends, for others (a virtual machine, say), or what the
 // link sends back to it (RFC 7527).
 func TestOwnFramesAreNoConflict(t *testing.T) {
@@ -152,7 +166,7 @@ func TestAnswerReadTooLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
-	p := prober{socket: s, addrs: []netip.Addr{ip4}}
+	p := prober{socket: s, ns: pod.ns, addrs: []netip.Addr{ip4}}
 	ended, end := context.WithCancel(context.Background())
 	end()
 	if c, err := p.hear(ended, time.Now().Add(long)); c != nil || !errors.Is(err, context.Canceled) {
