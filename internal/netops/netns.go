@@ -148,8 +148,15 @@ func (n *Netns) LockName() (string, error) {
 }
 
 // inNamespace calls f on a thread that is in the namespace. Where the thread
-// cannot come back, it stays with the calling goroutine, which is to give up.
+// cannot come back, it ends with its goroutine: the caller, who goes on to undo
+// what was done, would else take the pod for the host.
 func inNamespace(handle int, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- visit(handle, f) }()
+	return <-done
+}
+
+func visit(handle int, f func() error) error {
 	runtime.LockOSThread()
 	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -1210,3 +1210,27 @@ func TestWithin(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Who visits a namespace and finds no way back stays where he was, or he would
+// look for what is on the host in the pod.
+func TestNoWayBack(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	where := func() string {
+		inode, err := os.Readlink("/proc/thread-self/ns/net")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return inode
+	}
+	before := where()
+	err := enter(t, pod).Within(func() error { // of this thread alone
+		none := [2]unix.CapUserData{}
+		return unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
+	})
+	if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "come back") {
+		t.Errorf("got %v", err)
+	}
+	if now := where(); now != before {
+		t.Errorf("in %s, from %s", now, before)
+	}
+}
