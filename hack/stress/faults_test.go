@@ -3,10 +3,12 @@ package stress
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,8 +55,9 @@ type sweep struct {
 func newSweep(t testing.TB, s subject) *sweep {
 	w := &sweep{subject: s, node: newNode(t), t: t, program: s.plugin, points: map[string]int{}}
 	if s.beside != "" {
-		c := s.callWith(t, netopstest.Namespace(t, "beside"), s.beside)
+		c := s.callWith(t, s.newPod(t, "beside"), s.beside)
 		c.OK("ADD")
+		t.Cleanup(func() { c.OK("DEL") }) // the next test has the same node
 		w.living = append(w.living, c)
 	}
 	w.renew()
@@ -68,9 +71,17 @@ func (w *sweep) renew() {
 		w.pod.Remove()
 	}
 	w.pod = w.newPod(w.t, "pod")
-	w.kernelBefore, w.filesBefore = w.kernel(w.pod), w.files()
-	w.before = w.state(w.pod)
+	for until := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		w.kernelBefore, w.filesBefore = w.kernel(w.pod), w.files()
+		w.before = w.kernelBefore + strings.Join(w.filesBefore, "\n")
+		if time.Now().After(until) || !unsettled.MatchString(w.before) {
+			return
+		}
+	}
 }
+
+// unsettled is what is different a moment later.
+var unsettled = regexp.MustCompile("tentative|linkdown|NO-CARRIER|state (LOWERLAYER)?DOWN")
 
 func (w *sweep) call() plugintest.Call {
 	c := w.subject.call(w.t, w.pod)
@@ -108,20 +119,40 @@ func (w *sweep) told(kinds ...string) {
 	w.t.Logf("%s: %d points: %v", w.plugin, total, w.points)
 }
 
-// errnos are with what an operation is refused, and the code that is told.
-var errnos = map[unix.Errno]uint{unix.EPERM: 100, unix.EINVAL: 100, unix.ENETUNREACH: 100, unix.ENOMEM: 11, unix.EBUSY: 11}
+// Errors with which an operation is refused: what lasts is told by code 100, what
+// passes by 11. Of what is there already, or gone already, it may be as it is
+// wanted.
+var (
+	lasting   = []unix.Errno{unix.EPERM, unix.EINVAL, unix.ENETUNREACH}
+	passing   = []unix.Errno{unix.ENOMEM, unix.EBUSY}
+	wantedSo  = []unix.Errno{unix.EEXIST, unix.ESRCH}
+	bothSides = []string{"before", "after"}
+)
+
+// byTurns are all of a list for each of the first operations. Later ones are much
+// like those: of a kind of which there are many, they take it by turns.
+func byTurns[T any](n int, list []T) []T {
+	const each = 6
+	if n < each {
+		return list
+	}
+	return list[n%len(list):][:1]
+}
+
+// follow is what may come after a process that was killed.
+type follow func(c plugintest.Call)
 
 // each goes through the operations of a verb, until there are no more.
 func (w *sweep) each(verb string) {
 	for n := 0; ; n++ {
-		killed := w.killed(verb, n, "before", w.deleted, w.collected)
+		killed := w.killed(verb, n, "before", byTurns(n, []follow{w.deleted, w.collected}))
 		if !killed {
 			if n == 0 {
 				w.t.Errorf("%s has no operation", verb)
 			}
 			return
 		}
-		w.killed(verb, n, "after", w.vanished, w.replaced, w.again)
+		w.killed(verb, n, "after", byTurns(n, []follow{w.vanished, w.replaced, w.again}))
 		w.ended(verb, n)
 		if verb == "ADD" {
 			w.refused(n)
@@ -162,7 +193,7 @@ func (w *sweep) do(verb string, c plugintest.Call, f plugintest.Fault) plugintes
 
 // killed kills the process at its operation n, once for each of what may come
 // then. It reports whether there is such an operation.
-func (w *sweep) killed(verb string, n int, at string, then ...func(c plugintest.Call)) bool {
+func (w *sweep) killed(verb string, n int, at string, then []follow) bool {
 	w.t.Helper()
 	for _, follow := range then {
 		c := w.begun(verb)
@@ -247,7 +278,7 @@ func (w *sweep) renewAs() {
 // has done.
 func (w *sweep) ended(verb string, n int) {
 	w.t.Helper()
-	for _, at := range []string{"before", "after"} {
+	for _, at := range byTurns(n, bothSides) {
 		c := w.begun(verb)
 		a := w.do(verb, c, plugintest.Fault{At: at, N: n, Kill: syscall.SIGTERM})
 		w.count(verb, "ended")
@@ -264,16 +295,17 @@ func (w *sweep) ended(verb string, n int) {
 func (w *sweep) refused(n int) {
 	const verb = "ADD"
 	w.t.Helper()
-	for errno, code := range errnos {
-		a := w.do("ADD", w.begun("ADD"), plugintest.Fault{At: "before", N: n, Deny: errno})
-		w.count("ADD", "refused")
-		if a.Exit != 1 || a.Error.Code != code {
-			w.t.Errorf("ADD, operation %d refused by %v: exit %d: %s%s", n, errno, a.Exit, a.Stdout, a.Stderr)
+	for code, list := range map[uint][]unix.Errno{100: lasting, 11: passing} {
+		for _, errno := range byTurns(n, list) {
+			a := w.do("ADD", w.begun("ADD"), plugintest.Fault{At: "before", N: n, Deny: errno})
+			w.count("ADD", "refused")
+			if a.Exit != 1 || a.Error.Code != code {
+				w.t.Errorf("ADD, operation %d refused by %v: exit %d: %s%s", n, errno, a.Exit, a.Stdout, a.Stderr)
+			}
+			w.asBefore(fmt.Sprintf("%s refused at operation %d by %v", verb, n, errno), a)
 		}
-		w.asBefore(fmt.Sprintf("%s refused at operation %d by %v", verb, n, errno), a)
 	}
-	// What is there already, or gone already, may be as it is wanted.
-	for _, errno := range []unix.Errno{unix.EEXIST, unix.ESRCH} {
+	for _, errno := range byTurns(n, wantedSo) {
 		c := w.begun("ADD")
 		a := w.do("ADD", c, plugintest.Fault{At: "before", N: n, Deny: errno})
 		w.count("ADD", "refused")
@@ -288,10 +320,8 @@ func (w *sweep) refused(n int) {
 // one does the rest.
 func (w *sweep) passing(verb string, n int) {
 	w.t.Helper()
-	for errno, code := range errnos {
-		if code != 11 {
-			continue
-		}
+	const code = 11
+	for _, errno := range byTurns(n, passing) {
 		c := w.begun(verb)
 		a := w.do(verb, c, plugintest.Fault{At: "before", N: n, Deny: errno})
 		w.count(verb, "refused")

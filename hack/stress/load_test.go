@@ -24,7 +24,9 @@ import (
 
 // The size of the load.
 const (
-	loadedPods    = 25 // each with an attachment of every plugin
+	loadedPods    = 20 // each with an attachment of every plugin that needs no other kind of pod
+	routedPods    = 10 // each with two attachments of router, which share the node's rules and sysctls
+	manyLinks     = 50 // one list of them takes several batches
 	foreignRoutes = 5000
 	foreignAddrs  = 2000 // one list of them takes many batches
 )
@@ -86,8 +88,7 @@ type attachment struct {
 func newLoad(t *testing.T) *load {
 	t.Helper()
 	l := &load{node: newNode(t), t: t, log: filepath.Join(t.TempDir(), "log"), counts: map[string]int{}}
-	l.IP("link add many0 address 02:00:00:00:01:0f type bridge", "link set many0 addrgenmode none up")
-	t.Cleanup(func() { l.IP("link del many0") })
+	l.addLinks(l.NS)
 	var lines []string
 	for i := range foreignAddrs {
 		lines = append(lines, fmt.Sprintf("addr add fd40::%x/128 dev many0 nodad", i+1))
@@ -100,14 +101,67 @@ func newLoad(t *testing.T) *load {
 	for i := range loadedPods {
 		l.addPod(i)
 	}
-	// A pod whose lists are as long as the node's.
+	for i := range routedPods {
+		l.addRouted(loadedPods + i)
+	}
+	// Pods whose lists are as long as the node's.
+	l.addLinks(l.manyLinks())
+	l.manyLinks().IP("addr add fd50::1/64 dev many0 nodad")
 	lines = nil
 	for i := range foreignRoutes / 2 {
 		lines = append(lines, fmt.Sprintf("route add fd30::%x/128 via fd00:244::1", i+1))
 	}
 	batch(t, l.pods[0].Name, lines)
-	l.before = l.state(l.pods...)
+	for until := time.Now().Add(patience); l.before == "" || unsettled.MatchString(l.before) && time.Now().Before(until); {
+		l.before = l.state(l.pods...)
+	}
 	return l
+}
+
+// addLinks makes links, of which nobody wants anything.
+func (l *load) addLinks(ns *netopstest.NS) {
+	l.t.Helper()
+	var add, del []string
+	for i := range manyLinks {
+		add = append(add, fmt.Sprintf("link add many%d address 02:00:00:00:04:%02x type bridge", i, i))
+		del = append(del, fmt.Sprintf("link del many%d", i))
+	}
+	batch(l.t, ns.Name, append(add, "link set many0 addrgenmode none up"))
+	if ns.Name == "" {
+		l.t.Cleanup(func() { batch(l.t, "", del) })
+	}
+}
+
+// manyLinks is the pod that has them.
+func (l *load) manyLinks() *netopstest.NS { return l.pods[loadedPods] }
+
+// addRouted makes a pod with net1 and net2, and router's calls for both: they are
+// of one container, and come in any order. net2 has IPv6 turned off.
+func (l *load) addRouted(i int) {
+	l.t.Helper()
+	s := subjectOf("router")
+	pod := s.newPod(l.t, fmt.Sprintf("pod%d", i))
+	n := number(pod)
+	macvlan(pod, "net2", "02:00:00:00:00:06", "10.77.0."+n+"/16")
+	pod.Sysctl("net/ipv6/conf/net2/accept_ra", "0")
+	pod.Sysctl("net/ipv6/conf/net2/disable_ipv6", "1")
+	pod.IP("route add default via 10.77.0.1 dev net2 metric 50")
+	l.pods = append(l.pods, pod)
+	first := s.call(l.t, pod)
+	second := s.callWith(l.t, pod, strings.Replace(s.conf, s.conf[strings.Index(s.conf, `"prevResult"`):], prevResult("net2", "10.77.0.#/16", "fd77::#/64"), 1))
+	second = second.With(map[string]string{"CNI_IFNAME": "net2", "CNI_CONTAINERID": first.Env["CNI_CONTAINERID"]})
+	for _, c := range []plugintest.Call{first, second} {
+		l.all = append(l.all, &attachment{subject: s, call: l.logged(c).Edit(func(conf map[string]any) {
+			conf["exclude_interfaces"] = []string{"lo", "cali*", "cni1", "veth*", "many*", "churn*"}
+		})})
+	}
+}
+
+// logged is a call that says in the log what it does.
+func (l *load) logged(c plugintest.Call) plugintest.Call {
+	return c.Edit(func(conf map[string]any) {
+		conf["log_options"] = map[string]any{"log_level": "debug", "log_file": l.log, "log_max_size": 1000}
+	})
 }
 
 // addPod makes a pod, and a call of each plugin for it. Two plugins of a pod
@@ -115,14 +169,16 @@ func newLoad(t *testing.T) *load {
 func (l *load) addPod(i int) {
 	l.t.Helper()
 	pod := netopstest.Namespace(l.t, fmt.Sprintf("pod%d", i))
-	twoNetworks(pod)
+	twoNetworks(l.t, pod)
 	l.pods = append(l.pods, pod)
 	for _, s := range subjects {
+		if s.plugin == "router" {
+			continue
+		}
 		if s.alone {
 			s.ifName = "eth1"
 		}
-		c := s.call(l.t, pod).Edit(func(conf map[string]any) {
-			conf["log_options"] = map[string]any{"log_level": "debug", "log_file": l.log, "log_max_size": 1000}
+		c := l.logged(s.call(l.t, pod)).Edit(func(conf map[string]any) {
 			if s.plugin == "host-routes" {
 				delete(conf, "tries")
 				conf["routing"] = fmt.Sprintf(`[{prefix: "10.9.%d.0/24", device: "cni0"}, {prefix: "fd09::/64", device: "cni0"}, {prefix: "fd09:%x::/64", device: "cni0"}, {prefix: "10.9.4.0/24", gateway: "10.22.0.4"}]`, 100+i, i+1)
@@ -153,6 +209,7 @@ add() {
 	i=0; while [ $i -lt 100 ]; do
 		echo "route add fd31::$i/128 via $2"; echo "addr add fd41::$i/128 dev $1 nodad"
 		echo "addr del fd41::$i/128 dev $1"; echo "addr add fd41::$i/128 dev $1 nodad"
+		case $i in *0) echo "link add churn2 type bridge"; echo "link del churn2" ;; esac
 		i=$((i+1))
 	done
 	echo "link add churn0 type veth peer name churn1"; echo "link set churn0 up"; echo "link set churn1 up"
@@ -207,7 +264,7 @@ func (l *load) watch(until <-chan struct{}) {
 			return
 		case <-now.C:
 		}
-		have, err := host.Snapshot(l.t.Context(), netops.Query{Addrs: true, Tables: []uint32{netops.TableMain}})
+		have, err := host.Snapshot(l.t.Context(), netops.Query{EveryLink: true, Addrs: true, Tables: []uint32{netops.TableMain}})
 		if errors.Is(err, netops.ErrInterrupted) {
 			continue
 		} else if err != nil {
@@ -215,14 +272,14 @@ func (l *load) watch(until <-chan struct{}) {
 			return
 		}
 		l.count("views of the node", 1)
-		if addrs, routes := stable(have); addrs != foreignAddrs || routes != foreignRoutes {
-			l.t.Errorf("a view of the node with %d of %d addresses, %d of %d routes", addrs, foreignAddrs, routes, foreignRoutes)
+		if addrs, routes, links := stable(have); addrs != foreignAddrs || routes != foreignRoutes || links != routedPods {
+			l.t.Errorf("a view of the node with %d of %d addresses, %d of %d routes, %d of %d pods' links", addrs, foreignAddrs, routes, foreignRoutes, links, routedPods)
 		}
 	}
 }
 
 // stable counts what nobody changes.
-func stable(have netops.Snapshot) (addrs, routes int) {
+func stable(have netops.Snapshot) (addrs, routes, links int) {
 	different := map[netip.Prefix]bool{}
 	for _, a := range have.Addrs {
 		if foreignSubnet.Contains(a.Prefix.Addr()) {
@@ -235,7 +292,12 @@ func stable(have netops.Snapshot) (addrs, routes int) {
 			routes++
 		}
 	}
-	return len(different), routes
+	for _, name := range have.Links {
+		if strings.HasPrefix(name, "cali") {
+			links++
+		}
+	}
+	return len(different), routes, links
 }
 
 var foreignSubnet = netip.MustParsePrefix("fd40::/16")
@@ -247,7 +309,9 @@ func (l *load) round() {
 	over := make(chan struct{})
 	l.beside(nil, "many0", "2001:db8::1", func() {
 		watching.Go(func() { l.watch(over) })
-		l.beside(l.pods[0], "net1", "fd00:244::1", l.comeAndGo)
+		l.beside(l.pods[0], "net1", "fd00:244::1", func() {
+			l.beside(l.manyLinks(), "many0", "fd50::2", l.comeAndGo)
+		})
 	})
 	close(over)
 	watching.Wait()
@@ -365,7 +429,7 @@ func (l *load) seen() bool {
 		l.t.Fatal(err)
 	}
 	all := true
-	for _, what := range []string{"addresses", "routes"} {
+	for _, what := range []string{"addresses", "routes", "interfaces"} {
 		l.count("lists of "+what+" interrupted", bytes.Count(text, []byte(`"list the `+what+`"`)))
 		all = all && l.counts["lists of "+what+" interrupted"] > 0
 	}

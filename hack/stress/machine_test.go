@@ -2,7 +2,11 @@ package stress
 
 import (
 	"bytes"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,16 +25,61 @@ func kernelState(t testing.TB, ns *netopstest.NS) string {
 			args = append([]string{"-n", ns.Name}, args...)
 		}
 		cmd := exec.Command("ip", args...)
-		cmd.Stdin = strings.NewReader("route show table all\nrule show\nneigh show nud permanent\naddr show\n")
+		cmd.Stdin = strings.NewReader("route show table all\nrule show\nneigh show nud permanent\naddr show\nlink show\n")
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("ip %v: %v: %s", args, err, stderr.String())
 		}
-		all.Write(out)
+		text := string(incidental.ReplaceAll(out, nil))
+		if family == "-6" {
+			text = waysInOrder(text)
+		}
+		all.WriteString(text)
+	}
+	if ns.Name == "" {
+		all.WriteString(sysctls(t))
+	} else {
+		ns.Enter(func() { all.WriteString(sysctls(t)) })
 	}
 	return all.String()
+}
+
+// incidental is by which an interface that was made anew, as the one before it,
+// differs from that: its number, those of its peer and of its peer's namespace.
+var incidental = regexp.MustCompile(`(?m)^\d+: |@if\d+| link-netnsid \d+`)
+
+// waysInOrder sorts the ways of each multipath route: IPv6 keeps no order of
+// them.
+func waysInOrder(out string) string {
+	all := strings.SplitAfter(out, "\n")
+	for i := 0; i < len(all); i++ {
+		first := i
+		for i < len(all) && strings.HasPrefix(all[i], "\tnexthop ") {
+			i++
+		}
+		slices.Sort(all[first:i])
+	}
+	return strings.Join(all, "")
+}
+
+// sysctls are those that plugins set, of the namespace that the thread is in.
+func sysctls(t testing.TB) string {
+	t.Helper()
+	var lines strings.Builder
+	for _, pattern := range []string{"ipv4/conf/*/rp_filter", "ipv6/conf/*/disable_ipv6"} {
+		files, err := filepath.Glob("/proc/sys/net/" + pattern)
+		if err != nil || files == nil {
+			t.Fatal(pattern, err)
+		}
+		for _, f := range files {
+			if value, err := os.ReadFile(f); err == nil { // or the interface has gone meanwhile
+				fmt.Fprintf(&lines, "%s = %s", f, value)
+			}
+		}
+	}
+	return lines.String()
 }
 
 // patience bounds how long something is waited for that the kernel, or a
@@ -46,7 +95,16 @@ func eventually(want string, state func() string) (diff string) {
 			return ""
 		}
 		if time.Now().After(until) {
-			return strings.Join(changed(want, got), "\n")
+			if diff := changed(want, got); diff != nil {
+				return strings.Join(diff, "\n")
+			}
+			a, b := lines(want), lines(got)
+			for i := range min(len(a), len(b)) {
+				if a[i] != b[i] {
+					return fmt.Sprintf("%d lines, of which there were %d; the first that differ:\n-%s\n+%s", len(b), len(a), strings.Join(a[i:min(i+5, len(a))], "\n-"), strings.Join(b[i:min(i+5, len(b))], "\n+"))
+				}
+			}
+			return fmt.Sprintf("%d lines, of which there were %d", len(b), len(a))
 		}
 	}
 }

@@ -112,6 +112,9 @@ func modes(t *testing.T, dir string) {
 		if err != nil {
 			return err
 		}
+		if d.Type() == os.ModeSymlink { // a note, which has no mode
+			return nil
+		}
 		st, err := d.Info()
 		if want := map[bool]os.FileMode{true: 0o700 | os.ModeDir, false: 0o600}[d.IsDir()]; err == nil && st.Mode() != want {
 			t.Errorf("%s has mode %v, want %v", path, st.Mode(), want)
@@ -133,7 +136,11 @@ func TestStateRemoved(t *testing.T) {
 		added := c.OK("ADD")
 		remove := func() { _ = os.RemoveAll(dir) }
 		remove()
-		c.After(added).OK("CHECK")
+		if w.plugin == "router" { // what it did depends on what there was
+			c.After(added).Refused("CHECK", 106, "no record")
+		} else {
+			c.After(added).OK("CHECK")
+		}
 		c.After(added).OK("DEL")
 		w.renew() // without a record nobody knows what was done in the pod
 		for range 30 {
@@ -148,6 +155,11 @@ func TestStateRemoved(t *testing.T) {
 			}
 			beside.Wait()
 		}
+		// Nor on the node; but the next attachment takes over what shows whose it is.
+		w.renew()
+		c = in(w.call(), dir)
+		c.OK("ADD")
+		c.OK("DEL")
 		w.renew()
 		c = in(w.call(), dir)
 		added = c.OK("ADD")

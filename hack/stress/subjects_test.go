@@ -7,11 +7,15 @@ package stress
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugin/plugintest"
 )
@@ -23,7 +27,21 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(netopstest.Main(m, plugintest.Upstream, plugintest.Ours(released), plugintest.Faulty(faulty)).Run())
+	netops.EveryKind() // as in the plugins, of which the load test makes their views
+	prepare := []func() error{plugintest.Upstream, plugintest.Ours(released), plugintest.Faulty(faulty)}
+	if os.Getenv("STRESS_BUILT") != "" { // a part of the tests beside others: what runs cannot be written to
+		prepare = []func() error{plugintest.Upstream, built}
+	}
+	os.Exit(netopstest.Main(m, prepare...).Run())
+}
+
+// built puts the plugins on PATH that are there already.
+func built() error {
+	dir, err := filepath.Abs("../../bin/" + released)
+	if err != nil {
+		return err
+	}
+	return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
 // stateDir is where plugins keep their records.
@@ -33,8 +51,9 @@ const stateDir = "/run/cni"
 type subject struct {
 	plugin string
 	ifName string
-	conf   string                   // what it has beside name, type and version
-	pod    func(pod *netopstest.NS) // furnishes the pod as those before it in the chain do
+	conf   string // what it has beside name, type and version; # is the pod's number
+	// pod furnishes the pod as those before it in the chain do.
+	pod func(t testing.TB, pod *netopstest.NS)
 	// beside is the configuration of another attachment, which lives on.
 	beside string
 	// capabilities are those that it needs, as capabilities(7) has them.
@@ -52,30 +71,113 @@ var subjects = []subject{
 		"routing": "[{prefix: \"10.9.1.0/24\", device: \"cni0\"}, {prefix: \"fd09::/64\", device: \"cni0\"}, {prefix: \"10.9.2.0/24\", gateway: \"10.22.0.9\"}, {prefix: \"10.9.4.0/24\", gateway: \"10.22.0.4\"}]"`,
 		beside: `"routing": "[{prefix: \"10.9.2.0/24\", gateway: \"10.22.0.9\"}]"`},
 	{plugin: "seamless", ifName: "eth0", pod: oneNetwork, capabilities: network, conf: `"families": ["ipv4", "ipv6"], "routes": [{"dst": "172.16.0.0/12"}]`},
+	// The other attachment shares with it one of the node's rules, and some sysctls.
+	{plugin: "router", ifName: "net1", pod: overlay, capabilities: append(network, "net_raw"),
+		conf: routed + `, "additional_hijack_subnet": ["fd00:10:10::/64"], "mac_prefix": "0a:0b",
+		"ip_conflict": {"enabled": true, "interval": "1ms", "retries": 1}, ` + prevResult("net1", "192.0.2.#/24", "2001:db8::#/64"),
+		beside: routed + ", " + prevResult("net1", "192.0.2.#/24")},
 	{plugin: "flannel", ifName: "eth0", pod: bare, capabilities: network, alone: true, conf: `"delegate": {"bridge": "cni1", "ipMasq": false}`},
+}
+
+// subjectOf is a plugin's.
+func subjectOf(plugin string) subject {
+	return subjects[slices.IndexFunc(subjects, func(s subject) bool { return s.plugin == plugin })]
 }
 
 // network is what it takes to change routes, and to enter a pod.
 var network = []string{"net_admin", "sys_admin"}
 
-func bare(*netopstest.NS) {}
+// routed is what router needs to know, of any pod.
+const routed = `"overlay_hijack_subnet": ["10.244.0.0/16", "fd00:10:244::/96"], "service_hijack_subnet": ["10.96.0.0/12"],
+	"rp_filter": {"value": 0, "set_host": true}`
 
-func oneNetwork(pod *netopstest.NS) { attach(pod, "eth0", "10.131.0.43/23", "fd01::5/64") }
+// prevResult is what the plugin before says of an interface, as a key of a
+// configuration.
+func prevResult(dev string, addrs ...string) string {
+	ips := make([]string, len(addrs))
+	for i, a := range addrs {
+		ips[i] = fmt.Sprintf(`{"address": %q, "interface": 0}`, a)
+	}
+	return fmt.Sprintf(`"prevResult": {"cniVersion": "1.1.0", "interfaces": [{"name": %q, "sandbox": "/run/netns/pod"}], "ips": [%s]}`, dev, strings.Join(ips, ", "))
+}
+
+// number tells a pod's addresses.
+func number(pod *netopstest.NS) string {
+	n, isOne := strings.CutPrefix(pod.Name, "pod")
+	switch {
+	case !isOne:
+		return "6"
+	case n == "":
+		return "5"
+	}
+	return "1" + fmt.Sprintf("%02s", n)
+}
+
+func bare(testing.TB, *netopstest.NS) {}
+
+func oneNetwork(_ testing.TB, pod *netopstest.NS) {
+	attach(pod, "eth0", "10.131.0.43/23", "fd01::5/64")
+}
 
 // attach gives a pod an interface. Its other end is in the pod as well: on the
 // node nothing changes when it comes or goes, and the next pod has the same.
 func attach(pod *netopstest.NS, dev string, addrs ...string) {
 	other := dev + "-wire"
-	pod.IP("link add "+dev+" address 02:00:00:00:00:05 type veth peer name "+other, "link set "+other+" addrgenmode none up", "link set "+dev+" up")
+	pod.IP("link add "+dev+" address 02:00:00:00:00:05 type veth peer name "+other+" address 02:00:00:00:00:06", "link set "+other+" addrgenmode none up", "link set "+dev+" up")
 	for _, a := range addrs {
 		pod.IP("addr add " + a + " dev " + dev)
 	}
-	pod.Await("-6 route show table local dev "+dev, "fe80::")
+	settled(pod, dev, addrs...)
+}
+
+// settled waits until the kernel has done by itself what it does a moment after
+// an interface came up.
+func settled(pod *netopstest.NS, dev string, addrs ...string) {
+	for _, a := range append(addrs, "fe80::/64") {
+		if ip, _, _ := strings.Cut(a, "/"); strings.Contains(ip, ":") {
+			pod.Await("-6 route show table local dev "+dev, "local "+ip)
+		}
+	}
+}
+
+// overlay is a pod whose eth0 is Calico's, with its other end on the node, and
+// whose net1 is a macvlan: each came with a default route of its own. All but
+// that other end goes with the pod.
+func overlay(t testing.TB, pod *netopstest.NS) {
+	t.Helper()
+	n, cali := number(pod), "cali"+pod.Name
+	_ = exec.Command("ip", "link", "del", cali).Run() // which may be left of a pod that has just vanished
+	four, six := "10.244.1."+n, "fd00:10:244::"+n
+	batch(t, "", []string{"link add " + cali + " address ee:ee:ee:ee:ee:ee type veth peer name eth0 address 02:00:00:00:01:05 netns " + pod.Name,
+		"link set " + cali + " addrgenmode none up", "addr add fe80::1/64 dev " + cali + " nodad", "route add " + four + " dev " + cali, "route add " + six + " dev " + cali})
+	pod.Batch("link set eth0 up", "addr add "+four+"/32 dev eth0", "addr add "+six+"/128 dev eth0",
+		"route add 169.254.1.1 dev eth0", "route add default via 169.254.1.1 dev eth0", "-6 route add default via fe80::1 dev eth0",
+		"link add wire address 02:00:00:00:03:05 type veth peer name wire-end address 02:00:00:00:03:06", // which answers for nothing
+		"link set wire arp off addrgenmode none up", "link set wire-end arp off addrgenmode none up")
+	for _, dev := range []string{"wire", "wire-end"} {
+		pod.Sysctl("net/ipv6/conf/"+dev+"/disable_ipv6", "1")
+	}
+	settled(pod, "eth0", six) // before the next: routes of equal interest keep the order in which they came
+	four, six = "192.0.2."+n, "2001:db8::"+n
+	macvlan(pod, "net1", "02:00:00:00:00:05", four+"/24", six+"/64")
+	pod.Batch("route prepend default via 192.0.2.1 dev net1", "-6 route append default via 2001:db8::1 dev net1")
+	pod.Sysctl("net/ipv4/conf/all/rp_filter", "2")
+	pod.Sysctl("net/ipv4/conf/eth0/rp_filter", "1")
+}
+
+// macvlan gives a pod an interface of that kind.
+func macvlan(pod *netopstest.NS, dev, mac string, addrs ...string) {
+	lines := []string{"link add link wire name " + dev + " address " + mac + " type macvlan mode bridge", "link set " + dev + " up"}
+	for _, a := range addrs {
+		lines = append(lines, "addr add "+a+" dev "+dev)
+	}
+	pod.Batch(lines...)
+	settled(pod, dev, addrs...)
 }
 
 // twoNetworks is a pod with eth0 of another network, whose default route has an
 // equal one of net1 behind it.
-func twoNetworks(pod *netopstest.NS) {
+func twoNetworks(_ testing.TB, pod *netopstest.NS) {
 	attach(pod, "eth0", "10.244.1.5/24", "fd00:244::5/64")
 	attach(pod, "net1", "10.1.0.5/16", "fd01::5/64")
 	pod.Batch(
@@ -120,10 +222,14 @@ func newNode(t testing.TB) *node {
 		for _, dev := range bridges {
 			n.IP("link del "+dev+"-port", "link del "+dev)
 		}
+		unplug(t)
 		for _, dir := range []string{stateDir, "/run/flannel", "/var/lib/cni"} {
 			_ = os.RemoveAll(dir)
 		}
 	})
+	for _, link := range []string{"all", "default"} { // as many distributions have it
+		put(t, "/proc/sys/net/ipv4/conf/"+link+"/rp_filter", "1")
+	}
 	for i, dev := range bridges {
 		n.IP(fmt.Sprintf("link add %s address 02:00:00:00:01:%02x type bridge", dev, i), "link set "+dev+" addrgenmode none up",
 			"link add "+dev+"-port type veth peer name "+dev+"-wire", "link set "+dev+"-wire addrgenmode none up",
@@ -133,6 +239,21 @@ func newNode(t testing.TB) *node {
 	hide(t, "/var/lib") // where host-local keeps leases, and flannel its configurations
 	put(t, "/run/flannel/subnet.env", subnetEnv)
 	return n
+}
+
+// unplug takes away the ends of pods' interfaces that are on the node, which
+// otherwise go some time after the pods.
+func unplug(t testing.TB) {
+	t.Helper()
+	links, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if strings.HasPrefix(l.Name, "cali") {
+			_ = exec.Command("ip", "link", "del", l.Name).Run()
+		}
+	}
 }
 
 // hide covers a folder of the machine by one of the test's own.
@@ -156,7 +277,7 @@ func put(t testing.TB, path, text string) {
 func (s subject) newPod(t testing.TB, name string) *netopstest.NS {
 	t.Helper()
 	pod := netopstest.Namespace(t, name)
-	s.pod(pod)
+	s.pod(t, pod)
 	return pod
 }
 
@@ -168,6 +289,7 @@ func (s subject) call(t testing.TB, pod *netopstest.NS) plugintest.Call {
 
 func (s subject) callWith(t testing.TB, pod *netopstest.NS, conf string) plugintest.Call {
 	t.Helper()
+	conf = strings.ReplaceAll(conf, "#", number(pod))
 	return plugintest.New(t, s.plugin, pod, fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "net", "type": "%s", %s}`, s.plugin, conf)).
 		With(map[string]string{"CNI_IFNAME": s.ifName, "CNI_PATH": os.Getenv("PATH")})
 }
@@ -207,6 +329,9 @@ func (n *node) files() (kept []string) {
 	for _, dir := range []string{stateDir, "/var/lib/cni"} {
 		for _, path := range plugintest.Left(n.t, dir) {
 			if base := filepath.Base(path); base != "lock" && !strings.HasPrefix(base, "last_reserved_ip.") {
+				if note, err := os.Readlink(path); err == nil {
+					path += " -> " + note
+				}
 				kept = append(kept, path)
 			}
 		}
