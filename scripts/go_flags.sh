@@ -28,6 +28,6 @@ done
 
 # Another 60 KB, for 2 to 8 percent of its time.
 small_flags=()
-for package in encoding/base64 encoding/json math syscall strings sort unicode/utf8 bytes reflect strconv os io/fs path/filepath text/... github.com/cni-netops/plugins/internal/netops; do
+for package in encoding/base64 encoding/json math sync syscall strings sort unicode/utf8 bytes reflect strconv os io/fs path/filepath text/... github.com/cni-netops/plugins/internal/netops; do
 	small_flags+=("-gcflags=$package=-l")
 done
