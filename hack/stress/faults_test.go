@@ -3,7 +3,6 @@ package stress
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -74,14 +73,11 @@ func (w *sweep) renew() {
 	for until := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		w.kernelBefore, w.filesBefore = w.kernel(w.pod), w.files()
 		w.before = w.kernelBefore + strings.Join(w.filesBefore, "\n")
-		if time.Now().After(until) || !unsettled.MatchString(w.before) {
+		if time.Now().After(until) || !unsettled(w.before) {
 			return
 		}
 	}
 }
-
-// unsettled is what is different a moment later.
-var unsettled = regexp.MustCompile("tentative|linkdown|NO-CARRIER|state (LOWERLAYER)?DOWN")
 
 func (w *sweep) call() plugintest.Call {
 	c := w.subject.call(w.t, w.pod)

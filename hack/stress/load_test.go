@@ -112,7 +112,7 @@ func newLoad(t *testing.T) *load {
 		lines = append(lines, fmt.Sprintf("route add fd30::%x/128 via fd00:244::1", i+1))
 	}
 	batch(t, l.pods[0].Name, lines)
-	for until := time.Now().Add(patience); l.before == "" || unsettled.MatchString(l.before) && time.Now().Before(until); {
+	for until := time.Now().Add(patience); l.before == "" || unsettled(l.before) && time.Now().Before(until); {
 		l.before = l.state(l.pods...)
 	}
 	return l
@@ -148,8 +148,8 @@ func (l *load) addRouted(i int) {
 	pod.IP("route add default via 10.77.0.1 dev net2 metric 50")
 	l.pods = append(l.pods, pod)
 	first := s.call(l.t, pod)
-	second := s.callWith(l.t, pod, strings.Replace(s.conf, s.conf[strings.Index(s.conf, `"prevResult"`):], prevResult("net2", "10.77.0.#/16", "fd77::#/64"), 1))
-	second = second.With(map[string]string{"CNI_IFNAME": "net2", "CNI_CONTAINERID": first.Env["CNI_CONTAINERID"]})
+	keys, _, _ := strings.Cut(s.conf, `"prevResult"`)
+	second := s.callWith(l.t, pod, keys+prevResult("net2", "10.77.0.#/16", "fd77::#/64")).With(map[string]string{"CNI_IFNAME": "net2", "CNI_CONTAINERID": first.Env["CNI_CONTAINERID"]})
 	for _, c := range []plugintest.Call{first, second} {
 		l.all = append(l.all, &attachment{subject: s, call: l.logged(c).Edit(func(conf map[string]any) {
 			conf["exclude_interfaces"] = []string{"lo", "cali*", "cni1", "veth*", "many*", "churn*"}

@@ -50,6 +50,36 @@ func kernelState(t testing.TB, ns *netopstest.NS) string {
 // differs from that: its number, those of its peer and of its peer's namespace.
 var incidental = regexp.MustCompile(`(?m)^\d+: |@if\d+| link-netnsid \d+`)
 
+// unsettled reports whether a state is another one a moment later: the kernel has
+// not finished with a link, or has not come to make the route of an address.
+func unsettled(state string) bool {
+	addrs := map[string]int{}
+	for l := range strings.Lines(state) {
+		// A bridge of the load test has no port, and never a carrier.
+		if passingFlags.MatchString(l) && !strings.Contains(l, "many") {
+			return true
+		}
+		words := strings.Fields(l)
+		if len(words) < 2 {
+			continue
+		}
+		switch ip, _, _ := strings.Cut(words[1], "/"); words[0] {
+		case "inet6":
+			addrs[ip]++
+		case "local":
+			addrs[ip]--
+		}
+	}
+	for _, without := range addrs {
+		if without > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+var passingFlags = regexp.MustCompile("tentative|linkdown|NO-CARRIER|state (LOWERLAYER)?DOWN")
+
 // waysInOrder sorts the ways of each multipath route: IPv6 keeps no order of
 // them.
 func waysInOrder(out string) string {
