@@ -343,9 +343,6 @@ func TestUnusableInterfaces(t *testing.T) {
 func TestNotEthernet(t *testing.T) {
 	l := newLAN(t)
 	pod := l.bare("pod")
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		t.Skip(err)
-	}
 	pod.IP("tuntap add tun0 mode tun", "link set tun0 arp on up")
 	if p := pod.probeUntil(context.Background(), "tun0", long, 1, "10.9.0.5"); !errors.Is(p.err, ErrNotEthernet) {
 		t.Errorf("%v, %v", p.conflict, p.err)
@@ -387,7 +384,7 @@ func TestQueueIsFull(t *testing.T) {
 	tc := func(args string) {
 		t.Helper()
 		if out, err := exec.Command("tc", append([]string{"-n", "pod"}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
-			t.Skipf("tc %s: %v: %s", args, err, out)
+			t.Fatalf("tc %s: %v: %s", args, err, out)
 		}
 	}
 	tc("qdisc add dev net1 root tbf rate 8bit burst 8 limit 8")

@@ -42,7 +42,7 @@ func add(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	d, have, err := r.decide(ctx, planner, prev, ns, a.here(beside))
+	d, have, err := r.decide(ctx, planner, prev, ns, ofSandbox(beside, a.boot, a.where.Identity))
 	if err != nil {
 		return err
 	}
@@ -108,15 +108,11 @@ type attachment struct {
 }
 
 func (r *request) lockAttachment(ns *netops.Netns) (*attachment, error) {
-	identity, err := ns.Identity(r.args.IfName)
+	boot, identity, err := r.identify(ns)
 	if err != nil {
 		return nil, err
 	}
 	name, err := ns.LockName()
-	if err != nil {
-		return nil, err
-	}
-	boot, err := record.Boot()
 	if err != nil {
 		return nil, err
 	}
@@ -128,10 +124,18 @@ func (r *request) lockAttachment(ns *netops.Netns) (*attachment, error) {
 		where: record.Namespace{Path: r.args.Netns, Identity: identity, Lock: name}}, nil
 }
 
-// here are those records that are of this sandbox.
-func (a *attachment) here(all []*record.Entry) (found []*record.Entry) {
+// identify tells a sandbox from every other one, also of another boot.
+func (r *request) identify(ns *netops.Netns) (boot string, identity netops.Identity, err error) {
+	if identity, err = ns.Identity(r.args.IfName); err == nil {
+		boot, err = record.Boot()
+	}
+	return boot, identity, err
+}
+
+// ofSandbox are those records that are of one sandbox.
+func ofSandbox(all []*record.Entry, boot string, identity netops.Identity) (found []*record.Entry) {
 	for _, e := range all {
-		if e.Err == nil && e.In(a.boot, a.where.Identity) {
+		if e.Err == nil && e.In(boot, identity) {
 			found = append(found, e)
 		}
 	}

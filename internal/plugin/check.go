@@ -13,7 +13,8 @@ import (
 )
 
 // check tells everything that does not hold any more of what the attachment
-// wants.
+// wants. Without a record it is evaluated what that is, which takes its time and
+// is done before anything is locked.
 func check(ctx context.Context, r *request) error {
 	planner, prev, err := r.decode()
 	if err != nil {
@@ -27,7 +28,6 @@ func check(ctx context.Context, r *request) error {
 		return err
 	}
 	defer ns.Close()
-	// Without a record it is evaluated what is wanted, which takes its time.
 	entries, err := r.store().Entries(r.key())
 	if err != nil {
 		return err
@@ -47,34 +47,43 @@ func check(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	want := merge(records)
-	if len(records) == 0 && !prepared {
+	if len(records) == 0 && !prepared { // they went since they were listed, or are another sandbox's
 		if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
 			return err
 		}
 	}
-	query := planner.Query(prev)
-	query.Cover(want.Pod)
-	have, err := ns.Snapshot(ctx, query)
+	found, err := a.drifted(ctx, planner, prev, records)
 	if err != nil {
 		return err
+	}
+	return drift(found)
+}
+
+// drifted is what does not hold of what records want, or, without any, of what the
+// planner expects.
+func (a *attachment) drifted(ctx context.Context, planner Planner, prev *Result, records []record.Record) ([]netops.Drift, error) {
+	want := merge(records)
+	query := planner.Query(prev)
+	query.Cover(want.Pod)
+	have, err := a.ns.Snapshot(ctx, query)
+	if err != nil {
+		return nil, err
 	}
 	if len(records) == 0 {
 		if want, err = planner.Expect(prev, have); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	onHost, err := r.look(ctx, want.Host)
+	onHost, err := a.look(ctx, want.Host)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if r.plugin.Unlisted {
+	if a.plugin.Unlisted {
 		want.Pod.Add.Links = slices.DeleteFunc(want.Pod.Add.Links, prev.denies)
 	} else {
 		want.Pod = judged(want.Pod, prev)
 	}
-	found := want.Pod.Drift(have.State)
-	return drift(append(found, netops.Change{Add: want.Host}.Drift(onHost)...))
+	return append(want.Pod.Drift(have.State), netops.Change{Add: want.Host}.Drift(onHost)...), nil
 }
 
 // records are those of the attachment in this pod. One that is not finished

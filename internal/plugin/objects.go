@@ -343,7 +343,7 @@ func failureOf(objects netops.State, command string, err error) *netops.OpError 
 // none: what the first one took away tells what is wanted.
 func (everyKind) before(have netops.State, earlier []*record.Entry) netops.State {
 	for _, e := range earlier {
-		if e.Err == nil && e.Progress == record.Finished {
+		if e.Progress == record.Finished {
 			have = have.Before(e.Done.Pod)
 		}
 	}
@@ -351,22 +351,14 @@ func (everyKind) before(have netops.State, earlier []*record.Entry) netops.State
 }
 
 // earlier are the earlier entries of a chain for a preview, which locks nothing.
-func (everyKind) earlier(r *request, ns *netops.Netns) (found []*record.Entry, err error) {
-	identity, err := ns.Identity(r.args.IfName)
-	if err != nil {
-		return nil, err
-	}
-	boot, err := record.Boot()
+func (everyKind) earlier(r *request, ns *netops.Netns) ([]*record.Entry, error) {
+	boot, identity, err := r.identify(ns)
 	if err != nil {
 		return nil, err
 	}
 	entries, err := r.store().Entries(r.key())
-	for _, e := range slices.Backward(entries) {
-		if e.Err == nil && e.In(boot, identity) {
-			found = append(found, e)
-		}
-	}
-	return found, err
+	slices.Reverse(entries) // the newest first
+	return ofSandbox(entries, boot, identity), err
 }
 
 // sweep takes away the notes of records that were lost.

@@ -13,9 +13,10 @@ import (
 )
 
 // What no object of the kernel can tell is noted beside the lock of the host, and
-// made and taken away only under it: which attachment uses an address, what a sysctl was before
-// the first one set it. A note is a symbolic link that leads nowhere and that
-// nobody follows: it is made, with its text, in one system call, or not at all.
+// made and taken away only under it: which attachment uses an address, what a
+// sysctl was before the first one set it. A note is a symbolic link that leads
+// nowhere and that nobody follows: it is made, with its text, in one system call,
+// or not at all.
 
 // Note is the text of a note; empty where there is none.
 func (s Store) Note(name string) (string, error) {

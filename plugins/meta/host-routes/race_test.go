@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugin/plugintest"
@@ -28,60 +27,6 @@ func holdHost(t *testing.T) (giveBack func()) {
 	return func() { _ = f.Close() }
 }
 
-// process is a call that is under way.
-type process struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	out  strings.Builder
-	done chan struct{}
-}
-
-func begin(t *testing.T, c plugintest.Call, verb string) *process {
-	t.Helper()
-	p := &process{t: t, cmd: exec.Command(c.Plugin), done: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.Environ(verb), strings.NewReader(c.Conf), &p.out, &p.out
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = p.cmd.Wait(); close(p.done) }()
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.done })
-	return p
-}
-
-// waits fails the test if the process ends within a while.
-func (p *process) waits() {
-	p.t.Helper()
-	select {
-	case <-p.done:
-		p.t.Errorf("it does not wait for the lock: %s", p.out.String())
-	case <-time.After(150 * time.Millisecond):
-	}
-}
-
-func (p *process) ends(exit int) {
-	p.t.Helper()
-	select {
-	case <-p.done:
-		if got := p.cmd.ProcessState.ExitCode(); got != exit {
-			p.t.Errorf("exit %d, want %d: %s", got, exit, p.out.String())
-		}
-	case <-time.After(5 * time.Second):
-		p.t.Fatal("it does not end")
-	}
-}
-
-// until waits for something to become so.
-func until(t *testing.T, so func() bool) {
-	t.Helper()
-	for range 1000 {
-		if so() {
-			return
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-	t.Fatal("it never comes to be")
-}
-
 const shared = `[{prefix: "10.9.0.0/24", device: "cni0"}]`
 
 // Who meets a route of others, and who takes one away, decides under the lock.
@@ -91,19 +36,19 @@ func TestLocked(t *testing.T) {
 	one, two := call(t, pod, shared), call(t, netopstest.Namespace(t, "other"), shared)
 	one.OK("ADD")
 	giveBack := holdHost(t)
-	adding := begin(t, two, "ADD")
-	adding.waits()
+	adding := two.Begin("ADD")
+	adding.Waits()
 	giveBack()
-	adding.ends(0)
+	adding.Ends(0)
 	giveBack = holdHost(t)
-	deleting := begin(t, one, "DEL")
-	deleting.waits()
+	deleting := one.Begin("DEL")
+	deleting.Waits()
 	for _, verb := range []string{"CHECK", "plan", "STATUS"} { // only look
 		two.OK(verb)
 	}
 	call(t, netopstest.Namespace(t, "alone"), `[{prefix: "10.9.1.0/24", device: "cni0"}]`).OK("ADD") // meets nobody
 	giveBack()
-	deleting.ends(0)
+	deleting.Ends(0)
 	h.has("10.9.0.0/24 dev cni0 proto 77 scope link\n10.9.1.0/24 dev cni0 proto 77 scope link")
 }
 
@@ -114,17 +59,14 @@ func TestSignalWhileWaiting(t *testing.T) {
 	two := call(t, netopstest.Namespace(t, "other"), `[{prefix: "10.9.0.0/24", device: "cni0"}, {prefix: "10.9.1.0/24", device: "cni0"}]`)
 	one.OK("ADD")
 	giveBack := holdHost(t)
-	adding := begin(t, two, "ADD")
-	until(t, func() bool { return strings.Contains(h.routes(), "10.9.1.0/24") })
-	adding.waits()
-	if err := adding.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	adding.waits() // to take back it needs the lock as well
+	adding := two.Begin("ADD")
+	plugintest.Until(t, func() bool { return strings.Contains(h.routes(), "10.9.1.0/24") })
+	adding.Waits()
+	adding.Terminate()
+	adding.Waits() // to take back it needs the lock as well
 	giveBack()
-	adding.ends(1)
-	if !strings.Contains(adding.out.String(), "interrupted by a signal") {
-		t.Errorf("it says %s", adding.out.String())
+	if said := adding.Ends(1); !strings.Contains(said, "interrupted by a signal") {
+		t.Errorf("it says %s", said)
 	}
 	h.has("10.9.0.0/24 dev cni0 proto 77 scope link")
 	one.OK("DEL")
@@ -140,14 +82,14 @@ func TestFailingAddBesideDel(t *testing.T) {
 			two := call(t, netopstest.Namespace(t, "other"), `[{prefix: "10.9.0.0/24", device: "cni0"}, {prefix: "10.9.1.0/24", device: "nope"}]`, `"tries": 2`)
 			one.OK("ADD")
 			giveBack := holdHost(t)
-			begun := map[string]*process{}
+			begun := map[string]*plugintest.Process{}
 			for _, verb := range map[string][]string{"ADD": {"ADD", "DEL"}, "DEL": {"DEL", "ADD"}}[first] {
-				begun[verb] = begin(t, map[string]plugintest.Call{"ADD": two, "DEL": one}[verb], verb)
-				begun[verb].waits()
+				begun[verb] = map[string]plugintest.Call{"ADD": two, "DEL": one}[verb].Begin(verb)
+				begun[verb].Waits()
 			}
 			giveBack()
-			begun["ADD"].ends(1)
-			begun["DEL"].ends(0)
+			begun["ADD"].Ends(1)
+			begun["DEL"].Ends(0)
 			h.restored()
 		})
 	}
@@ -160,10 +102,10 @@ func TestFailingReclaimBesideSharer(t *testing.T) {
 	t.Cleanup(func() { h.IP("route flush proto 77") })
 	failing := call(t, newPod(t), `[{prefix: "10.9.0.0/24", device: "cni0"}, {prefix: "10.9.1.0/24", device: "nope"}]`, `"tries": 10`)
 	sharing := call(t, netopstest.Namespace(t, "other"), shared)
-	adding := begin(t, failing, "ADD")
-	until(t, func() bool { return strings.Contains(h.routes(), "10.9.0.0/24 dev cni0") })
+	adding := failing.Begin("ADD")
+	plugintest.Until(t, func() bool { return strings.Contains(h.routes(), "10.9.0.0/24 dev cni0") })
 	sharing.OK("ADD")
-	adding.ends(1)
+	adding.Ends(1)
 	sharing.OK("CHECK")
 	h.has("10.9.0.0/24 dev cni0 proto 77 scope link")
 	sharing.OK("DEL")
@@ -235,12 +177,12 @@ func TestRecordsOfOtherTimes(t *testing.T) {
 // same.
 func TestStateFolderGone(t *testing.T) {
 	h := newHost(t)
-	adding := begin(t, call(t, newPod(t), `[{prefix: "10.9.0.0/24", device: "cni0"}, {prefix: "10.9.1.0/24", device: "nope"}]`, `"tries": 10`), "ADD")
-	until(t, func() bool { return strings.Contains(h.routes(), "10.9.0.0/24") })
+	adding := call(t, newPod(t), `[{prefix: "10.9.0.0/24", device: "cni0"}, {prefix: "10.9.1.0/24", device: "nope"}]`, `"tries": 10`).Begin("ADD")
+	plugintest.Until(t, func() bool { return strings.Contains(h.routes(), "10.9.0.0/24") })
 	if err := os.RemoveAll(stateDir); err != nil {
 		t.Fatal(err)
 	}
-	adding.ends(1)
+	adding.Ends(1)
 	h.restored()
 }
 

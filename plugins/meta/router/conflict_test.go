@@ -3,9 +3,10 @@ package main
 import (
 	"fmt"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
 )
 
 // probing is a call that probes so often.
@@ -136,7 +137,7 @@ func TestDuplicateAddressDetectionFailed(t *testing.T) {
 	s.lan.IP("addr add 2001:db8::101 dev eth0 nodad")
 	s.sysctl(p.NS, "net/ipv6/conf/net1/accept_dad", "1")
 	p.IP("addr del 2001:db8::101/64 dev net1", "addr add 2001:db8::101/64 dev net1")
-	until(t, func() bool { return strings.Contains(p.IP("addr show dev net1"), "dadfailed") })
+	plugintest.Until(t, func() bool { return strings.Contains(p.IP("addr show dev net1"), "dadfailed") })
 	s.lan.IP("addr del 2001:db8::101/128 dev eth0")
 	before := s.state(p)
 	for _, verb := range []string{"ADD", "plan"} {
@@ -151,14 +152,11 @@ func TestSignalWhileProbing(t *testing.T) {
 	s := newSite(t)
 	p := s.pod(1)
 	before := s.state(p)
-	adding := p.probing(long, 5).begin("ADD")
-	until(t, func() bool { return strings.Count(packets(t, p), "\n") > 1 }) // it listens
-	if err := adding.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	adding.ends(1)
-	if !strings.Contains(adding.out.String(), "interrupted by a signal") {
-		t.Errorf("it says %s", adding.out.String())
+	adding := p.probing(long, 5).Begin("ADD")
+	plugintest.Until(t, func() bool { return strings.Count(packets(t, p), "\n") > 1 }) // it listens
+	adding.Terminate()
+	if said := adding.Ends(1); !strings.Contains(said, "interrupted by a signal") {
+		t.Errorf("it says %s", said)
 	}
 	before.restored("SIGTERM")
 }

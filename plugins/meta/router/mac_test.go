@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cni-netops/plugins/internal/plugin/plugintest"
 )
 
 // packets lists the packet sockets of a pod.
@@ -61,7 +63,7 @@ func TestMACPrefix(t *testing.T) {
 			if diff := cmp.Diff(strings.ReplaceAll(prevResultOf(t, c), old, tt.mac), canonical(t, added.Stdout)); diff != "" {
 				t.Errorf("the result (-want +got):\n%s", diff)
 			}
-			until(t, func() bool { return strings.Count(s.lan.IP("neigh show"), "lladdr "+tt.mac) == 2 })
+			plugintest.Until(t, func() bool { return strings.Count(s.lan.IP("neigh show"), "lladdr "+tt.mac) == 2 })
 			has(t, "the pod", p.IP("neigh show nud permanent"), "192.0.2.77 dev net1 lladdr 02:00:00:00:00:77 PERMANENT", "2001:db8::77 dev net1 lladdr 02:00:00:00:00:78 PERMANENT")
 			c.After(added).OK("CHECK")
 			c.After(added).OK("DEL")

@@ -165,8 +165,7 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 			continue
 		}
 		p.Pod.Add.Neighs = append(p.Pod.Add.Neighs, netops.Neigh{Dev: t.overlay, IP: ip, HardwareAddr: n.HardwareAddr, Protocol: netops.Protocol})
-		r := onLink(ip, t.overlay, netops.TableMain)
-		p.Pod.Add.Routes = append(p.Pod.Add.Routes, r)
+		p.Pod.Add.Routes = append(p.Pod.Add.Routes, onLink(ip, t.overlay, netops.TableMain))
 		if !t.first() { // by T its answers would leave for the interface before
 			p.Pod.Add.Routes = append(p.Pod.Add.Routes, onLink(ip, t.overlay, c.table))
 		}
@@ -184,7 +183,7 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 		p.Host.Routes = append(p.Host.Routes, r)
 	}
 	for _, six := range []bool{false, true} {
-		if n.has(six) && (six && t.six() || !six && t.four()) {
+		if n.has(six) && t.has(six) {
 			p.Host.Rules = append(p.Host.Rules, netops.Rule{IPv6: six, Priority: prefNode, Table: c.hostTable, Protocol: netops.Protocol})
 		}
 	}
@@ -212,7 +211,7 @@ func (c config) wantTable(pod *netops.Change, t topology) {
 	var byGateway []netops.Route
 	for i := range t.pod.Routes {
 		r := &t.pod.Routes[i]
-		if r.Table != netops.TableMain || kernels(r) || !t.of(r.Dst.Addr()) || c.ofNode(pod, r) {
+		if r.Table != netops.TableMain || kernels(r) || !t.of(r.Dst.Addr()) || ofNode(pod, r) {
 			continue
 		}
 		part, ok := r.Over(t.previous)
@@ -260,7 +259,7 @@ func kernels(r *netops.Route) bool {
 }
 
 // ofNode reports whether a route is one of ours to the node.
-func (c config) ofNode(pod *netops.Change, r *netops.Route) bool {
+func ofNode(pod *netops.Change, r *netops.Route) bool {
 	return slices.ContainsFunc(pod.Add.Routes, func(w netops.Route) bool { return w.Leads(r) })
 }
 

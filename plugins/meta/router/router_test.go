@@ -445,7 +445,7 @@ func TestGC(t *testing.T) {
 // pod's interfaces.
 func (st state) nothing(of *pod) {
 	st.s.t.Helper()
-	until(st.s.t, func() bool { return !strings.Contains(st.s.node.IP("link show"), of.veth()+"@") })
+	plugintest.Until(st.s.t, func() bool { return !strings.Contains(st.s.node.IP("link show"), of.veth()+"@") })
 	for _, part := range []string{"proto 77", "PERMANENT", "lookup 500", "all/rp_filter = 0"} {
 		lacks(st.s.t, "the node", dump(st.s.t, st.s.node), part)
 	}

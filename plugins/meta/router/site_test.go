@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -116,7 +115,7 @@ func (p *pod) plug(n int) {
 // settled waits for the address that the kernel gives an interface.
 func (p *pod) settled(dev string) {
 	p.s.t.Helper()
-	until(p.s.t, func() bool { return strings.Contains(p.IP("-6 route show table local dev "+dev), "fe80::") })
+	plugintest.Until(p.s.t, func() bool { return strings.Contains(p.IP("-6 route show table local dev "+dev), "fe80::") })
 }
 
 func (p *pod) overlay() (four, six string) {
@@ -137,16 +136,6 @@ func hardwareAddr(ns *netopstest.NS, dev string) string {
 	_, after, _ := strings.Cut(ns.IP("-o link show dev "+dev), "link/ether ")
 	mac, _, _ := strings.Cut(after, " ")
 	return mac
-}
-
-// until waits for something to become so.
-func until(t testing.TB, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it never comes to be")
-		}
-	}
 }
 
 // call is one that a site's node makes.
@@ -198,39 +187,10 @@ func (c call) set(key, value string) call {
 	return c.Edit(func(conf map[string]any) { conf[key] = json.RawMessage(value) })
 }
 
-// begin starts a call, which goes on beside the test.
-func (c call) begin(verb string) *process {
+func (c call) Begin(verb string) (p *plugintest.Process) {
 	c.TB.Helper()
-	p := &process{t: c.TB, cmd: exec.Command(c.Plugin), done: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.Environ(verb), strings.NewReader(c.Conf), &p.out, &p.out
-	var err error
-	c.s.node.Enter(func() { err = p.cmd.Start() })
-	if err != nil {
-		c.TB.Fatal(err)
-	}
-	go func() { _ = p.cmd.Wait(); close(p.done) }()
-	c.TB.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.done })
+	c.s.node.Enter(func() { p = c.Call.Begin(verb) })
 	return p
-}
-
-// process is a call that is under way.
-type process struct {
-	t    testing.TB
-	cmd  *exec.Cmd
-	out  strings.Builder
-	done chan struct{}
-}
-
-func (p *process) ends(exit int) {
-	p.t.Helper()
-	select {
-	case <-p.done:
-		if got := p.cmd.ProcessState.ExitCode(); got != exit {
-			p.t.Errorf("exit %d, want %d: %s", got, exit, p.out.String())
-		}
-	case <-time.After(20 * time.Second):
-		p.t.Fatal("it does not end")
-	}
 }
 
 // dump is all of a namespace that router may change, as ip(8) shows it, but for

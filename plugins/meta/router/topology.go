@@ -24,16 +24,16 @@ type topology struct {
 // first reports whether this is the pod's first underlay interface.
 func (t topology) first() bool { return t.previous == t.overlay }
 
-// six and four report whether the attachment has addresses of that family.
-func (t topology) six() bool  { return t.has(netip.Addr.Is6) }
-func (t topology) four() bool { return t.has(netip.Addr.Is4) }
-
-func (t topology) has(family func(netip.Addr) bool) bool {
-	return slices.ContainsFunc(t.addrs, func(p netip.Prefix) bool { return family(p.Addr()) })
+// has reports whether the attachment has addresses of a family.
+func (t topology) has(six bool) bool {
+	return slices.ContainsFunc(t.addrs, func(p netip.Prefix) bool { return p.Addr().Is6() == six })
 }
 
+// six reports whether it has IPv6 addresses.
+func (t topology) six() bool { return t.has(true) }
+
 // of reports whether an address is of a family of the attachment.
-func (t topology) of(ip netip.Addr) bool { return ip.Is4() && t.four() || ip.Is6() && t.six() }
+func (t topology) of(ip netip.Addr) bool { return t.has(ip.Is6()) }
 
 // globals are the global addresses of one of the pod's interfaces, of the
 // families of the attachment.
