@@ -8,13 +8,10 @@ cd "$(dirname "$0")/.."
 export GOOS=linux
 plugins=()
 for dir in plugins/meta/* plugins/main/*; do
-	[ -f "$dir/main.go" ] || continue
-	echo "  $(basename "$dir")"
-	[ "$dir" = plugins/meta/host-routes ] || plugins+=("./$dir")
+	[ -f "$dir/main.go" ] && plugins+=("./$dir")
 done
 mkdir -p "${BIN_DIR:=bin}"
 go build "${build_flags[@]}" "$@" -o "$BIN_DIR/" "${plugins[@]}"
-# It has an interpreter in it.
-go build "${build_flags[@]}" "${small_flags[@]}" "$@" -o "$BIN_DIR/" ./plugins/meta/host-routes
 # Configurations of its predecessor call seamless so.
 cp "$BIN_DIR/seamless" "$BIN_DIR/seamless-static-route"
+scripts/size.sh

@@ -17,7 +17,6 @@ else
 	need ip namespaces
 	# Inside the namespaces there is no network to download modules from.
 	scripts/build_linux.sh
-	scripts/size.sh
 	scripts/build_upstream.sh
 	# What some tests run, not every machine has; CI has it.
 	if has qemu-s390x; then tags+=,qemu; else echo "plugins for other processors are not run: apt-get install qemu-user"; fi

@@ -6,7 +6,7 @@ import (
 	"math"
 	"strconv"
 
-	"github.com/cni-netops/plugins/internal/jqexpr"
+	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
 )

@@ -6,7 +6,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/cni-netops/plugins/internal/jqexpr"
+	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 	"github.com/cni-netops/plugins/internal/plugin"
 )
 

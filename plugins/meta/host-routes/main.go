@@ -5,7 +5,7 @@ package main
 import (
 	"os"
 
-	"github.com/cni-netops/plugins/internal/jqexpr"
+	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 	"github.com/cni-netops/plugins/internal/plugin"
 )
 
