@@ -9,7 +9,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
-	"github.com/cni-netops/plugins/internal/acd"
+	"github.com/cni-netops/plugins/plugins/meta/router/internal/acd"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
 )
