@@ -76,7 +76,7 @@ var logKeys = []string{"log_level", "log_file", "log_max_size", "log_max_age", "
 
 // logger writes one line an event. Warnings always go to stderr; with a file
 // everything goes there, without one stderr has its level. Most requests have
-// nothing to say, so it is set up when it is first needed.
+// nothing to say, so its handlers are set up when they are first needed.
 type logger struct {
 	opts  logOptions
 	attrs func() []any
@@ -122,6 +122,18 @@ func (l *logger) Debug(msg string, args ...any) {
 func (l *logger) debugs() bool {
 	_, file := l.opts.levels()
 	return file <= slog.LevelDebug
+}
+
+// begin opens the file, so that one that cannot be written is told of now, and
+// not when there is something to find in it.
+func (l *logger) begin() {
+	if l.opts.file == nil {
+		return
+	}
+	if err := l.opts.file.open(); err != nil {
+		l.to() // sets up whom it complains to
+		l.opts.file.failing(err)
+	}
 }
 
 func (l *logger) close() {

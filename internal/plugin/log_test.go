@@ -101,15 +101,18 @@ func TestVerboseFlavour(t *testing.T) {
 	}
 }
 
-// Without anything to say there is no file, and nothing on stderr.
+// nothing is a verb that has nothing to say.
+func nothing(context.Context, *Request) error { return nil }
+
+// Without anything to say there is nothing on stderr, and nothing in the file.
 func TestLogIsQuiet(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "example.log")
 	r := logged(`"log_file": "` + file + `"`)
-	if got := stderr(t, func() { r.log.Debug("x"); r.log.close() }); got != "" {
+	if got := stderr(t, func() { _ = r.answer(t.Context(), nothing) }); got != "" {
 		t.Errorf("stderr: %s", got)
 	}
-	if _, err := os.Stat(file); err == nil {
-		t.Error("a file for nothing")
+	if got := readFile(t, file); got != "" {
+		t.Errorf("in the file: %s", got)
 	}
 }
 
@@ -180,8 +183,8 @@ func TestLogInParallel(t *testing.T) {
 	}
 }
 
-// A log file that cannot be written is one warning, and takes nothing away
-// from stderr.
+// A log file that cannot be written is one warning, also of a request that has
+// nothing to say, and takes nothing away from stderr.
 func TestLogFileThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	plain := filepath.Join(dir, "plain")
@@ -194,6 +197,13 @@ func TestLogFileThatCannotBeWritten(t *testing.T) {
 		if strings.Count(got, "cannot write the log file") != 1 || strings.Count(got, "\n") != 3 ||
 			!strings.Contains(got, "log_file="+file) || !strings.Contains(got, "warned") || !strings.Contains(got, "failed") {
 			t.Errorf("%s: stderr\n%s", file, got)
+		}
+		for _, verb := range []Verb{nothing, func(_ context.Context, r *Request) error { r.Warn("warned"); return nil }} {
+			r := logged(`"log_file": "` + file + `"`)
+			got := stderr(t, func() { _ = r.answer(t.Context(), verb) })
+			if strings.Count(got, "cannot write the log file") != 1 {
+				t.Errorf("%s: stderr of a request\n%s", file, got)
+			}
 		}
 	}
 }

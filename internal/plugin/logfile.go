@@ -31,11 +31,17 @@ const defaultMaxSize = 100 << 20 // bytes
 // Write writes one line. That it cannot is a warning, once, and no failed pod.
 func (f *logFile) Write(line []byte) (int, error) {
 	n, err := f.write(line)
-	if err != nil && !f.failed {
+	if err != nil {
+		f.failing(err)
+	}
+	return n, err
+}
+
+func (f *logFile) failing(err error) {
+	if !f.failed {
 		f.failed = true
 		f.complain.Warn("cannot write the log file", "log_file", f.path, "error", err)
 	}
-	return n, err
 }
 
 func (f *logFile) write(line []byte) (int, error) {

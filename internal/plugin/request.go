@@ -158,6 +158,7 @@ func (r *Request) answer(ctx context.Context, verb Verb) error {
 			end()
 		}
 	}()
+	r.log.begin()
 	r.log.Debug("start", "version", buildVersion)
 	err := verb(ctx, r)
 	if err == nil {
