@@ -1,8 +1,10 @@
 package plugin
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -14,7 +16,7 @@ import (
 )
 
 // Error codes of these plugins, beside those of the CNI specification (CNI
-// 1.1, section 2, "Error").
+// 1.1, section 5, "Error").
 const (
 	CodeKernel   uint = 100 // the kernel refused an operation
 	CodeOwned    uint = 101 // a route, a rule or a neighbour is owned by somebody else
@@ -62,6 +64,19 @@ func Code(err error) uint {
 func cniError(plugin string, err error) *types.Error {
 	first, rest, _ := strings.Cut(err.Error(), "\n")
 	return types.NewError(Code(err), plugin+": "+first, shortened(rest))
+}
+
+// printError prints the error object of CNI 1.1, section 5, "Error", whose
+// cniVersion the library's type lacks.
+func printError(w io.Writer, version string, e *types.Error) error {
+	object, err := json.MarshalIndent(struct {
+		CNIVersion string `json:"cniVersion"`
+		*types.Error
+	}{version, e}, "", "    ")
+	if err == nil {
+		_, err = w.Write(object)
+	}
+	return err
 }
 
 // shortened is a text of so many lines as somebody may read.

@@ -8,6 +8,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -84,17 +85,18 @@ func (p Plugin) Run(ctx context.Context, args []string) int {
 	// That nobody reads what is printed is an error like others: ADD takes its
 	// changes back, and DEL goes on.
 	signal.Ignore(syscall.SIGPIPE)
-	if err := p.serve(ctx, preview); err != nil {
-		_ = err.Print()
-		return 1
+	doc, err := p.serve(ctx, preview)
+	if err == nil {
+		return 0
 	}
-	return 0
+	_ = printError(os.Stdout, cmp.Or(doc.version(), newest(p.versions())), err)
+	return 1
 }
 
-// serve hands the request to the verb that it is for.
-func (p Plugin) serve(ctx context.Context, preview bool) *types.Error {
+// serve hands the request to the verb that it is for, and returns the
+// configuration with the error.
+func (p Plugin) serve(ctx context.Context, preview bool) (doc document, failed *types.Error) {
 	name := os.Getenv("CNI_COMMAND")
-	var doc document
 	verb := func(run Verb) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
 			return newRequest(p, name, args, doc).answer(ctx, run)
@@ -114,13 +116,19 @@ func (p Plugin) serve(ctx context.Context, preview bool) *types.Error {
 	if name != "" && name != "VERSION" {
 		var err error
 		if doc, err = readDocument(); err != nil {
-			return types.NewError(types.ErrIOFailure, p.Name+": read the configuration", err.Error())
+			return doc, types.NewError(types.ErrIOFailure, p.Name+": read the configuration", err.Error())
 		}
 	}
-	return skel.PluginMainFuncsWithError(funcs, p.versions(), p.about())
+	return doc, skel.PluginMainFuncsWithError(funcs, p.versions(), p.about())
 }
 
 func (p Plugin) versions() version.PluginInfo { return version.VersionsStartingFrom(p.Since) }
+
+// newest is the newest of a plugin's versions, which are in order.
+func newest(supported version.PluginInfo) string {
+	versions := supported.SupportedVersions()
+	return versions[len(versions)-1]
+}
 
 func (p Plugin) about() string { return fmt.Sprintf("CNI %s plugin %s", p.Name, buildVersion) }
 

@@ -1,9 +1,12 @@
 package plugin
 
 import (
+	"encoding/json"
 	"io"
 	"os"
 	"runtime/debug"
+
+	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/cni-netops/plugins/internal/jsonappend"
 	"github.com/cni-netops/plugins/internal/strictjson"
@@ -22,6 +25,19 @@ func parseDocument(data []byte) (doc document, ok bool) {
 	doc.Object, ok = strictjson.NewValue(data, "", doc.Problems).Object()
 	doc.Fold(specKeys)
 	return doc, ok
+}
+
+// version is the configuration's version of the CNI specification; empty where
+// it cannot be read.
+func (d document) version() string {
+	var v string
+	if raw := d.Raw("cniVersion"); raw == nil || json.Unmarshal(raw, &v) != nil {
+		return ""
+	}
+	if _, _, _, err := version.ParseVersion(v); err != nil {
+		return ""
+	}
+	return v
 }
 
 // specKeys are the keys of the CNI specification that are read here.

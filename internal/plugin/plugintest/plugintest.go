@@ -211,6 +211,7 @@ type Answer struct {
 	Stdout, Stderr string
 	Exit           int // -1: killed
 	Error          struct {
+		CNIVersion   string
 		Code         uint
 		Msg, Details string
 	}
@@ -238,6 +239,9 @@ func (c Call) Do(verb string) Answer {
 	if a.Exit > 0 {
 		if err := json.Unmarshal(stdout.Bytes(), &a.Error); err != nil {
 			c.TB.Fatalf("%s: %v in %q", verb, err, a.Stdout)
+		}
+		if a.Error.CNIVersion == "" || a.Error.Code == 0 || a.Error.Msg == "" {
+			c.TB.Errorf("%s: no error object of CNI: %s", verb, a.Stdout)
 		}
 	}
 	return a
