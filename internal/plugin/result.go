@@ -265,35 +265,16 @@ func (l ListedRoute) slot() netops.Route {
 // listable reports whether a result can list the route at all.
 func listable(r *netops.Route) bool { return r.Type == netops.Unicast }
 
-// Without is the result without the routes that drop chooses, and without
-// gateways in ips where that is asked for: then an entry that relied on one
-// gets it written in.
-func (r *Result) Without(drop func(ListedRoute) bool, gateways bool) (*Result, error) {
+// Without is the result without the routes that drop chooses.
+func (r *Result) Without(drop func(ListedRoute) bool) *Result {
 	left := *r
 	left.Routes, left.byDst = []ListedRoute{}, nil
-	left.ips, left.IPs = slices.Clone(r.ips), slices.Clone(r.IPs)
 	for _, l := range r.Routes {
-		if drop(l) {
-			continue
-		}
-		if gw := r.Way(l); gateways && gw.IsValid() && !l.Gw.IsValid() {
-			l.Gw = gw
-			if err := edit(&l.raw, func(o map[string]json.RawMessage) { o["gw"], _ = json.Marshal(gw) }); err != nil {
-				return nil, err
-			}
-		}
-		left.Routes = append(left.Routes, l)
-	}
-	for i := range left.ips {
-		if !gateways {
-			break
-		}
-		left.IPs[i].Gateway = netip.Addr{}
-		if err := edit(&left.ips[i], func(o map[string]json.RawMessage) { delete(o, "gateway") }); err != nil {
-			return nil, err
+		if !drop(l) {
+			left.Routes = append(left.Routes, l)
 		}
 	}
-	return &left, nil
+	return &left
 }
 
 // denies reports whether the result lists another hardware address of an

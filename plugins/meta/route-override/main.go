@@ -12,7 +12,7 @@ var routeOverride = plugin.Plugin{
 	PerAttachment: true,
 	Keys: []plugin.Key{
 		{Name: flushRoutes, Help: "true: remove all routes by a gateway and all default routes of the attachment's interfaces"},
-		{Name: flushGateway, Help: "true: remove the default routes of the attachment's interfaces, and gateways from the result"},
+		{Name: flushGateway, Help: "true: remove the default routes of the attachment's interfaces"},
 		{Name: delRoutes, Help: "list of routes to remove where they exist; every field given must match"},
 		{Name: addRoutes, Help: "list of routes to add; without gw by the gateway of the result"},
 		{Name: skipCheck, Help: "true: CHECK succeeds without looking"},

@@ -70,9 +70,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 	}
 	removed := c.remove(devs, pod.Routes, wanted)
 	d.Want.Pod = removed.change
-	if d.Result, err = prev.Without(c.unlist(devs, prev, removed, wanted), c.flushGateway); err != nil {
-		return d, err
-	}
+	d.Result = prev.Without(c.unlist(devs, prev, removed, wanted))
 	rivals := wanted.rivals(removed.left)
 	d.Want.Pod.Add.Routes = slices.Grow(d.Want.Pod.Add.Routes, len(additions))
 	d.Listed = make([]plugin.Listing, 0, len(additions))
@@ -96,16 +94,13 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 }
 
 // Expect is what must hold of an attachment without a record: what addroutes
-// adds, and nothing that would be removed now. After flushgateway the gateway of
-// a route stands in its own entry of prevResult.
+// adds, and nothing that would be removed now.
 func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
 	devs := c.interfaces(prev)
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return netops.Plan{}, err
 	}
-	if c.flushGateway {
-		c.add = listedGateways(c.add, prev)
-	}
+	c.add = listedGateways(c.add, prev)
 	additions, wanted, err := c.additions(prev, pod)
 	if err != nil {
 		return netops.Plan{}, err
@@ -117,13 +112,14 @@ func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, e
 	return netops.Plan{Pod: want}, nil
 }
 
-// listedGateways fills the gateways in with which the result lists routes.
+// listedGateways fills in the gateways with which the result lists routes: what
+// ADD took them from may be gone.
 func listedGateways(entries []cniroute.Route, prev *plugin.Result) []cniroute.Route {
 	filled := slices.Clone(entries)
 	for i := range filled {
 		e := &filled[i]
 		for _, l := range prev.Routes {
-			if !e.Gw.IsValid() && e.Gws == nil && l.Dst == e.Dst && (l.Priority == nil || e.Metric.Matches(*l.Priority)) {
+			if !e.Gw.IsValid() && e.Gws == nil && e.Scope.Value != netops.ScopeLink && l.Dst == e.Dst && (l.Priority == nil || e.Metric.Matches(*l.Priority)) {
 				e.Gw = l.Gw
 			}
 		}
