@@ -51,13 +51,13 @@ func (c config) findNode(ctx context.Context) (found []netip.Addr, err error) {
 	return found, err
 }
 
-// nodeQuery asks for the node's addresses, and for its default routes unless the
-// interface is told.
+// nodeQuery asks for the node's addresses and default routes, and for the
+// interface that is told.
 func (c config) nodeQuery() netops.Query {
-	if c.hostInterface != "" {
-		return netops.Query{Links: []string{c.hostInterface}, Addrs: true}
-	}
 	q := netops.Query{Addrs: true}
+	if c.hostInterface != "" {
+		q.Links = []string{c.hostInterface}
+	}
 	for _, f := range c.families {
 		q.Defaults = append(q.Defaults, map[family]netip.Prefix{ipv4: netops.IPv4Default, ipv6: netops.IPv6Default}[f])
 	}
@@ -92,52 +92,84 @@ func (c config) await(ctx context.Context, ns *netops.Netns, timeout time.Durati
 }
 
 // nodeAddresses are the addresses of the node that the pod is to reach, one of
-// each family: that which the default route prefers, else the first of its
-// interface.
+// each family.
 func (c config) nodeAddresses(node netops.Snapshot) (found []netip.Addr, missing error) {
 	for _, f := range c.families {
-		dev := c.hostInterface
-		if dev == "" {
-			route, way := defaultRoute(node.Routes, f, "")
-			switch {
-			case route == nil:
-				return nil, fmt.Errorf("the node has no %s default route; %s or %s tell its address without one", f, hostIPs, hostInterface)
-			case !route.Src.IsValid() && way.Dev == "":
-				return nil, fmt.Errorf("the node's default route does not tell its interface: %s; %s or %s tell its address", route, hostIPs, hostInterface)
-			}
-			if route.Src.IsValid() {
-				found = append(found, route.Src)
-				continue
-			}
-			dev = way.Dev
-		} else if !slices.Contains(node.Links, dev) {
-			return nil, fmt.Errorf("%s: %w: %q", hostInterface, netops.ErrNoLink, dev)
+		ip, missing := c.nodeAddress(node, f)
+		if missing != nil {
+			return nil, missing
 		}
-		at := slices.IndexFunc(node.Addrs, func(a netops.Addr) bool {
-			return a.Dev == dev && familyOf(a.Prefix.Addr()) == f && a.Usable()
-		})
-		if at < 0 {
-			return nil, fmt.Errorf("the node's %s has no global %s address; %s or %s tell another", dev, f, hostIPs, hostInterface)
-		}
-		found = append(found, node.Addrs[at].Prefix.Addr())
+		found = append(found, ip)
 	}
 	return found, nil
 }
 
-// defaultRoute is the unicast default route of a family with the lowest metric,
-// the first of equals, and its first way; by an interface, where one is named,
-// the first that leads over it.
-func defaultRoute(routes []netops.Route, f family, dev string) (best *netops.Route, by netops.NextHop) {
-	for i := range routes {
-		r := &routes[i]
-		if !r.Default() || familyOf(r.Dst.Addr()) != f || r.Type != netops.Unicast || r.Table != netops.TableMain || r.Tos != 0 || r.From.IsValid() {
+// nodeAddress is the address that the node itself would use: that which its
+// default route prefers, else one of the interface that the route leaves by.
+// Where the interface is told, it has to be that one's.
+func (c config) nodeAddress(node netops.Snapshot, f family) (ip netip.Addr, missing error) {
+	dev := c.hostInterface
+	route, way := defaultRoute(node.Routes, f, func(way netops.NextHop) bool { return dev == "" || way.Dev == dev })
+	switch {
+	case dev != "" && !slices.Contains(node.Links, dev):
+		return ip, fmt.Errorf("%s: %w: %q", hostInterface, netops.ErrNoLink, dev)
+	case dev == "" && route == nil:
+		return ip, fmt.Errorf("the node has no %s default route; %s or %s tell its address without one", f, hostIPs, hostInterface)
+	case route != nil && meant(route.Src) && (dev == "" || has(node.Addrs, dev, route.Src)):
+		return route.Src, nil
+	case dev == "" && way.Dev == "":
+		return ip, fmt.Errorf("the node's default route does not tell its interface: %s; %s or %s tell its address", route, hostIPs, hostInterface)
+	case dev == "":
+		dev = way.Dev
+	}
+	if ip = source(node.Addrs, dev, f, way.Gw); !ip.IsValid() {
+		missing = fmt.Errorf("the node's %s has no global %s address; %s or %s tell another", dev, f, hostIPs, hostInterface)
+	}
+	return ip, missing
+}
+
+// source is the address that the kernel chooses for what leaves by a gateway
+// over an interface, as inet_select_addr in its net/ipv4/devinet.c does: the
+// first whose subnet holds the gateway, else the first. A virtual address of a
+// load balancer, which may stand before, is mostly a /32.
+func source(addrs []netops.Addr, dev string, f family, gw netip.Addr) (first netip.Addr) {
+	for _, a := range addrs {
+		ip := a.Prefix.Addr()
+		if a.Dev != dev || familyOf(ip) != f || !a.Usable() || !meant(ip) {
 			continue
 		}
-		for _, way := range r.Ways() {
-			if (dev == "" || way.Dev == dev && way.Gw.IsValid()) && (best == nil || r.Metric < best.Metric) {
-				best, by = r, way
-				break
-			}
+		if a.Subnet.Contains(gw) {
+			return ip
+		}
+		if !first.IsValid() {
+			first = ip
+		}
+	}
+	return first
+}
+
+// meant reports whether an address can be that of a node or a pod. One of
+// 169.254.0.0/16 never is, whatever its scope: caches and metadata services
+// that run on every node have such addresses.
+func meant(ip netip.Addr) bool { return ip.IsValid() && !ip.IsLinkLocalUnicast() }
+
+// has reports whether an interface has an address.
+func has(addrs []netops.Addr, dev string, ip netip.Addr) bool {
+	return slices.ContainsFunc(addrs, func(a netops.Addr) bool { return a.Dev == dev && a.Prefix.Addr() == ip })
+}
+
+// defaultRoute is the unicast default route of a family with the lowest metric,
+// the first of equals, and the first of its ways that will do.
+func defaultRoute(routes []netops.Route, f family, will func(netops.NextHop) bool) (best *netops.Route, by netops.NextHop) {
+	for i := range routes {
+		r := &routes[i]
+		if !r.Default() || familyOf(r.Dst.Addr()) != f || r.Type != netops.Unicast || r.Table != netops.TableMain || r.Tos != 0 || r.From.IsValid() ||
+			best != nil && r.Metric >= best.Metric {
+			continue
+		}
+		ways := r.Ways()
+		if at := slices.IndexFunc(ways, will); at >= 0 {
+			best, by = r, ways[at]
 		}
 	}
 	return best, by

@@ -103,7 +103,7 @@ func (c config) listedNode(prev *plugin.Result, pod netops.Snapshot) (list []net
 func (c config) result(prev *plugin.Result, pod netops.Snapshot) *plugin.Result {
 	var addrs []netip.Prefix
 	for _, a := range pod.Addrs {
-		if a.Dev == c.podInterface && !a.Prefix.Addr().IsLinkLocalUnicast() {
+		if a.Dev == c.podInterface && meant(a.Prefix.Addr()) {
 			addrs = append(addrs, a.Prefix)
 		}
 	}
@@ -127,7 +127,8 @@ func (c config) podReady(pod netops.Snapshot) (missing error) {
 // podAddress is the first primary global address of the pod's interface.
 func (c config) podAddress(pod netops.Snapshot, f family) (netops.Addr, bool) {
 	at := slices.IndexFunc(pod.Addrs, func(a netops.Addr) bool {
-		return a.Dev == c.podInterface && familyOf(a.Prefix.Addr()) == f && a.Primary()
+		ip := a.Prefix.Addr()
+		return a.Dev == c.podInterface && familyOf(ip) == f && a.Primary() && meant(ip)
 	})
 	if at < 0 {
 		return netops.Addr{}, false
@@ -226,7 +227,8 @@ func (c config) gateway(pod netops.Snapshot, f family) (netops.NextHop, error) {
 		return netops.NextHop{Gw: gw}, nil
 	}
 	if addr.Subnet.Bits() >= addr.Subnet.Addr().BitLen()-1 {
-		if r, way := defaultRoute(pod.Routes, f, c.podInterface); r != nil {
+		leads := func(way netops.NextHop) bool { return way.Dev == c.podInterface && way.Gw.IsValid() }
+		if r, way := defaultRoute(pod.Routes, f, leads); r != nil {
 			way.OnLink = way.OnLink || r.OnLink
 			return way, nil
 		}
