@@ -92,14 +92,14 @@ func (n *Netns) delete(ctx context.Context, routes []*Route, done *[]operation) 
 		return failures(deletions(missed), err)
 	}
 	ix := newIndex(have)
-	there, _ := split(missed, func(r *Route) bool { return ix.find(r, r.Is) != none })
+	there, _ := split(missed, func(r *Route) bool { return ix.find(r, r.SameRoute) != none })
 	return failures(deletions(there), ErrStillThere)
 }
 
 // remove deletes routes, each the one that is meant: where others had the slot
 // of one, the kernel may take one of these for it.
 func (n *Netns) remove(ctx context.Context, routes []*Route, done *[]operation, goOn bool) []*OpError {
-	company, alone := split(routes, func(r *Route) bool { return len(r.Peers) > 0 && !r.is6() })
+	company, alone := split(routes, func(r *Route) bool { return len(r.Siblings) > 0 && !r.Is6() })
 	failed := n.run(ctx, deletions(alone), done, goOn)
 	if len(company) == 0 || (len(failed) > 0 && !goOn) {
 		return failed
@@ -127,7 +127,7 @@ func (n *Netns) uncover(ctx context.Context, r *Route, done *[]operation) []*OpE
 		return failures(deletions([]*Route{r}), err)
 	}
 	inTheWay, behind := cover(r, have)
-	if !n.wouldTake(ctx, inTheWay) {
+	if !n.accepts(ctx, inTheWay) {
 		return failures(deletions([]*Route{r}), ErrCannotDelete)
 	}
 	// A rotation deletes what stands first, which is what is in the way.
@@ -137,7 +137,7 @@ func (n *Netns) uncover(ctx context.Context, r *Route, done *[]operation) []*OpE
 	if failed := n.run(ctx, deletions([]*Route{r}), done, false); len(failed) > 0 {
 		return failed
 	}
-	if n.wouldTake(ctx, behind) {
+	if n.accepts(ctx, behind) {
 		return n.rotate(ctx, behind)
 	}
 	return nil
@@ -149,8 +149,8 @@ func cover(r *Route, have []Route) (inTheWay, behind []*Route) {
 	met := false
 	for i := range have {
 		switch e := &have[i]; {
-		case e.Slot() != r.Slot():
-		case r.Is(e):
+		case e.Key() != r.Key():
+		case r.SameRoute(e):
 			met = true
 		case !met && e.takenFor(r):
 			if inTheWay != nil {

@@ -18,7 +18,7 @@ type Change struct {
 	AddFirst bool `json:"addFirst"`
 	// Lost are neighbours of others that the kernel deletes with a hardware
 	// address, and that are put back after it is set.
-	Lost []Neigh `json:"lost"`
+	Flushed []Neigh `json:"lost"`
 }
 
 // Plan is what an attachment changes, by namespace. On the host it only adds:
@@ -36,7 +36,7 @@ func (s State) IsZero() bool { return s.Len() == 0 }
 
 // Reverse is the change that takes c back.
 func (c Change) Reverse() Change {
-	return Change{Del: c.Add, Add: c.Del, AddFirst: c.AddFirst, Lost: c.Lost}
+	return Change{Del: c.Add, Add: c.Del, AddFirst: c.AddFirst, Flushed: c.Flushed}
 }
 
 // Remove adds to the change that r loses the ways which leave chooses, all of
@@ -45,7 +45,7 @@ func (c Change) Reverse() Change {
 // IPv6 forgets one way of a multipath route when asked; an IPv4 route, and one
 // by a nexthop object, has to give way to the one that is left.
 func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route) {
-	leaving, staying := split(r.Ways(), leave)
+	leaving, staying := split(r.NextHops(), leave)
 	switch {
 	case len(leaving) == 0:
 		return nil, []*Route{r}
@@ -53,8 +53,8 @@ func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route
 		c.Del.Routes = append(c.Del.Routes, *r)
 		return []*Route{r}, nil
 	}
-	part, rest := r.withWays(leaving), r.withWays(staying)
-	if r.is6() && r.NhID == 0 {
+	part, rest := r.withNextHops(leaving), r.withNextHops(staying)
+	if r.Is6() && r.NhID == 0 {
 		c.Del.Routes = append(c.Del.Routes, part)
 	} else {
 		c.Del.Routes = append(c.Del.Routes, *r)
@@ -78,7 +78,7 @@ func (c Change) Needed(have State) (needed Change, held State) {
 		r := &c.Del.Routes[i]
 		if at := ix.claim(r, deleted); at != none {
 			needed.Del.Routes = append(needed.Del.Routes, ix.withPeers(at))
-		} else if r.is6() {
+		} else if r.Is6() {
 			if part, ok := ix.merged(r); ok {
 				needed.Del.Routes = append(needed.Del.Routes, part)
 			}
@@ -87,9 +87,9 @@ func (c Change) Needed(have State) (needed Change, held State) {
 	needed.Add.Routes = make([]Route, 0, len(c.Add.Routes))
 	for i := range c.Add.Routes {
 		r := &c.Add.Routes[i]
-		holds := r.HeldBy
+		holds := r.SatisfiedBy
 		if r.Raw != nil { // to be put back: another one by the same way is not it
-			holds = r.alike
+			holds = r.SameAttributes
 		}
 		if ix.findIndex(r, func(i int) bool { return !deleted[i] && holds(&ix.routes[i]) }) != none {
 			held.Routes = append(held.Routes, *r)
@@ -109,7 +109,7 @@ func (c Change) Without(added []Route) Change {
 	var left []Route
 	for i := range c.Add.Routes {
 		// What is left of a route that was cut is not left out for a wish.
-		if r := &c.Add.Routes[i]; r.Raw != nil || ix.find(r, r.Is) == none {
+		if r := &c.Add.Routes[i]; r.Raw != nil || ix.find(r, r.SameRoute) == none {
 			left = append(left, *r)
 		}
 	}
@@ -121,9 +121,9 @@ func (c Change) Without(added []Route) Change {
 // alike, and marks it: IPv4 has routes that differ in their protocol only, and
 // each answers for one.
 func (ix index) claim(r *Route, deleted []bool) int {
-	found := ix.findIndex(r, func(i int) bool { return !deleted[i] && r.equal(&ix.routes[i]) })
+	found := ix.findIndex(r, func(i int) bool { return !deleted[i] && r.Identical(&ix.routes[i]) })
 	if found == none {
-		found = ix.findIndex(r, func(i int) bool { return !deleted[i] && r.Is(&ix.routes[i]) })
+		found = ix.findIndex(r, func(i int) bool { return !deleted[i] && r.SameRoute(&ix.routes[i]) })
 	}
 	if found != none {
 		deleted[found] = true
@@ -134,10 +134,10 @@ func (ix index) claim(r *Route, deleted []bool) int {
 // merged is what is left of r in an IPv6 route that has other ways as well, or
 // that has lost some of r's.
 func (ix index) merged(r *Route) (part Route, ok bool) {
-	asked := r.Ways()
-	for i := range ix.slots.All(r.Slot()) {
+	asked := r.NextHops()
+	for i := range ix.slots.All(r.Key()) {
 		have := &ix.routes[i]
-		common, rest := split(have.Ways(), func(h NextHop) bool { return slices.ContainsFunc(asked, h.is) })
+		common, rest := split(have.NextHops(), func(h NextHop) bool { return slices.ContainsFunc(asked, h.sameHop) })
 		switch {
 		case len(common) == 0 || have.Type != r.Type || have.NhID != 0:
 			continue
@@ -145,8 +145,8 @@ func (ix index) merged(r *Route) (part Route, ok bool) {
 			return ix.withPeers(i), true
 		}
 		whole := ix.withPeers(i)
-		part = have.withWays(common)
-		part.Peers = append([]Route{have.identity()}, whole.Peers...)
+		part = have.withNextHops(common)
+		part.Siblings = append([]Route{have.identity()}, whole.Siblings...)
 		return part, true
 	}
 	return Route{}, false
@@ -155,19 +155,19 @@ func (ix index) merged(r *Route) (part Route, ok bool) {
 // withPeers is a listed route with those of its slot, or the nearest of them.
 func (ix index) withPeers(at int) Route {
 	r := ix.routes[at]
-	r.Peers, r.Rank = nil, 0
+	r.Siblings, r.Position = nil, 0
 	met := false
-	for i := range ix.slots.All(r.Slot()) {
+	for i := range ix.slots.All(r.Key()) {
 		switch {
 		case i == at:
-			r.Rank, met = len(r.Peers), true
+			r.Position, met = len(r.Siblings), true
 			continue
-		case !met && len(r.Peers) == nearest:
-			r.Peers = append(r.Peers[:0], r.Peers[1:]...)
-		case met && len(r.Peers)-r.Rank == nearest:
+		case !met && len(r.Siblings) == nearest:
+			r.Siblings = append(r.Siblings[:0], r.Siblings[1:]...)
+		case met && len(r.Siblings)-r.Position == nearest:
 			return r
 		}
-		r.Peers = append(r.Peers, ix.routes[i].identity())
+		r.Siblings = append(r.Siblings, ix.routes[i].identity())
 	}
 	return r
 }
@@ -180,16 +180,16 @@ const nearest = 8
 // exclusively.
 func (ix index) inPlace(r *Route, deleted []bool) Route {
 	placed := *r
-	if r.is6() {
+	if r.Is6() {
 		return placed
 	}
 	whole := ix.findIndex(r, func(i int) bool {
 		h := &ix.routes[i]
-		return deleted[i] && len(h.Hops) > len(r.Ways()) && containsAll(h.Hops, r.Ways())
+		return deleted[i] && len(h.Hops) > len(r.NextHops()) && containsAll(h.Hops, r.NextHops())
 	})
 	if whole != none {
 		w := ix.withPeers(whole)
-		placed.Peers, placed.Rank = w.Peers, w.Rank
+		placed.Siblings, placed.Position = w.Siblings, w.Position
 	}
 	return placed
 }
@@ -204,16 +204,16 @@ func (r *Route) identity() Route {
 // that it deletes, deleted ones that it adds.
 func (c Change) Overridden(later Change) Change {
 	deleted, added := newIndex(later.Del.Routes), newIndex(later.Add.Routes)
-	left := Change{AddFirst: c.AddFirst, Lost: c.Lost}
+	left := Change{AddFirst: c.AddFirst, Flushed: c.Flushed}
 	for i := range c.Add.Routes {
 		r := &c.Add.Routes[i]
-		if deleted.find(r, func(d *Route) bool { return r.Is(d) || r.HeldBy(d) }) == none {
+		if deleted.find(r, func(d *Route) bool { return r.SameRoute(d) || r.SatisfiedBy(d) }) == none {
 			left.Add.Routes = append(left.Add.Routes, *r)
 		}
 	}
 	for i := range c.Del.Routes {
 		r := &c.Del.Routes[i]
-		if added.find(r, func(a *Route) bool { return a.Is(r) || a.HeldBy(r) }) == none {
+		if added.find(r, func(a *Route) bool { return a.SameRoute(r) || a.SatisfiedBy(r) }) == none {
 			left.Del.Routes = append(left.Del.Routes, *r)
 		}
 	}
@@ -239,7 +239,7 @@ func (c Change) Then(later Change) Change {
 // c. With built, so do values that the heir has replaced by another one: what
 // they were before c is what they were before the heir. It is no matter of
 // routes. It reports whether anything was given.
-func (c *Change) Bequeath(heir *Change, held *State, built bool) (given bool) {
+func (c *Change) TransferOwnership(heir *Change, held *State, built bool) (given bool) {
 	return kinds != nil && c.Add.others() > 0 && kinds.bequeath(c, heir, held, built)
 }
 
@@ -251,7 +251,7 @@ func (s State) Before(done Change) State {
 	left.Routes = slices.Clone(done.Del.Routes)
 	for i := range s.Routes {
 		r := &s.Routes[i]
-		if gone.find(r, func(a *Route) bool { return a.Is(r) }) == none {
+		if gone.find(r, func(a *Route) bool { return a.SameRoute(r) }) == none {
 			left.Routes = append(left.Routes, *r)
 		}
 	}
@@ -307,8 +307,8 @@ func (c Change) Taken() Change {
 	taken.Del.Routes, taken.Add.Routes = nil, nil
 	parts := c.parts()
 	for _, s := range parts.swaps {
-		gone, _ := split(s.out.Ways(), func(h NextHop) bool { return !slices.ContainsFunc(s.in.Ways(), h.is) })
-		taken.Del.Routes = append(taken.Del.Routes, s.out.withWays(gone))
+		gone, _ := split(s.out.NextHops(), func(h NextHop) bool { return !slices.ContainsFunc(s.in.NextHops(), h.sameHop) })
+		taken.Del.Routes = append(taken.Del.Routes, s.out.withNextHops(gone))
 	}
 	taken.Del.Routes = append(taken.Del.Routes, values(parts.del)...)
 	taken.Add.Routes = values(parts.add)
@@ -323,13 +323,13 @@ func (c Change) Drift(have State) []Drift {
 	var drift []Drift
 	for i := range c.Del.Routes {
 		r := &c.Del.Routes[i]
-		if at := ix.find(r, func(h *Route) bool { return r.within(h) && !h.Learnt() }); at != none {
+		if at := ix.find(r, func(h *Route) bool { return r.SubsetOf(h) && !h.Learnt() }); at != none {
 			drift = append(drift, Drift{Route: ix.routes[at], Present: true})
 		}
 	}
 	for i := range c.Add.Routes {
 		r := &c.Add.Routes[i]
-		if ix.find(r, r.HeldBy) != none {
+		if ix.find(r, r.SatisfiedBy) != none {
 			continue
 		}
 		d := Drift{Route: *r}
@@ -404,11 +404,11 @@ func (c Change) validate() error {
 			if err := routes[i].validate(); err != nil {
 				return err
 			}
-			for j := range routes[i].Peers {
-				if routes[i].Peers[j].Peers != nil {
+			for j := range routes[i].Siblings {
+				if routes[i].Siblings[j].Siblings != nil {
 					return fmt.Errorf("route to %s: peers of a peer", routes[i].Dst)
 				}
-				if err := routes[i].Peers[j].validate(); err != nil {
+				if err := routes[i].Siblings[j].validate(); err != nil {
 					return err
 				}
 			}
@@ -426,8 +426,8 @@ func (r *Route) validate() error {
 		return fmt.Errorf("route to %s: no destination", r.Dst)
 	case r.Table == 0 || r.Type == 0:
 		return fmt.Errorf("route to %s: table or type missing", r.Dst)
-	case r.Rank < 0 || r.Rank > len(r.Peers):
-		return fmt.Errorf("route to %s: rank %d among %d", r.Dst, r.Rank, len(r.Peers))
+	case r.Position < 0 || r.Position > len(r.Siblings):
+		return fmt.Errorf("route to %s: rank %d among %d", r.Dst, r.Position, len(r.Siblings))
 	}
 	if err := validRaw(r); err != nil {
 		return fmt.Errorf("route to %s: %w", r.Dst, err)

@@ -81,7 +81,7 @@ func TestHeldBy(t *testing.T) {
 		{"another type", parse(t, "blackhole 10.9.0.0/16"), "prohibit 10.9.0.0/16", false},
 	} {
 		have := parse(t, tt.have)
-		if got := tt.want.HeldBy(&have); got != tt.held {
+		if got := tt.want.SatisfiedBy(&have); got != tt.held {
 			t.Errorf("%s: %q held by %q: %v", tt.name, tt.want, tt.have, got)
 		}
 	}
@@ -100,7 +100,7 @@ func TestHeldByAMergedRoute(t *testing.T) {
 		merged := want
 		merged.Gw, merged.Dev = parse(t, "default").Gw, ""
 		merged.Hops = []NextHop{{Gw: parse(t, "default via "+tt.other).Gw, Dev: "net1"}, {Gw: want.Gw, Dev: "eth0"}}
-		if got := want.HeldBy(&merged); got != tt.held {
+		if got := want.SatisfiedBy(&merged); got != tt.held {
 			t.Errorf("%q held by %q: %v", want, merged, got)
 		}
 	}
@@ -116,10 +116,10 @@ func TestNeeded(t *testing.T) {
 	if diff := cmp.Diff("ip route del default via 10.2.0.1 dev net1\nip route add 10.7.0.0/16 dev eth0", needed.String()); diff != "" {
 		t.Errorf("needed (-want +got):\n%s", diff)
 	}
-	if d := needed.Del.Routes[0]; d.Rank != 1 || len(d.Peers) != 1 || !d.Peers[0].Is(&have.Routes[0]) {
-		t.Errorf("place among peers: %d of %v", d.Rank, d.Peers)
+	if d := needed.Del.Routes[0]; d.Position != 1 || len(d.Siblings) != 1 || !d.Siblings[0].SameRoute(&have.Routes[0]) {
+		t.Errorf("place among peers: %d of %v", d.Position, d.Siblings)
 	}
-	if len(held.Routes) != 1 || !held.Routes[0].Is(&have.Routes[2]) {
+	if len(held.Routes) != 1 || !held.Routes[0].SameRoute(&have.Routes[2]) {
 		t.Errorf("held %v", held)
 	}
 }
@@ -275,11 +275,11 @@ func randomState(t *testing.T, random *rand.Rand, n int) State {
 // excludes reports whether no kernel lists both: IPv4 has no two that are
 // alike, IPv6 no two that share a way.
 func excludes(a, b *Route) bool {
-	if a.Slot() != b.Slot() {
+	if a.Key() != b.Key() {
 		return false
 	}
-	shared, _ := split(a.Ways(), func(h NextHop) bool { return slices.ContainsFunc(b.Ways(), h.is) })
-	return a.alike(b) || a.is6() && len(shared) > 0
+	shared, _ := split(a.NextHops(), func(h NextHop) bool { return slices.ContainsFunc(b.NextHops(), h.sameHop) })
+	return a.SameAttributes(b) || a.Is6() && len(shared) > 0
 }
 
 // FuzzDecodeRoute feeds the decoder what a kernel never sends: no panic, and
@@ -307,8 +307,8 @@ func FuzzDecodeRoute(f *testing.F) {
 		if _, err := decodeRoute(again, name); err != nil {
 			t.Errorf("%s cannot be read back: %v", r, err)
 		}
-		if ways := r.Ways(); len(ways) > 1 {
-			part := r.withWays(ways[:1])
+		if ways := r.NextHops(); len(ways) > 1 {
+			part := r.withNextHops(ways[:1])
 			if _, err := appendRoute(nil, &part, index); err != nil {
 				t.Error(err)
 			}

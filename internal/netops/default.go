@@ -15,7 +15,7 @@ var (
 )
 
 // nobody is an address that no network has (RFC 3849).
-var nobody = netip.MustParseAddr("2001:db8::1")
+var documentation = netip.MustParseAddr("2001:db8::1")
 
 // defaultRoutes are those of a family in table main. A node may have a million
 // other routes.
@@ -29,7 +29,7 @@ func (n *Netns) defaultRoutes(ctx context.Context, all netip.Prefix) ([]Route, e
 	if all.Addr().Is4() {
 		return n.headOfMain()
 	}
-	r, err := n.lookup(nobody)
+	r, err := n.lookup(documentation)
 	switch {
 	case errors.Is(err, unix.ENETUNREACH):
 		return nil, nil

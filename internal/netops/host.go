@@ -81,7 +81,7 @@ func (n *Netns) Find(ctx context.Context, routes []Route, onlyOurs bool) ([]Rout
 		}
 		ix, rest := newIndex(s.Routes), []*Route(nil)
 		for _, r := range left {
-			if at := ix.find(r, r.HeldBy); at != none {
+			if at := ix.find(r, r.SatisfiedBy); at != none {
 				found = append(found, s.Routes[at])
 			} else {
 				rest = append(rest, r)
@@ -100,7 +100,7 @@ func (n *Netns) matchEach(routes []*Route, onlyOurs bool) (found []Route, left [
 		if err != nil {
 			return nil, nil, err
 		}
-		if have != nil && r.HeldBy(have) && (!onlyOurs || have.Protocol == Protocol) {
+		if have != nil && r.SatisfiedBy(have) && (!onlyOurs || have.Protocol == Protocol) {
 			found = append(found, *have)
 		} else {
 			left = append(left, r)
@@ -161,7 +161,7 @@ func NewWants(s State) Wants { return Wants{newIndex(s.Routes)} }
 
 // Has reports whether a route that is there is one of them.
 func (w Wants) Has(route *Route) bool {
-	return w.find(route, func(r *Route) bool { return r.Leads(route) }) != none
+	return w.find(route, func(r *Route) bool { return r.SameNextHops(route) }) != none
 }
 
 // AddObjects adds the rules and neighbours of a state exclusively, and sets its

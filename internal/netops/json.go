@@ -29,9 +29,9 @@ func (c Change) appendJSON(b []byte) []byte {
 		o.B = c.Add.appendJSON(o.B)
 	}
 	o.Flag("addFirst", c.AddFirst)
-	if len(c.Lost) > 0 {
+	if len(c.Flushed) > 0 {
 		o.Key("lost")
-		o.B = appendList(o.B, c.Lost, appendNeigh)
+		o.B = appendList(o.B, c.Flushed, appendNeigh)
 	}
 	return o.Close()
 }
@@ -73,11 +73,11 @@ func (r *Route) appendJSON(b []byte) []byte {
 	o.Number("nhid", r.NhID)
 	o.Number("expires", r.Expires)
 	o.Bytes("raw", r.Raw)
-	if len(r.Peers) > 0 {
+	if len(r.Siblings) > 0 {
 		o.Key("peers")
-		o.B = appendList(o.B, r.Peers, (*Route).appendJSON)
+		o.B = appendList(o.B, r.Siblings, (*Route).appendJSON)
 	}
-	o.Number("rank", uint32(r.Rank))
+	o.Number("rank", uint32(r.Position))
 	return o.Close()
 }
 

@@ -18,9 +18,9 @@ func TestJSONHasEveryMember(t *testing.T) {
 	r := Route{
 		Dst: prefix, Table: 100, Metric: 5, Type: Blackhole, Gw: gw, Dev: "net1", AnyDev: true, Hops: []NextHop{hop, hop},
 		Src: netip.MustParseAddr("fd00::5"), Scope: ScopeLink, OnLink: true, MTU: 1400, AdvMSS: 1300, Protocol: 99, Tos: 16,
-		From: netip.MustParsePrefix("fd01::/64"), NhID: 7, Expires: 60, Raw: []byte{0, 255}, Rank: 1,
+		From: netip.MustParsePrefix("fd01::/64"), NhID: 7, Expires: 60, Raw: []byte{0, 255}, Position: 1,
 	}
-	r.Peers = []Route{r, {Dst: prefix}}
+	r.Siblings = []Route{r, {Dst: prefix}}
 	filled(t, hop)
 	filled(t, r)
 	mac := "02:00:00:00:00:07"
@@ -29,13 +29,13 @@ func TestJSONHasEveryMember(t *testing.T) {
 		Sysctls: []Sysctl{{Key: "net/ipv4/conf/net1/rp_filter", Value: "2", AtMost: true}},
 		Neighs:  []Neigh{{Dev: "net1", IP: gw, HardwareAddr: mac, Learnt: true, Flags: 128, Protocol: 3}},
 		Routes:  []Route{r},
-		Rules:   []Rule{{IPv6: true, Priority: 1000, From: prefix, To: prefix, Table: 100, Protocol: 77, More: true}},
+		Rules:   []Rule{{IPv6: true, Priority: 1000, From: prefix, To: prefix, Table: 100, Protocol: 77, MoreSelectors: true}},
 	}
 	filled(t, s.Links[0])
 	filled(t, s.Sysctls[0])
 	filled(t, s.Neighs[0])
 	filled(t, s.Rules[0])
-	want := Plan{Pod: Change{Del: s, Add: s, AddFirst: true, Lost: s.Neighs}, Host: s}
+	want := Plan{Pod: Change{Del: s, Add: s, AddFirst: true, Flushed: s.Neighs}, Host: s}
 	filled(t, want)
 	filled(t, want.Pod)
 	filled(t, want.Pod.Del)

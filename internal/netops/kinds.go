@@ -109,7 +109,7 @@ func (everyKind) need(c *Change, have State, needed *Change, held *State) {
 		}
 		o.into(&needed.Add)
 	}
-	needed.Lost = c.lost(have, needed)
+	needed.Flushed = c.lost(have, needed)
 }
 
 // override is what Overridden does for them. What a value was before the first
@@ -162,7 +162,7 @@ func (everyKind) drift(c *Change, have State) (drift []Drift) {
 }
 
 func (everyKind) validate(c *Change) error {
-	lost := State{Neighs: c.Lost}
+	lost := State{Neighs: c.Flushed}
 	for _, o := range slices.Concat(objects(&c.Del), objects(&c.Add), objects(&lost)) {
 		if err := o.validate(); err != nil {
 			return err
@@ -237,7 +237,7 @@ func (everyKind) wants(s *State, have State) bool {
 func (everyKind) operations(c *Change, at stage) (ops []operation) {
 	del, add := objects(&c.Del), objects(&c.Add)
 	if at == restoreNeighs {
-		lost := State{Neighs: c.Lost}
+		lost := State{Neighs: c.Flushed}
 		del, add, at = nil, objects(&lost), addNeighs
 	}
 	for _, o := range del {
@@ -262,7 +262,7 @@ func (everyKind) remember(c, done *Change) {
 			from.into(&done.Del)
 		}
 	}
-	done.Lost = c.Lost
+	done.Flushed = c.Flushed
 }
 
 // aimed puts deletions into an order in which each hits what it means, and

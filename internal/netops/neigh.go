@@ -112,7 +112,7 @@ func appendNeigh(e *Neigh, b []byte) []byte {
 
 // RivalNeigh finds the entry that keeps one from being added: another one for
 // its address on its interface that is permanent, too.
-func (s State) RivalNeigh(want *Neigh) *Neigh {
+func (s State) ConflictingNeigh(want *Neigh) *Neigh {
 	for i := range s.Neighs {
 		if h := &s.Neighs[i]; h.Dev == want.Dev && h.IP == want.IP && h.HardwareAddr != want.HardwareAddr && !h.Learnt {
 			return h
@@ -134,8 +134,8 @@ func (c *Change) lost(have State, needed *Change) (lost []Neigh) {
 			lost = append(lost, *h)
 		}
 	}
-	for i := range c.Lost {
-		l := &c.Lost[i]
+	for i := range c.Flushed {
+		l := &c.Flushed[i]
 		if !slices.ContainsFunc(lost, func(n Neigh) bool { return n.Dev == l.Dev && n.IP == l.IP }) {
 			lost = append(lost, *l)
 		}

@@ -408,7 +408,7 @@ func TestRefusalByTheKernel(t *testing.T) {
 	}
 	restored(t, pod, before)
 	failed, err := n.Try(t.Context(), c)
-	if err != nil || len(failed) != 1 || !failed[0].Route.Is(&c.Add.Routes[1]) {
+	if err != nil || len(failed) != 1 || !failed[0].Route.SameRoute(&c.Add.Routes[1]) {
 		t.Errorf("Try left out %v, %v", failed, err)
 	}
 	if got := pod.IP("route show proto 77"); strings.Count(got, "\n") != 2 {

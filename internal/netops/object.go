@@ -66,7 +66,7 @@ func (c *Change) order() []stage {
 func (s *State) others() int { return len(s.Links) + len(s.Sysctls) + len(s.Neighs) + len(s.Rules) }
 
 // routesOnly reports whether there is nothing but routes in the change.
-func (c *Change) routesOnly() bool { return c.Del.others()+c.Add.others()+len(c.Lost) == 0 }
+func (c *Change) routesOnly() bool { return c.Del.others()+c.Add.others()+len(c.Flushed) == 0 }
 
 // manageable reports why the program cannot make the change.
 func (c *Change) manageable() error {

@@ -231,7 +231,7 @@ func TestRulesAreDeletedExactly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	marked, _ := split(have.Rules, func(r Rule) bool { return r.More })
+	marked, _ := split(have.Rules, func(r Rule) bool { return r.MoreSelectors })
 	if len(marked) != 1 || marked[0].Table != 100 {
 		t.Errorf("rules that ask for more: %v", marked)
 	}
@@ -389,7 +389,7 @@ func TestSnapshotOfObjects(t *testing.T) {
 		"neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "neigh 10.1.0.9 lladdr "+mac2+" dev eth0", "neigh fd01::9 lladdr "+mac2+" dev eth0", "neigh 10.2.0.10 lladdr "+mac2+" dev net1 learnt",
 		"rule pref 0 lookup 255 proto 2", "rule pref 7 from 10.1.0.5 lookup 100 proto 0", "rule pref 8 lookup 100 proto 98", "rule pref 32766 lookup 254 proto 2", "rule pref 32767 lookup 253 proto 2")
 	want.Neighs[2].Flags, want.Neighs[2].Protocol = unix.NTF_ROUTER, 5
-	six := []Rule{{IPv6: true, Table: 255, Protocol: 2}, {IPv6: true, Priority: 5, Table: 9, More: true}, {IPv6: true, Priority: 32766, Table: 254, Protocol: 2}}
+	six := []Rule{{IPv6: true, Table: 255, Protocol: 2}, {IPv6: true, Priority: 5, Table: 9, MoreSelectors: true}, {IPv6: true, Priority: 32766, Table: 254, Protocol: 2}}
 	want.Rules = append(want.Rules, six...)
 	byIP := func(a, b Neigh) int { return a.IP.Compare(b.IP) }
 	slices.SortFunc(s.Neighs, byIP)

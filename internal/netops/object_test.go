@@ -102,7 +102,7 @@ func whole(t testing.TB) Change {
 		Del: parseObjects(t, "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "rule pref 7 lookup 100", "route default via 10.1.0.1 dev eth0"),
 		Add: parseObjects(t, "net/ipv4/conf/eth0/rp_filter=2", "net/ipv6/conf/eth0/disable_ipv6=0", "link dev eth0 address "+mac2,
 			"neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "rule pref 8 lookup 100", "route default via 10.1.0.1 dev eth0 table 100"),
-		Lost: parseObjects(t, "neigh 10.1.0.9 lladdr "+mac1+" dev eth0").Neighs,
+		Flushed: parseObjects(t, "neigh 10.1.0.9 lladdr "+mac1+" dev eth0").Neighs,
 	}
 }
 
@@ -218,7 +218,7 @@ func TestBequeath(t *testing.T) {
 			return Change{Del: parseObjects(t, del...), Add: parseObjects(t, add...)}
 		}
 		c, heir, held := of(tt.del, tt.add), of(tt.heirDel, tt.heirAdd), parseObjects(t, tt.held...)
-		if given := c.Bequeath(&heir, &held, tt.built); given != tt.given {
+		if given := c.TransferOwnership(&heir, &held, tt.built); given != tt.given {
 			t.Errorf("%s: given: %t", tt.name, given)
 		}
 		same(t, tt.name+": left", of(tt.leftDel, tt.leftAdd), c)
@@ -255,15 +255,15 @@ func TestLostNeighbours(t *testing.T) {
 	c := Change{Del: parseObjects(t, "neigh 10.1.0.2 lladdr "+mac1+" dev eth0"), Add: parseObjects(t, "link dev eth0 address "+mac2)}
 	needed, _ := c.Needed(have)
 	want := parseObjects(t, "neigh 10.1.0.1 lladdr "+mac1+" dev eth0").Neighs
-	same(t, "lost", want, needed.Lost)
+	same(t, "lost", want, needed.Flushed)
 	again, _ := needed.Needed(have)
 	same(t, "again", needed, again)
 	// In between somebody has added one, and changed one.
 	now := parseObjects(t, "link dev eth0 address "+mac2, "neigh 10.1.0.1 lladdr "+mac2+" dev eth0", "neigh 10.1.0.5 lladdr "+mac1+" dev eth0")
 	back, _ := needed.Reverse().Needed(now)
-	same(t, "lost on the way back", now.Neighs, back.Lost)
+	same(t, "lost on the way back", now.Neighs, back.Flushed)
 	back, _ = needed.Reverse().Needed(parseObjects(t, "link dev eth0 address "+mac1))
-	same(t, "lost by a process that was killed", want, back.Lost)
+	same(t, "lost by a process that was killed", want, back.Flushed)
 }
 
 func TestRivalNeigh(t *testing.T) {
@@ -275,7 +275,7 @@ func TestRivalNeigh(t *testing.T) {
 		"neigh 10.1.0.7 lladdr " + mac2 + " dev net1":        false,
 		"neigh 10.1.0.8 lladdr " + mac2 + " dev eth0":        false,
 	} {
-		if got := parseObjects(t, line).RivalNeigh(want); got != nil != rival {
+		if got := parseObjects(t, line).ConflictingNeigh(want); got != nil != rival {
 			t.Errorf("%s: rival %v", line, got)
 		}
 	}
@@ -333,7 +333,7 @@ func TestThenWithObjects(t *testing.T) {
 func TestChangesKeepObjects(t *testing.T) {
 	c := whole(t)
 	c.AddFirst = true
-	if c.IsZero() || (State{Rules: c.Add.Rules}).IsZero() || !(Change{Lost: c.Lost}).IsZero() {
+	if c.IsZero() || (State{Rules: c.Add.Rules}).IsZero() || !(Change{Flushed: c.Flushed}).IsZero() {
 		t.Error("IsZero")
 	}
 	left := c.Without(c.Add.Routes)
@@ -379,7 +379,7 @@ func TestHostileObjects(t *testing.T) {
 		"device":           of(func(_ *State, _ *Rule, e *Neigh) { e.Dev = "../eth0" }),
 		"learnt":           of(func(_ *State, _ *Rule, e *Neigh) { e.Learnt = true }),
 		"no table":         of(func(_ *State, r *Rule, _ *Neigh) { r.Table = 0 }),
-		"more":             of(func(_ *State, r *Rule, _ *Neigh) { r.More = true }),
+		"more":             of(func(_ *State, r *Rule, _ *Neigh) { r.MoreSelectors = true }),
 		"family":           of(func(_ *State, r *Rule, _ *Neigh) { r.From = netip.MustParsePrefix("fd00::/64") }),
 		"host bits":        of(func(_ *State, r *Rule, _ *Neigh) { r.To = netip.MustParsePrefix("10.1.0.5/16") }),
 		"any":              of(func(_ *State, r *Rule, _ *Neigh) { r.To = netip.MustParsePrefix("0.0.0.0/0") }),
@@ -392,7 +392,7 @@ func TestHostileObjects(t *testing.T) {
 			}
 		}
 	}
-	if (Plan{Pod: Change{Lost: []Neigh{{}}}}).Validate() == nil {
+	if (Plan{Pod: Change{Flushed: []Neigh{{}}}}).Validate() == nil {
 		t.Error("lost neighbours are not looked at")
 	}
 	if err := (Plan{Pod: whole(t)}).Validate(); err != nil {
@@ -475,7 +475,7 @@ func FuzzDecodeObjects(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var l link
 		_ = visitLink(body, l.note)
-		if r, ok, err := decodeRule(body); err == nil && ok && !r.More && r.Table != 0 {
+		if r, ok, err := decodeRule(body); err == nil && ok && !r.MoreSelectors && r.Table != 0 {
 			if err := (*rule)(&r).validate(); err != nil {
 				t.Error(err)
 			}

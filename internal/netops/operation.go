@@ -31,7 +31,7 @@ func (o operation) String() string {
 	case o.object != nil:
 	case o.flags&unix.NLM_F_APPEND != 0:
 		verb = "append"
-	case o.flags&unix.NLM_F_EXCL == 0 && !o.route.is6():
+	case o.flags&unix.NLM_F_EXCL == 0 && !o.route.Is6():
 		verb = "prepend"
 	case o.flags&unix.NLM_F_EXCL == 0:
 		verb = "append" // that is what ip calls it where no order is kept
@@ -79,7 +79,7 @@ func (c Change) parts() parts {
 	for i := range c.Add.Routes {
 		in := &c.Add.Routes[i]
 		at := none
-		if in.Raw != nil && !in.is6() {
+		if in.Raw != nil && !in.Is6() {
 			at = deleted.findIndex(in, func(i int) bool { return !swapped[i] && in.shares(&c.Del.Routes[i]) })
 		}
 		if at == none {
@@ -99,7 +99,7 @@ func (c Change) parts() parts {
 
 // shares reports whether one of the two has some of the other's ways.
 func (r *Route) shares(o *Route) bool {
-	a, b := r.Ways(), o.Ways()
+	a, b := r.NextHops(), o.NextHops()
 	return r.Type == o.Type && len(a) != len(b) && (containsAll(a, b) || containsAll(b, a))
 }
 
@@ -107,7 +107,7 @@ func (r *Route) shares(o *Route) bool {
 // among those of its slot is told by a list of them; without one, by what the
 // new route remembers.
 func (s swap) operations(have []Route) (first, second operation) {
-	before, after := s.in.Rank, len(s.in.Peers)-s.in.Rank
+	before, after := s.in.Position, len(s.in.Siblings)-s.in.Position
 	if have != nil {
 		before, after = s.neighbours(have)
 	}
@@ -127,8 +127,8 @@ func (s swap) neighbours(have []Route) (before, after int) {
 	met := false
 	for i := range have {
 		switch h := &have[i]; {
-		case h.Slot() != s.out.Slot():
-		case h.Is(s.out):
+		case h.Key() != s.out.Key():
+		case h.SameRoute(s.out):
 			met = true
 		case met:
 			after++
@@ -153,7 +153,7 @@ func place(r *Route, have []Route) (at position, followers []*Route) {
 	for i := range have {
 		h := &have[i]
 		switch {
-		case h.Slot() != r.Slot():
+		case h.Key() != r.Key():
 		case followers != nil || r.preceded(h):
 			if followers == nil {
 				at.index = i
@@ -170,7 +170,7 @@ func place(r *Route, have []Route) (at position, followers []*Route) {
 
 // preceded reports whether o stood after r.
 func (r *Route) preceded(o *Route) bool {
-	return slices.ContainsFunc(r.Peers[r.Rank:], func(p Route) bool { return p.Is(o) && p.Protocol == o.Protocol })
+	return slices.ContainsFunc(r.Siblings[r.Position:], func(p Route) bool { return p.SameRoute(o) && p.Protocol == o.Protocol })
 }
 
 // encode writes the operation's message into the send buffer.
@@ -193,7 +193,7 @@ func (n *Netns) encode(op operation) error {
 	switch {
 	case op.tagged:
 		*protocol = Protocol
-	case op.typ == unix.RTM_DELROUTE && op.route.is6():
+	case op.typ == unix.RTM_DELROUTE && op.route.Is6():
 		// Merged routes are listed with the protocol of the first of them; in
 		// a deletion that would be the only one that it hits.
 		*protocol = unix.RTPROT_UNSPEC
@@ -223,45 +223,45 @@ func (o operation) append(b []byte, index func(string) (uint32, error)) ([]byte,
 // by a nexthop object is found by its slot alone (ip6_route_del in
 // net/ipv6/route.c).
 func (o operation) shadowed() bool {
-	return o.route != nil && o.typ == unix.RTM_DELROUTE && o.route.is6() && o.route.NhID == 0 &&
-		slices.ContainsFunc(o.route.Peers, func(p Route) bool { return p.NhID != 0 })
+	return o.route != nil && o.typ == unix.RTM_DELROUTE && o.route.Is6() && o.route.NhID == 0 &&
+		slices.ContainsFunc(o.route.Siblings, func(p Route) bool { return p.NhID != 0 })
 }
 
 // takenFor reports whether a deletion of the wanted route hits this one, if it
 // stands before that: the kernel compares next hops only as far as the first of
 // the two goes (fib_nh_match in net/ipv4/fib_semantics.c).
 func (r *Route) takenFor(wanted *Route) bool {
-	if r.is6() || r.Slot() != wanted.Slot() || r.Type != wanted.Type || r.Protocol != wanted.Protocol || r.Is(wanted) {
+	if r.Is6() || r.Key() != wanted.Key() || r.Type != wanted.Type || r.Protocol != wanted.Protocol || r.SameRoute(wanted) {
 		return false
 	}
-	there, asked := r.Ways(), wanted.Ways()
+	there, asked := r.NextHops(), wanted.NextHops()
 	if len(asked) == 1 {
 		there = there[:min(1, len(there))]
 	}
-	return len(there) <= len(asked) && slices.EqualFunc(there, asked[:len(there)], NextHop.is)
+	return len(there) <= len(asked) && slices.EqualFunc(there, asked[:len(there)], NextHop.sameHop)
 }
 
 // orderly puts deletions into an order in which each hits what it means, and
 // tells which are hidden behind routes that stay. have lists what is there.
 func orderly(routes []*Route, have []Route) (inOrder, hidden []*Route) {
-	slots := map[Slot][]*Route{}
+	slots := map[RouteKey][]*Route{}
 	for i := range have {
-		slots[have[i].Slot()] = append(slots[have[i].Slot()], &have[i])
+		slots[have[i].Key()] = append(slots[have[i].Key()], &have[i])
 	}
 	hidden = routes
 	for before := -1; before != len(inOrder); {
 		before = len(inOrder)
 		var pending []*Route
 		for _, r := range hidden {
-			list := slots[r.Slot()]
-			at := slices.IndexFunc(list, func(h *Route) bool { return r.Is(h) || h.takenFor(r) })
-			if at >= 0 && !r.Is(list[at]) {
+			list := slots[r.Key()]
+			at := slices.IndexFunc(list, func(h *Route) bool { return r.SameRoute(h) || h.takenFor(r) })
+			if at >= 0 && !r.SameRoute(list[at]) {
 				pending = append(pending, r)
 				continue
 			}
 			inOrder = append(inOrder, r)
 			if at >= 0 {
-				slots[r.Slot()] = slices.Delete(list, at, at+1)
+				slots[r.Key()] = slices.Delete(list, at, at+1)
 			}
 		}
 		hidden = pending

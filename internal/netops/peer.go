@@ -130,7 +130,7 @@ func (n *Netns) SourceTo(ip netip.Addr) (src netip.Addr, err error) {
 		}
 		return nil
 	})
-	if noWay(err) || noFamily(err) {
+	if noRoute(err) || noFamily(err) {
 		return netip.Addr{}, nil
 	}
 	return src, err
@@ -138,7 +138,7 @@ func (n *Netns) SourceTo(ip netip.Addr) (src netip.Addr, err error) {
 
 // noWay reports whether the kernel has no route to a destination, or one that
 // rejects.
-func noWay(err error) bool {
+func noRoute(err error) bool {
 	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) ||
 		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES)
 }

@@ -94,7 +94,7 @@ type NextHop struct {
 func (h NextHop) weight() uint16 { return max(h.Weight, 1) }
 
 // is reports whether two hops lead the same way, whatever their weights.
-func (h NextHop) is(o NextHop) bool { return h.Gw == o.Gw && h.Dev == o.Dev }
+func (h NextHop) sameHop(o NextHop) bool { return h.Gw == o.Gw && h.Dev == o.Dev }
 
 // Route is one entry of a routing table. In a route that is wanted, a zero
 // field means that nothing is asked of it. One that was read from the kernel
@@ -131,8 +131,8 @@ type Route struct {
 	// Peers are the routes that the kernel listed beside this one under the
 	// same destination, metric and table, in its order; the first Rank of
 	// them stood before it. It is put back among them.
-	Peers []Route `json:"peers"`
-	Rank  int     `json:"rank"`
+	Siblings []Route `json:"peers"`
+	Position int     `json:"rank"`
 }
 
 // ValidDevice reports whether an interface can have that name (dev_valid_name in
@@ -147,7 +147,7 @@ func (r Route) Normalize() Route {
 	r.Dst = r.Dst.Masked()
 	r.Table = cmp.Or(r.Table, TableMain)
 	r.Type = cmp.Or(r.Type, Unicast)
-	if r.is6() {
+	if r.Is6() {
 		r.Metric = cmp.Or(r.Metric, metric6)
 	}
 	return r
@@ -168,7 +168,7 @@ func (r *Route) Learnt() bool {
 
 // Ways are the next hops of the route, one also where it is no multipath
 // route, none where it rejects.
-func (r *Route) Ways() []NextHop {
+func (r *Route) NextHops() []NextHop {
 	switch {
 	case len(r.Hops) > 0:
 		return r.Hops
@@ -180,14 +180,14 @@ func (r *Route) Ways() []NextHop {
 
 // Only is the way of a route that has no other; false for one with several,
 // or none.
-func (r *Route) Only() (NextHop, bool) {
+func (r *Route) SingleNextHop() (NextHop, bool) {
 	return NextHop{Gw: r.Gw, Dev: r.Dev}, r.single() && !r.Type.Rejects()
 }
 
-func (r *Route) is6() bool { return r.Dst.Addr().Is6() }
+func (r *Route) Is6() bool { return r.Dst.Addr().Is6() }
 
 // Slot is what the kernel lets only one route have that is added exclusively.
-type Slot struct {
+type RouteKey struct {
 	dst           netip.Prefix
 	table, metric uint32
 	tos           uint8
@@ -195,56 +195,56 @@ type Slot struct {
 }
 
 // Slot is the route's.
-func (r *Route) Slot() Slot { return Slot{r.Dst, r.Table, r.Metric, r.Tos, r.From} }
+func (r *Route) Key() RouteKey { return RouteKey{r.Dst, r.Table, r.Metric, r.Tos, r.From} }
 
 // Is reports whether o is this route: it has its slot, its type and its ways.
 // Which other attributes it carries does not matter.
-func (r *Route) Is(o *Route) bool {
-	return r.Slot() == o.Slot() && r.Type == o.Type && r.sameWays(o)
+func (r *Route) SameRoute(o *Route) bool {
+	return r.Key() == o.Key() && r.Type == o.Type && r.sameHops(o)
 }
 
 // HeldBy reports whether have is this route and every further field that this
 // one asks for is as asked. IPv6 merges routes of one metric, so there the
 // ways asked for may be some of those that have has.
-func (r *Route) HeldBy(have *Route) bool {
-	return r.Leads(have) &&
+func (r *Route) SatisfiedBy(have *Route) bool {
+	return r.SameNextHops(have) &&
 		(!r.Src.IsValid() || r.Src == have.Src) &&
-		(r.Scope == ScopeAuto || r.is6() || r.Scope == have.Scope) &&
+		(r.Scope == ScopeAuto || r.Is6() || r.Scope == have.Scope) &&
 		(!r.OnLink || have.OnLink) &&
 		(r.MTU == 0 || r.MTU == have.MTU) &&
 		(r.AdvMSS == 0 || r.AdvMSS == have.AdvMSS)
 }
 
 // Leads reports whether have is this route, whatever else it carries.
-func (r *Route) Leads(have *Route) bool {
-	return r.Slot() == have.Slot() && r.Type == have.Type && r.waysIn(have)
+func (r *Route) SameNextHops(have *Route) bool {
+	return r.Key() == have.Key() && r.Type == have.Type && r.hopsIn(have)
 }
 
 // single reports whether the route has one way or none, the usual case, in
 // which no list need be made to compare it.
 func (r *Route) single() bool { return len(r.Hops) == 0 }
 
-func (r *Route) sameWays(o *Route) bool {
+func (r *Route) sameHops(o *Route) bool {
 	switch {
 	case r.Type.Rejects():
 		return true
 	case r.single() && o.single():
 		return r.Gw == o.Gw && r.Dev == o.Dev
 	}
-	a, b := r.Ways(), o.Ways()
+	a, b := r.NextHops(), o.NextHops()
 	return len(a) == len(b) && containsAll(a, b)
 }
 
 // waysIn reports whether have leads where r asks.
-func (r *Route) waysIn(have *Route) bool {
+func (r *Route) hopsIn(have *Route) bool {
 	switch {
 	case r.Type.Rejects():
 		return true
 	case r.single() && have.single():
 		return r.Gw == have.Gw && (r.Dev == have.Dev || r.AnyDev)
 	}
-	asked, there := r.Ways(), have.Ways()
-	if len(asked) != len(there) && !r.is6() {
+	asked, there := r.NextHops(), have.NextHops()
+	if len(asked) != len(there) && !r.Is6() {
 		return false
 	}
 	for _, h := range asked {
@@ -258,13 +258,13 @@ func (r *Route) waysIn(have *Route) bool {
 }
 
 // within reports whether all of the route's ways are ways of have.
-func (r *Route) within(have *Route) bool {
-	return r.Slot() == have.Slot() && r.Type == have.Type && containsAll(have.Ways(), r.Ways())
+func (r *Route) SubsetOf(have *Route) bool {
+	return r.Key() == have.Key() && r.Type == have.Type && containsAll(have.NextHops(), r.NextHops())
 }
 
 func containsAll(have, want []NextHop) bool {
 	for _, w := range want {
-		if !slices.ContainsFunc(have, w.is) {
+		if !slices.ContainsFunc(have, w.sameHop) {
 			return false
 		}
 	}
@@ -273,13 +273,13 @@ func containsAll(have, want []NextHop) bool {
 
 // alike reports whether both have the same fields. How long a route has left
 // does not count.
-func (r *Route) alike(o *Route) bool {
-	return r.Is(o) && r.Src == o.Src && r.Scope == o.Scope && r.OnLink == o.OnLink &&
+func (r *Route) SameAttributes(o *Route) bool {
+	return r.SameRoute(o) && r.Src == o.Src && r.Scope == o.Scope && r.OnLink == o.OnLink &&
 		r.MTU == o.MTU && r.AdvMSS == o.AdvMSS && r.Protocol == o.Protocol
 }
 
 // equal reports whether they also are one message of the kernel.
-func (r *Route) equal(o *Route) bool { return r.alike(o) && bytes.Equal(r.Raw, o.Raw) }
+func (r *Route) Identical(o *Route) bool { return r.SameAttributes(o) && bytes.Equal(r.Raw, o.Raw) }
 
 // protocolNames are those of /etc/iproute2/rt_protos that the kernel itself
 // uses and ip(8) always knows.
@@ -297,7 +297,7 @@ func (r Route) String() string {
 	}
 	b.WriteString(dstString(r.Dst))
 	if !r.Type.Rejects() && r.single() && r.NhID == 0 {
-		writeWay(&b, r.Dst, r.Gw, r.Dev)
+		writeNextHop(&b, r.Dst, r.Gw, r.Dev)
 	}
 	r.writeAttributes(&b)
 	for _, h := range r.Hops {
@@ -305,7 +305,7 @@ func (r Route) String() string {
 			break // the object says which
 		}
 		b.WriteString(" nexthop")
-		writeWay(&b, r.Dst, h.Gw, h.Dev)
+		writeNextHop(&b, r.Dst, h.Gw, h.Dev)
 		fmt.Fprintf(&b, " weight %d", h.weight())
 		if r.OnLink || h.OnLink {
 			b.WriteString(" onlink")
@@ -334,7 +334,7 @@ func (r *Route) writeAttributes(b *strings.Builder) {
 	if r.Src.IsValid() {
 		b.WriteString(" src " + r.Src.String())
 	}
-	if r.is6() {
+	if r.Is6() {
 		number("metric", r.Metric, metric6)
 	} else {
 		number("metric", r.Metric, 0)
@@ -362,7 +362,7 @@ func protocolWord(p uint8) string {
 
 // autoScope is the scope that ip(8) gives a route that is made without one.
 func (r *Route) autoScope() Scope {
-	if !r.is6() && r.Type == Unicast && r.single() && !r.Gw.IsValid() {
+	if !r.Is6() && r.Type == Unicast && r.single() && !r.Gw.IsValid() {
 		return ScopeLink
 	}
 	return ScopeGlobal
@@ -378,7 +378,7 @@ func dstString(p netip.Prefix) string {
 	return p.String()
 }
 
-func writeWay(b *strings.Builder, dst netip.Prefix, gw netip.Addr, dev string) {
+func writeNextHop(b *strings.Builder, dst netip.Prefix, gw netip.Addr, dev string) {
 	if gw.IsValid() {
 		b.WriteString(" via ")
 		if gw.Is6() != dst.Addr().Is6() { // RFC 5549
@@ -393,7 +393,7 @@ func writeWay(b *strings.Builder, dst netip.Prefix, gw netip.Addr, dev string) {
 
 // command is the ip(8) command that adds or deletes the route.
 func (r *Route) command(verb string) string {
-	if r.is6() {
+	if r.Is6() {
 		return "ip -6 route " + verb + " " + r.String()
 	}
 	return "ip route " + verb + " " + r.String()
@@ -405,7 +405,7 @@ func (r *Route) AddCommand() string { return r.command("add") }
 // inTable is the route in another table, message included.
 func (r *Route) inTable(table uint32) Route {
 	moved := *r
-	moved.Table, moved.Peers, moved.Rank = table, nil, 0
+	moved.Table, moved.Siblings, moved.Position = table, nil, 0
 	if r.Raw != nil {
 		moved.Raw = rawInTable(r.Raw, table)
 	}
@@ -424,18 +424,18 @@ func (r *Route) asOnLink() Route {
 }
 
 // Over is the part of a route that leads over an interface.
-func (r *Route) Over(dev string) (Route, bool) {
+func (r *Route) ViaDevice(dev string) (Route, bool) {
 	if r.Type.Rejects() {
 		return Route{}, false
 	}
-	over, rest := split(r.Ways(), func(h NextHop) bool { return h.Dev == dev })
+	over, rest := split(r.NextHops(), func(h NextHop) bool { return h.Dev == dev })
 	switch {
 	case len(over) == 0:
 		return Route{}, false
 	case len(rest) == 0:
 		return *r, true
 	}
-	return r.withWays(over), true
+	return r.withNextHops(over), true
 }
 
 // Copy is the route in another table, made by us. All its other attributes are

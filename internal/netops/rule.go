@@ -32,7 +32,7 @@ func (r *rule) words() string {
 		b.WriteString(" to " + dstString(r.To))
 	}
 	fmt.Fprintf(&b, " lookup %d%s", r.Table, protocolWord(r.Protocol))
-	if r.More {
+	if r.MoreSelectors {
 		b.WriteString(", and more")
 	}
 	return b.String()
@@ -57,7 +57,7 @@ func (r *rule) command(verb string) string {
 // Rules have no rivals: each is there, or not.
 func (r *rule) instead() string   { return "" }
 func (r *rule) slot() any         { return *r }
-func (r *rule) holds(object) bool { return !r.More }
+func (r *rule) holds(object) bool { return !r.MoreSelectors }
 func (r *rule) value() bool       { return false }
 func (r *rule) into(s *State)     { s.Rules = append(s.Rules, Rule(*r)) }
 func (r *rule) cover(q *Query)    { q.Rules = true }
@@ -85,7 +85,7 @@ func (r *rule) validate() error {
 			return fmt.Errorf("rule %s: %s is no subnet for it", r.words(), p)
 		}
 	}
-	if r.Table == 0 || r.More {
+	if r.Table == 0 || r.MoreSelectors {
 		return fmt.Errorf("rule %s is none that is made here", r.words())
 	}
 	return nil
@@ -99,7 +99,7 @@ func appendRule(r *Rule, b []byte) []byte {
 	o.Prefix("to", r.To)
 	o.Number("table", r.Table)
 	o.Number("protocol", uint32(r.Protocol))
-	o.Flag("more", r.More)
+	o.Flag("more", r.MoreSelectors)
 	return o.Close()
 }
 
@@ -157,7 +157,7 @@ func decodeRule(body []byte) (r Rule, ok bool, err error) {
 		return Rule{}, false, errMalformed
 	}
 	r = Rule{IPv6: body[rtFamily] == unix.AF_INET6, Table: uint32(body[rtTable]),
-		More: body[rtTos] != 0 || native.Uint32(body[ruleFlags:])&unix.FIB_RULE_INVERT != 0}
+		MoreSelectors: body[rtTos] != 0 || native.Uint32(body[ruleFlags:])&unix.FIB_RULE_INVERT != 0}
 	var from, to netip.Addr
 	for a, err := range attrs(body[ruleHeader:]) {
 		if err != nil {
@@ -176,9 +176,9 @@ func decodeRule(body []byte) (r Rule, ok bool, err error) {
 			to = a.addr()
 		case unix.FRA_PAD:
 		case unix.FRA_SUPPRESS_PREFIXLEN, unix.FRA_SUPPRESS_IFGROUP:
-			r.More = r.More || a.u32() != 1<<32-1 // -1 is none
+			r.MoreSelectors = r.MoreSelectors || a.u32() != 1<<32-1 // -1 is none
 		default:
-			r.More = true
+			r.MoreSelectors = true
 		}
 	}
 	r.From, err = selector(from, body[rtSrcLen], r.IPv6)

@@ -193,8 +193,8 @@ func united(list, older []Addr) []Addr {
 	next := 0
 	for i := range older {
 		at := next
-		if at == len(list) || !list[at].same(&older[i]) {
-			for at = 0; at < len(list) && !list[at].same(&older[i]); at++ {
+		if at == len(list) || !list[at].sameAddr(&older[i]) {
+			for at = 0; at < len(list) && !list[at].sameAddr(&older[i]); at++ {
 			}
 		}
 		if at == len(list) {
@@ -207,7 +207,7 @@ func united(list, older []Addr) []Addr {
 }
 
 // same reports whether they are one, whatever became of it.
-func (a *Addr) same(b *Addr) bool {
+func (a *Addr) sameAddr(b *Addr) bool {
 	return a.Prefix == b.Prefix && a.Subnet == b.Subnet && a.Dev == b.Dev
 }
 
@@ -286,7 +286,7 @@ func (n *Netns) routes(ctx context.Context, q routeQuery) (routes []Route, err e
 		switch {
 		case before == nil:
 			return errFirstView
-		case slices.EqualFunc(before, routes, func(a, b Route) bool { return a.equal(&b) }):
+		case slices.EqualFunc(before, routes, func(a, b Route) bool { return a.Identical(&b) }):
 			return nil
 		}
 		return ErrInterrupted
@@ -359,7 +359,7 @@ func unrepeated(routes []Route) []Route {
 	ix := newIndex(routes)
 	kept := routes[:0:0]
 	for i := range routes {
-		if ix.find(&routes[i], routes[i].equal) == i {
+		if ix.find(&routes[i], routes[i].Identical) == i {
 			kept = append(kept, routes[i])
 		}
 	}

@@ -58,7 +58,7 @@ type Rule struct {
 	Protocol uint8        `json:"protocol"`
 	// More says that it asks for more than this, a mark or an interface say: it
 	// is another one's.
-	More bool `json:"more"`
+	MoreSelectors bool `json:"more"`
 }
 
 // Addr is an address of an interface as it was found.
@@ -107,12 +107,12 @@ func (s *State) Append(o State) {
 
 // Rival finds the route that keeps one from being added: another one that has
 // its slot, where none that is there is as it is asked for.
-func (s State) Rival(want *Route) *Route {
+func (s State) Conflict(want *Route) *Route {
 	var rival *Route
 	for i := range s.Routes {
 		switch r := &s.Routes[i]; {
-		case r.Slot() != want.Slot():
-		case want.HeldBy(r):
+		case r.Key() != want.Key():
+		case want.SatisfiedBy(r):
 			return nil
 		case rival == nil:
 			rival = r
@@ -122,15 +122,15 @@ func (s State) Rival(want *Route) *Route {
 }
 
 // Slots are those that routes of one configuration take.
-type Slots map[Slot]*Route
+type Claims map[RouteKey]*Route
 
 // Take takes a route's slot. It is not fresh where the same route has it; that
 // another one does is an error.
-func (s Slots) Take(r *Route) (fresh bool, err error) {
-	other, there := s[r.Slot()]
+func (s Claims) Claim(r *Route) (fresh bool, err error) {
+	other, there := s[r.Key()]
 	switch {
 	case !there:
-		s[r.Slot()] = r
+		s[r.Key()] = r
 	case other.String() != r.String():
 		return false, fmt.Errorf("%q and %q have destination, table and metric in common", other, r)
 	}
@@ -140,13 +140,13 @@ func (s Slots) Take(r *Route) (fresh bool, err error) {
 // index finds routes by slot, in the order in which they were listed.
 type index struct {
 	routes []Route
-	slots  listindex.Index[Slot]
+	slots  listindex.Index[RouteKey]
 }
 
 const none = -1
 
 func newIndex(routes []Route) index {
-	return index{routes, listindex.New(len(routes), func(i int) Slot { return routes[i].Slot() })}
+	return index{routes, listindex.New(len(routes), func(i int) RouteKey { return routes[i].Key() })}
 }
 
 // find returns the first route of r's slot that match accepts, or none.
@@ -155,7 +155,7 @@ func (ix index) find(r *Route, match func(have *Route) bool) int {
 }
 
 func (ix index) findIndex(r *Route, match func(i int) bool) int {
-	if i, ok := ix.slots.Find(r.Slot(), match); ok {
+	if i, ok := ix.slots.Find(r.Key(), match); ok {
 		return i
 	}
 	return none

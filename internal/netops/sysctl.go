@@ -33,10 +33,10 @@ func (s *sysctl) value() bool        { return true }
 func (s *sysctl) into(to *State)     { to.Sysctls = append(to.Sysctls, Sysctl(*s)) }
 func (s *sysctl) cover(q *Query)     { q.Sysctls = append(q.Sysctls, s.Key) }
 
-func (s *sysctl) holds(have object) bool { return (*Sysctl)(s).HeldBy(have.(*sysctl).Value) }
+func (s *sysctl) holds(have object) bool { return (*Sysctl)(s).SatisfiedBy(have.(*sysctl).Value) }
 
 // HeldBy reports whether a value is as it is asked for.
-func (s *Sysctl) HeldBy(value string) bool {
+func (s *Sysctl) SatisfiedBy(value string) bool {
 	if s.Value == value || !s.AtMost {
 		return s.Value == value
 	}

@@ -96,7 +96,7 @@ func unreachable(err error) bool {
 // putBack adds routes that were removed: exclusively, or in their place among
 // those that were there beside them.
 func (n *Netns) putBack(ctx context.Context, routes []*Route) []*OpError {
-	among, exclusive := split(routes, func(r *Route) bool { return r.Peers != nil })
+	among, exclusive := split(routes, func(r *Route) bool { return r.Siblings != nil })
 	failed := n.run(ctx, additions(exclusive), nil, true)
 	if len(among) == 0 {
 		return failed
@@ -117,14 +117,14 @@ func (n *Netns) putBack(ctx context.Context, routes []*Route) []*OpError {
 func (n *Netns) insert(ctx context.Context, r *Route, have []Route, failed *[]*OpError) []Route {
 	at, followers := place(r, have)
 	op := operation{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE, route: r}
-	if !r.is6() && !at.first {
+	if !r.Is6() && !at.first {
 		op.flags |= unix.NLM_F_APPEND
 	}
 	if refusals := n.run(ctx, []operation{op}, nil, true); len(refusals) > 0 {
 		*failed = append(*failed, refusals...)
 		return have
 	}
-	if at.between && !r.is6() && n.wouldTake(ctx, followers) {
+	if at.between && !r.Is6() && n.accepts(ctx, followers) {
 		*failed = append(*failed, n.rotate(ctx, followers)...)
 	}
 	return slices.Insert(slices.Clone(have), at.index, *r)
@@ -133,7 +133,7 @@ func (n *Netns) insert(ctx context.Context, r *Route, have []Route, failed *[]*O
 // wouldTake reports whether the kernel would take routes again that it has: it
 // may not, where an interface route behind a gateway has gone. It is asked by
 // way of a table that no rule leads to.
-func (n *Netns) wouldTake(ctx context.Context, routes []*Route) bool {
+func (n *Netns) accepts(ctx context.Context, routes []*Route) bool {
 	const nowhere = 1<<32 - Protocol
 	taken := true
 	for _, r := range routes {
@@ -174,27 +174,27 @@ func (c *Change) standBeside(have []Route) {
 	deleted, ix := newIndex(c.Del.Routes), newIndex(have)
 	for i := range c.Add.Routes {
 		r := &c.Add.Routes[i]
-		if r.Peers != nil || r.Type.Rejects() {
+		if r.Siblings != nil || r.Type.Rejects() {
 			continue
 		}
 		var peers []Route
-		for at := range ix.slots.All(r.Slot()) {
+		for at := range ix.slots.All(r.Key()) {
 			there := &ix.routes[at]
 			if there.Type.Rejects() || shareDevice(r, there) {
 				peers = nil
 				break
 			}
-			if deleted.find(there, there.Is) == none {
+			if deleted.find(there, there.SameRoute) == none {
 				peers = append(peers, there.identity())
 			}
 		}
-		r.Peers, r.Rank = peers, len(peers)
+		r.Siblings, r.Position = peers, len(peers)
 	}
 }
 
 func shareDevice(a, b *Route) bool {
-	return slices.ContainsFunc(a.Ways(), func(h NextHop) bool {
-		return slices.ContainsFunc(b.Ways(), func(o NextHop) bool { return h.Dev == o.Dev })
+	return slices.ContainsFunc(a.NextHops(), func(h NextHop) bool {
+		return slices.ContainsFunc(b.NextHops(), func(o NextHop) bool { return h.Dev == o.Dev })
 	})
 }
 

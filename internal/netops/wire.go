@@ -124,7 +124,7 @@ func (r *Route) decodeAttr(a attr, name func(int) (string, error)) (err error) {
 		r.Hops, err = decodeHops(a.data, name)
 		// Over one way only it is no multipath route: IPv4 says so, IPv6 may not.
 		if err == nil {
-			r.setWays(r.Hops)
+			r.setNextHops(r.Hops)
 		}
 	case unix.RTA_METRICS:
 		for m, err := range attrs(a.data) {
@@ -261,9 +261,9 @@ func sendableHops(b []byte) []byte {
 
 // withWays is the route with only these of its next hops. A route by a
 // nexthop object gets them as its own.
-func (r *Route) withWays(keep []NextHop) Route {
+func (r *Route) withNextHops(keep []NextHop) Route {
 	part := *r
-	part.setWays(keep)
+	part.setNextHops(keep)
 	part.NhID = 0
 	if r.Raw == nil {
 		return part
@@ -274,7 +274,7 @@ func (r *Route) withWays(keep []NextHop) Route {
 		switch a.typ {
 		case rtaNhID, unix.RTA_OIF, unix.RTA_GATEWAY, unix.RTA_VIA:
 		case unix.RTA_MULTIPATH:
-			kept = rawHops(a.data, r.Ways(), keep)
+			kept = rawHops(a.data, r.NextHops(), keep)
 		default:
 			part.Raw = appendAttr(part.Raw, native.Uint16(a.whole[2:]), a.data)
 		}
@@ -282,13 +282,13 @@ func (r *Route) withWays(keep []NextHop) Route {
 	if len(kept) == len(keep) {
 		part.Raw = appendRawHops(part.Raw, kept)
 	} else {
-		part.Raw = appendWays(part.Raw, &part, nil)
+		part.Raw = appendNextHops(part.Raw, &part, nil)
 	}
 	return part
 }
 
 // setWays makes the hops the route's: a single one is no multipath route.
-func (r *Route) setWays(hops []NextHop) {
+func (r *Route) setNextHops(hops []NextHop) {
 	r.Gw, r.Dev, r.Hops = netip.Addr{}, "", nil
 	if len(hops) == 1 {
 		r.Gw, r.Dev, r.OnLink = hops[0].Gw, hops[0].Dev, hops[0].OnLink
@@ -305,7 +305,7 @@ func rawHops(b []byte, ways, keep []NextHop) (kept [][]byte) {
 		if len(ways) == 0 {
 			return nil
 		}
-		if slices.ContainsFunc(keep, ways[0].is) {
+		if slices.ContainsFunc(keep, ways[0].sameHop) {
 			kept = append(kept, h)
 		}
 		ways = ways[1:]
@@ -393,7 +393,7 @@ func appendRoute(b []byte, r *Route, index func(name string) (uint32, error)) ([
 	if r.Src.IsValid() {
 		b = appendAddr(b, unix.RTA_PREFSRC, r.Src)
 	}
-	return appendWays(appendMetrics(b, r), r, devs), nil
+	return appendNextHops(appendMetrics(b, r), r, devs), nil
 }
 
 func appendMetrics(b []byte, r *Route) []byte {
@@ -412,7 +412,7 @@ func appendMetrics(b []byte, r *Route) []byte {
 
 // appendWays writes the next hops. Without indexes it writes zeroes, which
 // appendRaw fills in.
-func appendWays(b []byte, r *Route, devs []uint32) []byte {
+func appendNextHops(b []byte, r *Route, devs []uint32) []byte {
 	dev := func(i int) uint32 {
 		if i < len(devs) {
 			return devs[i]
@@ -509,7 +509,7 @@ func validRaw(r *Route) error {
 	switch {
 	case err != nil:
 		return err
-	case back.Slot() != r.Slot() || back.Type != r.Type:
+	case back.Key() != r.Key() || back.Type != r.Type:
 		return fmt.Errorf("raw message is of another route than %s", r)
 	}
 	return nil

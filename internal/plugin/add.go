@@ -86,12 +86,12 @@ func (d Decision) Print(w io.Writer) error { return d.resultWithout(nil).print(w
 // resultWithout is the result, where some routes had to be left out.
 func (d Decision) resultWithout(left []netops.Route) *Result {
 	d.Result.Routes = slices.Grow(d.Result.Routes, len(d.Listed))
-	out := make(map[netops.Slot]bool, len(left)) // of two in one slot, one was refused before
+	out := make(map[netops.RouteKey]bool, len(left)) // of two in one slot, one was refused before
 	for i := range left {
-		out[left[i].Slot()] = true
+		out[left[i].Key()] = true
 	}
 	for _, l := range d.Listed {
-		if !out[l.For.Slot()] {
+		if !out[l.For.Key()] {
 			d.Result.Append(l.Entry)
 		}
 	}

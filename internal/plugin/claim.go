@@ -135,7 +135,7 @@ func (c *claim) settle(ctx context.Context, taken netops.Failures) (left netops.
 	}
 	places, others := placesOf(have), c.others(netops.State{Routes: wanted}, c.of)
 	for i := range wanted {
-		left = append(left, c.share(ctx, &wanted[i], places[wanted[i].Slot()], others)...)
+		left = append(left, c.share(ctx, &wanted[i], places[wanted[i].Key()], others)...)
 	}
 	return left
 }

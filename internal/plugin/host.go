@@ -63,7 +63,7 @@ func (r *request) neededOnHost(ctx context.Context, wanted netops.State) (needed
 	places, others := placesOf(have.Routes), r.others(wanted)
 	for i := range wanted.Routes {
 		want := &wanted.Routes[i]
-		s, err := r.standing(want, places[want.Slot()], others)
+		s, err := r.standing(want, places[want.Key()], others)
 		switch {
 		case err != nil:
 			failed = append(failed, routeFailure(want, err))
@@ -79,10 +79,10 @@ func (r *request) neededOnHost(ctx context.Context, wanted netops.State) (needed
 }
 
 // placesOf are routes by the places that they have.
-func placesOf(have []netops.Route) map[netops.Slot][]netops.Route {
-	places := map[netops.Slot][]netops.Route{}
+func placesOf(have []netops.Route) map[netops.RouteKey][]netops.Route {
+	places := map[netops.RouteKey][]netops.Route{}
 	for i := range have {
-		places[have[i].Slot()] = append(places[have[i].Slot()], have[i])
+		places[have[i].Key()] = append(places[have[i].Key()], have[i])
 	}
 	return places
 }
@@ -98,7 +98,7 @@ type standing struct {
 // route of ours is not ours.
 func (r *request) standing(want *netops.Route, there []netops.Route, others func() (owners, error)) (standing, error) {
 	for i := range there {
-		if want.HeldBy(&there[i]) {
+		if want.SatisfiedBy(&there[i]) {
 			return standing{held: &there[i]}, nil
 		}
 	}

@@ -156,7 +156,7 @@ func (c *claim) rival(ctx context.Context, wanted netops.State) error {
 		return err
 	}
 	for i := range wanted.Neighs {
-		if rival := have.RivalNeigh(&wanted.Neighs[i]); rival != nil {
+		if rival := have.ConflictingNeigh(&wanted.Neighs[i]); rival != nil {
 			return notOurs(rival)
 		}
 	}
@@ -178,7 +178,7 @@ func (everyKind) refused(r *request, want, have netops.State) (failed netops.Fai
 		if owner != nil && owner.Key != r.key() && !r.certainlyGone(owner) {
 			failed = append(failed, taken(e, owner))
 		}
-		if rival := have.RivalNeigh(e); rival != nil {
+		if rival := have.ConflictingNeigh(e); rival != nil {
 			failed = append(failed, failureOf(netops.State{Neighs: want.Neighs[i : i+1]}, e.AddCommand(), notOurs(rival)))
 		}
 	}
@@ -188,7 +188,7 @@ func (everyKind) refused(r *request, want, have netops.State) (failed netops.Fai
 // set sets a sysctl of the host, and notes what it was, unless that is noted.
 func (c *claim) set(ctx context.Context, lock *record.HostLock, s *netops.Sysctl) error {
 	now, index, err := sysctlOn(ctx, c.host, s)
-	if err != nil || now != "" && s.HeldBy(now) {
+	if err != nil || now != "" && s.SatisfiedBy(now) {
 		return err
 	}
 	note := sysctlNote + s.Key
@@ -303,7 +303,7 @@ func (r *request) reset(ctx context.Context, lock *record.HostLock, host *netops
 		return err
 	}
 	if wish, wanted := d.wishes[s.Key]; wanted {
-		if now == "" || !s.HeldBy(now) || wish.HeldBy(now) {
+		if now == "" || !s.SatisfiedBy(now) || wish.SatisfiedBy(now) {
 			return nil
 		}
 		return setOn(ctx, host, wish)
@@ -317,7 +317,7 @@ func (r *request) reset(ctx context.Context, lock *record.HostLock, host *netops
 	if err != nil {
 		return err
 	}
-	if was, ok := strings.CutPrefix(text, sysctlOf(boot, index)); ok && now != "" && s.HeldBy(now) {
+	if was, ok := strings.CutPrefix(text, sysctlOf(boot, index)); ok && now != "" && s.SatisfiedBy(now) {
 		err := setOn(ctx, host, netops.Sysctl{Key: s.Key, Value: was})
 		if errors.Is(err, unix.EINVAL) { // it would be in the way of every DEL
 			r.log.Warn("what a sysctl of the host was is not known: its note is damaged", "sysctl", s.Key, "note", was)

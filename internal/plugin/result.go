@@ -226,7 +226,7 @@ func (r *Result) Way(l ListedRoute) netip.Addr {
 // Lists reports whether routes has the route: an entry for each of its ways.
 // What an entry does not tell, it does not deny.
 func (r *Result) Lists(route *netops.Route) bool {
-	for _, hop := range route.Ways() {
+	for _, hop := range route.NextHops() {
 		if !r.has(route.Dst, func(l *ListedRoute) bool { return r.lists(l, route, hop.Gw) }) {
 			return false
 		}
@@ -337,10 +337,10 @@ func edit(raw *json.RawMessage, change func(map[string]json.RawMessage)) error {
 // Append lists a route, unless it is listed.
 func (r *Result) Append(l ListedRoute) {
 	way, route := r.Way(l), l.slot()
-	slot := route.Slot()
+	slot := route.Key()
 	if r.has(l.Dst, func(o *ListedRoute) bool {
 		there := o.slot()
-		return there.Slot() == slot && r.Way(*o) == way
+		return there.Key() == slot && r.Way(*o) == way
 	}) {
 		return
 	}

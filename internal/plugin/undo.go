@@ -287,7 +287,7 @@ func (r *request) toUndo(e *record.Entry, others []*record.Entry, whole bool) ne
 	}
 	for _, built := range []bool{false, true} { // who wants the same goes before who wants another value
 		for _, heir := range others {
-			if done.Bequeath(&heir.Done.Pod, &heir.Held.Pod.Add, built) {
+			if done.TransferOwnership(&heir.Done.Pod, &heir.Held.Pod.Add, built) {
 				r.rewrite(heir)
 			}
 		}

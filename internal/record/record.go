@@ -95,14 +95,14 @@ func (r Record) Want() netops.Plan {
 // there as it asked for it.
 func (r Record) Wants(route *netops.Route) bool {
 	want := r.Want()
-	return slices.ContainsFunc(want.Pod.Add.Routes, func(w netops.Route) bool { return w.Is(route) || w.HeldBy(route) })
+	return slices.ContainsFunc(want.Pod.Add.Routes, func(w netops.Route) bool { return w.SameRoute(route) || w.SatisfiedBy(route) })
 }
 
 // Inherit makes a route that the attachment found in its pod, as it asked for
 // it, its own to undo: who made it goes. It reports whether it wants it.
 func (r *Record) Inherit(route *netops.Route) bool {
 	held := r.Held.Pod.Add.Routes
-	at := slices.IndexFunc(held, func(w netops.Route) bool { return w.Is(route) || w.HeldBy(route) })
+	at := slices.IndexFunc(held, func(w netops.Route) bool { return w.SameRoute(route) || w.SatisfiedBy(route) })
 	if at < 0 {
 		return r.Wants(route) // it is its own already
 	}

@@ -24,7 +24,7 @@ func fullRecord() Record {
 	several := testRoute("fd09::/64")
 	several.Hops = []netops.NextHop{{Gw: netip.MustParseAddr("fe80::1"), Dev: `a"b\`, Weight: 256}, {Gw: netip.MustParseAddr("fd00::1")}}
 	removed := testRoute("0.0.0.0/0")
-	removed.Peers, removed.Rank = []netops.Route{testRoute("0.0.0.0/0"), testRoute("0.0.0.0/0")}, 1
+	removed.Siblings, removed.Position = []netops.Route{testRoute("0.0.0.0/0"), testRoute("0.0.0.0/0")}, 1
 	return Record{
 		Format: Format, Boot: "b-1", Plugin: testPlugin, Key: testKey, Unjudged: true,
 		Netns: Namespace{Path: "/run/netns/\"p\"\n\u00e9", Lock: netnsLock,
@@ -124,7 +124,7 @@ func TestInherit(t *testing.T) {
 			t.Fatal("it does not want it")
 		}
 		own := r.Done.Pod.Add.Routes[before:]
-		if len(own) != 1 || own[0].Dev != "net1" || own[0].MTU != 0 || !own[0].HeldBy(&made) || !own[0].Is(&made) {
+		if len(own) != 1 || own[0].Dev != "net1" || own[0].MTU != 0 || !own[0].SatisfiedBy(&made) || !own[0].SameRoute(&made) {
 			t.Errorf("it has %v", own)
 		}
 		if held := r.Held.Pod.Add.Routes; len(held) != 1 || held[0].Dst != netip.MustParsePrefix("10.7.0.0/16") {

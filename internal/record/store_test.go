@@ -459,7 +459,7 @@ func TestWhatIsNoRecord(t *testing.T) {
 		{"a route whose peer has peers", good(func(r *Record) {
 			nested := testRoute("10.9.0.0/16")
 			for range 2 {
-				nested.Peers = []netops.Route{nested}
+				nested.Siblings = []netops.Route{nested}
 			}
 			r.Done.Pod.Del.Routes = []netops.Route{nested}
 		}), ErrDamaged, "peers of a peer"},

@@ -6,9 +6,9 @@ import (
 	"math"
 	"strconv"
 
-	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 )
 
 // The keys of the configuration.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 )
 
 // Error codes of expressions.

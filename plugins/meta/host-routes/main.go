@@ -5,8 +5,8 @@ package main
 import (
 	"os"
 
-	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 )
 
 var hostRoutes = plugin.Plugin{

@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 )
 
 func TestMain(m *testing.M) {

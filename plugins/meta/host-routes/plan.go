@@ -21,11 +21,11 @@ func (c *config) take(value []byte) error {
 	if err != nil {
 		return err
 	}
-	taken := make(netops.Slots, len(list))
+	taken := make(netops.Claims, len(list))
 	for i := range list {
 		r := list[i].Wanted()
 		r.AnyDev = r.Dev == ""
-		fresh, err := taken.Take(&r)
+		fresh, err := taken.Claim(&r)
 		if err != nil {
 			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", routing, i, err)
 		}

@@ -24,13 +24,13 @@ type addition struct {
 // additions completes the entries of addroutes. The same one twice is one; two
 // that cannot both be are refused.
 func (c config) additions(prev *plugin.Result, pod netops.Snapshot) ([]*addition, wanted, error) {
-	list, taken := make([]*addition, 0, len(c.add)), make(netops.Slots, len(c.add))
+	list, taken := make([]*addition, 0, len(c.add)), make(netops.Claims, len(c.add))
 	for i := range c.add {
 		a, err := c.complete(&c.add[i], prev, pod)
 		if err != nil {
 			return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
 		}
-		fresh, err := taken.Take(&a.route)
+		fresh, err := taken.Claim(&a.route)
 		if err != nil {
 			return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
 		}

@@ -85,7 +85,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 			continue
 		}
 		// What is left of a route that is cut may be what is asked for.
-		if !slices.ContainsFunc(removed.change.Add.Routes, func(r netops.Route) bool { return a.route.HeldBy(&r) }) {
+		if !slices.ContainsFunc(removed.change.Add.Routes, func(r netops.Route) bool { return a.route.SatisfiedBy(&r) }) {
 			d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
 		}
 		d.List(&a.route, a.entry, a.onLinkThough)
@@ -176,11 +176,11 @@ func devices(r *cniroute.Route) []string {
 }
 
 // rivals are the routes that have the slot of one that is wanted.
-func (w wanted) rivals(left []*netops.Route) map[netops.Slot][]*netops.Route {
-	rivals := map[netops.Slot][]*netops.Route{}
+func (w wanted) rivals(left []*netops.Route) map[netops.RouteKey][]*netops.Route {
+	rivals := map[netops.RouteKey][]*netops.Route{}
 	for _, r := range left {
-		if _, ok := w[r.Slot()]; ok {
-			rivals[r.Slot()] = append(rivals[r.Slot()], r)
+		if _, ok := w[r.Key()]; ok {
+			rivals[r.Key()] = append(rivals[r.Key()], r)
 		}
 	}
 	return rivals
@@ -188,9 +188,9 @@ func (w wanted) rivals(left []*netops.Route) map[netops.Slot][]*netops.Route {
 
 // inTheWay finds the route that keeps one from being added: another one in its
 // slot, where none there is it already.
-func inTheWay(r *netops.Route, rivals map[netops.Slot][]*netops.Route) (*netops.Route, bool) {
-	there := rivals[r.Slot()]
-	if len(there) == 0 || slices.ContainsFunc(there, r.HeldBy) {
+func inTheWay(r *netops.Route, rivals map[netops.RouteKey][]*netops.Route) (*netops.Route, bool) {
+	there := rivals[r.Key()]
+	if len(there) == 0 || slices.ContainsFunc(there, r.SatisfiedBy) {
 		return nil, false
 	}
 	return there[0], true

@@ -26,7 +26,7 @@ func (c config) remove(devs []string, have []netops.Route, wanted wanted) remova
 	for i := range have {
 		route := &have[i]
 		goes := func(hop netops.NextHop) bool { return c.goes(route, hop, devs, r.patterns) && !wanted.held(route, hop) }
-		if only, ok := route.Only(); ok || route.Type.Rejects() {
+		if only, ok := route.SingleNextHop(); ok || route.Type.Rejects() {
 			if goes(only) {
 				r.change.Del.Routes = append(r.change.Del.Routes, *route)
 				r.gone = append(r.gone, route)
@@ -95,7 +95,7 @@ func (p patterns) match(r *netops.Route, hop netops.NextHop) bool {
 
 func matchWay(want *cniroute.Route, r *netops.Route, hop netops.NextHop) bool {
 	if want.Gws != nil {
-		ways := r.Ways()
+		ways := r.NextHops()
 		if len(ways) != len(want.Gws) {
 			return false
 		}
@@ -129,14 +129,14 @@ func metricOf(dst netip.Prefix, metric uint32) uint32 {
 }
 
 // wanted are the routes that addroutes adds, by what they have for themselves.
-type wanted map[netops.Slot]*netops.Route
+type wanted map[netops.RouteKey]*netops.Route
 
 // held reports whether addroutes asks for nothing but what this way of have
 // is.
 func (w wanted) held(have *netops.Route, hop netops.NextHop) bool {
-	want, ok := w[have.Slot()]
-	return ok && want.HeldBy(have) && (have.Type.Rejects() ||
-		slices.ContainsFunc(want.Ways(), func(h netops.NextHop) bool { return h.Gw == hop.Gw }))
+	want, ok := w[have.Key()]
+	return ok && want.SatisfiedBy(have) && (have.Type.Rejects() ||
+		slices.ContainsFunc(want.NextHops(), func(h netops.NextHop) bool { return h.Gw == hop.Gw }))
 }
 
 // unlist decides which entries of prevResult's routes go: those that
@@ -200,7 +200,7 @@ func matchListed(want cniroute.Route, listed *netops.Route, devs []string) bool 
 func stands(l plugin.ListedRoute, gw netip.Addr, r *netops.Route) bool {
 	listed := listedAs(l, gw)
 	return listed.Table == r.Table && (l.Priority == nil || listed.Metric == r.Metric) &&
-		slices.ContainsFunc(r.Ways(), func(h netops.NextHop) bool { return h.Gw == gw })
+		slices.ContainsFunc(r.NextHops(), func(h netops.NextHop) bool { return h.Gw == gw })
 }
 
 func routesTo(routes []*netops.Route) map[netip.Prefix][]*netops.Route {

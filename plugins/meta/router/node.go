@@ -9,9 +9,9 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
-	"github.com/cni-netops/plugins/plugins/meta/router/internal/acd"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/plugins/meta/router/internal/acd"
 )
 
 // node is what was found of the node. Where the overlay interface is no veth

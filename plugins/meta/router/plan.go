@@ -87,13 +87,13 @@ func (c config) refuse(t topology, want netops.Change) error {
 	}
 	for i := range want.Add.Routes {
 		r := &want.Add.Routes[i]
-		if rival := t.pod.Rival(r); rival != nil {
+		if rival := t.pod.Conflict(r); rival != nil {
 			return plugin.Errorf(plugin.CodeOwned, "%s: there is %q already", r.AddCommand(), rival)
 		}
 	}
 	for i := range want.Add.Neighs {
 		e := &want.Add.Neighs[i]
-		if rival := t.pod.RivalNeigh(e); rival != nil {
+		if rival := t.pod.ConflictingNeigh(e); rival != nil {
 			return plugin.Errorf(plugin.CodeOwned, "%s: there is %q already", e.AddCommand(), rival)
 		}
 	}
@@ -202,10 +202,10 @@ func onLink(ip netip.Addr, dev string, table uint32) netops.Route {
 // additional subnets, which are to leave by the overlay all the same.
 func (c config) wantTable(pod *netops.Change, t topology) {
 	additional := c.wantAdditional(t)
-	taken := map[netops.Slot]bool{}
+	taken := map[netops.RouteKey]bool{}
 	for _, routes := range [][]netops.Route{pod.Add.Routes, additional} {
 		for i := range routes {
-			taken[routes[i].Slot()] = true
+			taken[routes[i].Key()] = true
 		}
 	}
 	var byGateway []netops.Route
@@ -214,16 +214,16 @@ func (c config) wantTable(pod *netops.Change, t topology) {
 		if r.Table != netops.TableMain || kernels(r) || !t.of(r.Dst.Addr()) || ofNode(pod, r) {
 			continue
 		}
-		part, ok := r.Over(t.previous)
+		part, ok := r.ViaDevice(t.previous)
 		if !ok {
 			continue
 		}
 		part = part.Copy(c.table)
-		if taken[part.Slot()] { // of several the first one counts, as a static default beside one that the LAN's router announces
+		if taken[part.Key()] { // of several the first one counts, as a static default beside one that the LAN's router announces
 			continue
 		}
-		taken[part.Slot()] = true
-		if ways := part.Ways(); len(ways) == 1 && !ways[0].Gw.IsValid() {
+		taken[part.Key()] = true
+		if ways := part.NextHops(); len(ways) == 1 && !ways[0].Gw.IsValid() {
 			pod.Add.Routes = append(pod.Add.Routes, part)
 		} else {
 			byGateway = append(byGateway, part)
@@ -260,7 +260,7 @@ func kernels(r *netops.Route) bool {
 
 // ofNode reports whether a route is one of ours to the node.
 func ofNode(pod *netops.Change, r *netops.Route) bool {
-	return slices.ContainsFunc(pod.Add.Routes, func(w netops.Route) bool { return w.Leads(r) })
+	return slices.ContainsFunc(pod.Add.Routes, func(w netops.Route) bool { return w.SameNextHops(r) })
 }
 
 // overlayDefault is the way of the overlay's default route, wherever that is by
@@ -271,7 +271,7 @@ func (t topology) overlayDefault(family netip.Addr) *netops.NextHop {
 		if !r.Default() || r.Dst.Addr().Is6() != family.Is6() {
 			continue
 		}
-		for _, way := range r.Ways() {
+		for _, way := range r.NextHops() {
 			if way.Dev == t.overlay {
 				return &way
 			}
@@ -327,7 +327,7 @@ func (c config) dropDefaults(pod *netops.Change, t topology) {
 	own := map[bool]bool{} // by family: is6
 	for i := range t.pod.Routes {
 		if r := &t.pod.Routes[i]; r.Default() && r.Table == netops.TableMain {
-			if _, ok := r.Over(t.current); ok {
+			if _, ok := r.ViaDevice(t.current); ok {
 				own[r.Dst.Addr().Is6()] = true
 			}
 		}

@@ -191,9 +191,9 @@ func seen(pod netops.Snapshot, q netops.Query) netops.Snapshot {
 func asDone(pod *netops.Snapshot, done netops.Change) {
 	for _, gone := range done.Del.Routes {
 		for i := range pod.Routes {
-			if r := &pod.Routes[i]; r.Slot() == gone.Slot() && len(r.Ways()) > len(gone.Ways()) && gone.Dst.Addr().Is6() {
-				*r = withWays(*r, slices.DeleteFunc(slices.Clone(r.Ways()), func(h netops.NextHop) bool {
-					return slices.ContainsFunc(gone.Ways(), func(g netops.NextHop) bool { return g.Gw == h.Gw && g.Dev == h.Dev })
+			if r := &pod.Routes[i]; r.Key() == gone.Key() && len(r.NextHops()) > len(gone.NextHops()) && gone.Dst.Addr().Is6() {
+				*r = withWays(*r, slices.DeleteFunc(slices.Clone(r.NextHops()), func(h netops.NextHop) bool {
+					return slices.ContainsFunc(gone.NextHops(), func(g netops.NextHop) bool { return g.Gw == h.Gw && g.Dev == h.Dev })
 				}))
 			}
 		}
@@ -253,12 +253,12 @@ func furnish(t *testing.T, pod *netops.Snapshot, lines string) {
 		default:
 			r := routeOf(t, f)
 			into := func(o netops.Route) bool {
-				return o.Slot() == r.Slot() && r.Dst.Addr().Is6() && o.Protocol != unix.RTPROT_RA && r.Protocol != unix.RTPROT_RA
+				return o.Key() == r.Key() && r.Dst.Addr().Is6() && o.Protocol != unix.RTPROT_RA && r.Protocol != unix.RTPROT_RA
 			}
 			if i := slices.IndexFunc(pod.Routes, into); i >= 0 {
-				pod.Routes[i] = withWays(pod.Routes[i], slices.Concat(pod.Routes[i].Ways(), r.Ways()))
+				pod.Routes[i] = withWays(pod.Routes[i], slices.Concat(pod.Routes[i].NextHops(), r.NextHops()))
 			} else if i := slices.IndexFunc(routes, into); i >= 0 {
-				routes[i] = withWays(routes[i], slices.Concat(routes[i].Ways(), r.Ways()))
+				routes[i] = withWays(routes[i], slices.Concat(routes[i].NextHops(), r.NextHops()))
 			} else {
 				routes = append(routes, r)
 			}

@@ -112,7 +112,7 @@ func (c config) previous(pod netops.Snapshot) string {
 			if !r.Default() || r.Table != netops.TableMain {
 				continue
 			}
-			for _, way := range r.Ways() { // of IPv6 both defaults may be one route
+			for _, way := range r.NextHops() { // of IPv6 both defaults may be one route
 				if way.Dev != c.ifName {
 					return way.Dev
 				}

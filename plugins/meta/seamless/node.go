@@ -167,7 +167,7 @@ func defaultRoute(routes []netops.Route, f family, will func(netops.NextHop) boo
 			best != nil && r.Metric >= best.Metric {
 			continue
 		}
-		ways := r.Ways()
+		ways := r.NextHops()
 		if at := slices.IndexFunc(ways, will); at >= 0 {
 			best, by = r, ways[at]
 		}

@@ -54,7 +54,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 		return d, err
 	}
 	for _, a := range additions {
-		if rival := pod.Rival(&a.route); rival != nil {
+		if rival := pod.Conflict(&a.route); rival != nil {
 			return d, plugin.Errorf(plugin.CodeOwned, "%s: there is %q already; route-override before this plugin can remove it", a.route.AddCommand(), rival)
 		}
 		d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
@@ -144,13 +144,13 @@ func (c config) additions(pod netops.Snapshot) ([]*addition, error) {
 		return nil, plugin.Errorf(types.ErrTryAgainLater, "%w", missing)
 	}
 	var list []*addition
-	taken := netops.Slots{}
+	taken := netops.Claims{}
 	add := func(e *cniroute.Route, where string) error {
 		a, err := c.complete(e, pod)
 		if err != nil {
 			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", where, err)
 		}
-		fresh, err := taken.Take(&a.route)
+		fresh, err := taken.Claim(&a.route)
 		if err != nil {
 			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", where, err)
 		}
