@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
-	"math"
-	"net/netip"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -37,15 +35,8 @@ type config struct {
 	dataDir    string
 	delegate   strictjson.Object
 	ipam       strictjson.Object
-	routes     []route // of ipam
-}
-
-// route is an element of ipam.routes: what tells whether a flannel network's
-// route is there already, and the whole as it came.
-type route struct {
-	dst  netip.Prefix
-	main bool // in table main, with the metric that it has by itself
-	raw  json.RawMessage
+	replaced   []string // keys of ipam in whose place flannel's subnet stands
+	routes     []route  // of ipam
 }
 
 // decode reads the configuration for a node of that operating system.
@@ -60,8 +51,7 @@ func decode(c *plugin.Config, goos string) config {
 	if o, ok := c.Object.Object(keyIPAM); ok && goos == windows {
 		c.Warnings = append(c.Warnings, c.At(keyIPAM)+": not used on Windows")
 	} else if ok {
-		conf.ipam = o
-		conf.routes = decodeIPAM(o, c.Problems)
+		decodeIPAM(&conf, o, c.Problems)
 	}
 	return conf
 }
@@ -148,57 +138,43 @@ func misfit(t string) string {
 	return ""
 }
 
-// decodeIPAM judges what is added to, and returns the routes.
-func decodeIPAM(o strictjson.Object, p *strictjson.Problems) []route {
-	o.Fold([]string{keyType, keyRanges, keyRoutes})
+// decodeIPAM judges what is added to, and what flannel's subnet stands in the
+// place of.
+func decodeIPAM(conf *config, o strictjson.Object, p *strictjson.Problems) {
+	o.Fold(slices.Concat([]string{keyType, keyRoutes}, subnetKeys))
+	conf.ipam, conf.replaced = o, subnetKeys
 	if v, ok := o.Get(keyType); ok {
-		v.Text()
+		if t, ok := v.Text(); ok && t != hostLocal {
+			conf.replaced = subnetKeys[:2]
+		}
 	}
-	if o.Has(keyRanges) {
-		p.Warnings = append(p.Warnings, o.At(keyRanges)+": not used: flannel's subnet stands in its place")
-	}
-	for _, key := range []string{"subnet", "rangeStart", "rangeEnd"} {
+	for _, key := range conf.replaced {
 		if o.Has(key) {
-			p.Warnings = append(p.Warnings, o.At(key)+": passed on; host-local makes a second range of it beside flannel's")
+			p.Warnings = append(p.Warnings, o.At(key)+": not used: flannel's subnet stands in its place")
 		}
 	}
 	v, ok := o.Get(keyRoutes)
 	if !ok {
-		return nil
+		return
 	}
-	var list []route
 	for _, e := range v.List() {
 		if r, ok := e.Object(); ok {
-			list = append(list, decodeRoute(r, e))
+			conf.routes = append(conf.routes, decodeRoute(r, e))
 		}
 	}
-	return list
 }
 
-// The keys of the delegate's ipam that are generated.
+// The delegate's IPAM plugin unless another one is given, and the keys of its
+// configuration that are generated.
 const (
+	hostLocal = "host-local"
+
 	keyRanges = "ranges"
+	keySubnet = "subnet"
 	keyRoutes = "routes"
 )
 
-// decodeRoute reads what tells routes apart: two of one destination stay two
-// where table or metric differ (CNI 1.1, section 5).
-func decodeRoute(o strictjson.Object, v strictjson.Value) route {
-	r := route{raw: v.Raw}
-	var dst string
-	o.Text("dst", &dst)
-	if p, err := netip.ParsePrefix(dst); err == nil {
-		r.dst = p.Masked()
-	} else if o.Has("dst") {
-		v.Problems().Invalid(o.At("dst"), "%q is not a subnet", dst)
-	} else {
-		v.Invalid("dst is missing")
-	}
-	const mainTable = 254
-	var table, priority, metric uint32
-	o.Uint32("table", &table, 0, math.MaxUint32)
-	o.Uint32("priority", &priority, 0, math.MaxUint32)
-	o.Uint32("metric", &metric, 0, math.MaxUint32)
-	r.main = (table == 0 || table == mainTable) && priority == 0 && metric == 0
-	return r
-}
+// subnetKeys say which addresses there are: flannel's subnet does. The last
+// three are host-local's, which reads them beside a subnet only; to another
+// IPAM plugin they may mean something else.
+var subnetKeys = []string{keyRanges, keySubnet, "rangeStart", "rangeEnd", "gateway"}

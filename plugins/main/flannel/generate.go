@@ -131,14 +131,14 @@ func (g *generator) ipamObject() []byte {
 	if t, ok := g.ipam.Get(keyType); ok {
 		o.Raw(keyType, t.Raw)
 	} else {
-		o.Text(keyType, "host-local")
+		o.Text(keyType, hostLocal)
 	}
 	if g.goos == windows {
-		o.Prefix("subnet", g.env.subnets[0])
+		o.Prefix(keySubnet, g.env.subnets[0])
 		return o.Close()
 	}
 	for _, key := range g.ipam.Keys() {
-		if key != keyType && key != keyRanges && key != keyRoutes {
+		if key != keyType && key != keyRoutes && !slices.Contains(g.replaced, key) {
 			o.Raw(key, g.ipam.Raw(key))
 		}
 	}
@@ -150,7 +150,7 @@ func (g *generator) ipamObject() []byte {
 // appendRangeSet appends a set of one range, as host-local knows them.
 func appendRangeSet(b []byte, subnet netip.Prefix) []byte {
 	o := jsonappend.Open(append(b, '['))
-	o.Prefix("subnet", subnet)
+	o.Prefix(keySubnet, subnet)
 	return append(o.Close(), ']')
 }
 

@@ -135,7 +135,11 @@ func TestRoutesOnce(t *testing.T) {
 	for given, want := range map[string]string{
 		``:                                     own,
 		own:                                    own,
-		`{"dst":"10.1.2.3/16"}`:                `{"dst":"10.1.2.3/16"}`,
+		`{"dst":"10.1.2.3/16","mtu":1300}`:     `{"dst":"10.1.0.0/16","mtu":1300}`, // IPAM plugins keep the host's bits, which the kernel refuses
+		`{"dst":"10.9.9.9"}`:                   `{"dst":"10.9.9.9/32"},` + own,
+		`{"dst":"fd01::9","gw":"fd01::1"}`:     `{"dst":"fd01::9/128","gw":"fd01::1"},` + own,
+		`{"dst":"10.2.0.0/16","gw":""}`:        `{"dst":"10.2.0.0/16","gw":""},` + own, // templates write it
+		`{"dst":"10.2.0.0/16","gw":"0.0.0.0"}`: `{"dst":"10.2.0.0/16","gw":"0.0.0.0"},` + own,
 		`{"dst":"10.1.0.0/16","gw":"1.1.1.1"}`: `{"dst":"10.1.0.0/16","gw":"1.1.1.1"}`,
 		`{"dst":"10.1.0.0/16","table":254,"priority":0}`: `{"dst":"10.1.0.0/16","table":254,"priority":0}`,
 		`{"dst":"10.1.0.0/16","table":100}`:              `{"dst":"10.1.0.0/16","table":100},` + own,
@@ -180,9 +184,15 @@ func TestConfigProblems(t *testing.T) {
 		{`"type":"flannel","ipam":"host-local"`, 7, []string{`ipam: "host-local" is not an object`}},
 		{`"type":"flannel","ipam":{"type":[]}`, 7, []string{"ipam.type: [] is not a string"}},
 		{`"type":"flannel","ipam":{"routes":{}}`, 7, []string{"ipam.routes: {} is not a list"}},
-		{`"type":"flannel","ipam":{"routes":[null,{}]}`, 7, []string{"ipam.routes[0]: null is not an object", "ipam.routes[1]: dst is missing"}},
-		{`"type":"flannel","ipam":{"routes":[{"dst":"10.0.0.1"},{"dst":"x"},{"dst":7},{"dst":"::/0","table":-1}]}`, 7,
-			[]string{`ipam.routes[0].dst: "10.0.0.1" is not a subnet`, `ipam.routes[1].dst: "x" is not a subnet`, "ipam.routes[2].dst: 7 is not a string", "ipam.routes[3].table: -1 is not"}},
+		{`"type":"flannel","ipam":{"routes":[null,{}]}`, 7, []string{"ipam.routes[0]: null is not an object", "ipam.routes[1].dst: missing"}},
+		{`"type":"flannel","ipam":{"routes":[{"dst":"::ffff:10.0.0.1"},{"dst":"x"},{"dst":7},{"dst":"::/0","table":-1}]}`, 7,
+			[]string{`ipam.routes[0].dst: "::ffff:10.0.0.1" is not an IP address or subnet`, `ipam.routes[1].dst: "x" is not an IP address or subnet`, "ipam.routes[2].dst: 7 is not a string", "ipam.routes[3].table: -1 is not"}},
+		{`"type":"flannel","ipam":{"routes":[{"dst":"0.0.0.0/0","gw":"nonsense"},{"dst":"::/0","gw":"10.1.17.1"},{"dst":"0.0.0.0/0","gw":7},{"dst":"0.0.0.0/0","GW":"fe80::1%eth0"}]}`, 7,
+			[]string{`ipam.routes[0].gw: "nonsense" is not an IP address`, "ipam.routes[1].gw: 10.1.17.1 is of another address family than dst ::/0", "ipam.routes[2].gw: 7 is not a string",
+				`ipam.routes[3].gw: "fe80::1%eth0" is not an IP address`}},
+		{`"type":"flannel","ipam":{"routes":[{"dst":"0.0.0.0/0","mtu":67,"advmss":0,"priority":-1,"metric":1.5,"table":0,"scope":256}]}`, 7,
+			[]string{"ipam.routes[0].mtu: 67 is not a whole number from 68 to 65520", "ipam.routes[0].advmss: 0 is not a whole number from 1 to 65495", "ipam.routes[0].priority: -1 is not",
+				"ipam.routes[0].metric: 1.5 is not", "ipam.routes[0].table: 0 is not a whole number from 1 to 4294967295", "ipam.routes[0].scope: 256 is not a whole number from 0 to 255"}},
 	} {
 		_, p := decoded(`{"name":"n",`+tt.keys+`}`, "linux")
 		var all []string
@@ -226,10 +236,14 @@ func TestAbsolute(t *testing.T) {
 // What replaces what is given is told.
 func TestWarnings(t *testing.T) {
 	for conf, want := range map[string]string{
-		`{"type":"flannel","ipam":{"ranges":[]}}`:          "linux: ipam.ranges: not used: flannel's subnet stands in its place",
-		`{"type":"flannel","ipam":{"Routes":[]}}`:          `linux: ipam.Routes: taken for "routes"`,
-		`{"type":"flannel","delegate":{"isgateway":true}}`: `linux: delegate.isgateway: taken for "isGateway"`,
-		`{"type":"flannel","ipam":{"type":"x"}}`:           "windows: ipam: not used on Windows",
+		`{"type":"flannel","ipam":{"ranges":[]}}`:                                                                    "linux: ipam.ranges: not used: flannel's subnet stands in its place",
+		`{"type":"flannel","ipam":{"subnet":"10.9.0.0/16"}}`:                                                         "linux: ipam.subnet: not used: flannel's subnet stands in its place",
+		`{"type":"flannel","ipam":{"type":"x","subnet":"10.9.0.0/16","rangeStart":"10.9.0.5","gateway":"10.9.0.1"}}`: "linux: ipam.subnet: not used: flannel's subnet stands in its place",
+		`{"type":"flannel","ipam":{"type":"host-local","rangeStart":"10.1.17.5"}}`:                                   "linux: ipam.rangeStart: not used: flannel's subnet stands in its place",
+		`{"type":"flannel","ipam":{"gateway":"10.1.17.5"}}`:                                                          "linux: ipam.gateway: not used: flannel's subnet stands in its place",
+		`{"type":"flannel","ipam":{"Routes":[]}}`:                                                                    `linux: ipam.Routes: taken for "routes"`,
+		`{"type":"flannel","delegate":{"isgateway":true}}`:                                                           `linux: delegate.isgateway: taken for "isGateway"`,
+		`{"type":"flannel","ipam":{"type":"x"}}`:                                                                     "windows: ipam: not used on Windows",
 	} {
 		goos, text, _ := strings.Cut(want, ": ")
 		if _, p := decoded(conf, goos); !slices.Equal(p.Warnings, []string{text}) || len(p.List) > 0 {

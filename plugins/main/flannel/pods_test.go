@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugin/plugintest"
@@ -131,5 +134,34 @@ func TestVersions(t *testing.T) {
 		}
 		c.OK("DEL")
 	}
+	nothingLeft(t)
+}
+
+// What ipam says of addresses gives way to flannel's subnet, and of routes to
+// what the real plugins take.
+func TestGivenIPAM(t *testing.T) {
+	ownFolders(t)
+	writeEnv(t, "/run/flannel", env4)
+	t.Cleanup(func() { removeBridges(t) })
+	pod := netopstest.Namespace(t, "pod")
+	c := attachment(t, pod, "c1", "eth0").Edit(func(conf map[string]any) {
+		conf["ipam"] = json.RawMessage(`{"subnet": "10.9.0.0/16", "rangeStart": "10.9.0.50", "gateway": "10.9.0.1", "routes": [
+			{"dst": "10.2.9.9/16", "gw": "10.1.17.9"}, {"dst": "10.3.9.9"}, {"dst": "10.4.0.0/16", "gw": ""}, {"dst": "10.5.0.0/16", "gw": "0.0.0.0"}]}`)
+	})
+	added := c.Do("ADD")
+	if added.Exit != 0 || strings.Count(added.Stderr, "level=WARN") != 3 || strings.Contains(added.Stdout, "10.9.") || strings.Count(added.Stdout, `"address"`) != 1 {
+		t.Errorf("%s%s", added.Stdout, added.Stderr)
+	}
+	const want = `10.1.0.0/16 via 10.1.17.1 dev eth0
+10.1.17.0/24 dev eth0 proto kernel scope link src 10.1.17.2
+10.2.0.0/16 via 10.1.17.9 dev eth0
+10.3.9.9 via 10.1.17.1 dev eth0
+10.4.0.0/16 via 10.1.17.1 dev eth0
+10.5.0.0/16 dev eth0
+`
+	if diff := cmp.Diff(want, strings.ReplaceAll(pod.IP("route show"), " \n", "\n")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	c.OK("DEL")
 	nothingLeft(t)
 }

@@ -187,14 +187,16 @@ func (p *envParser) mtu() uint32 {
 	if !ok {
 		return 0
 	}
-	// The least that IPv4 takes (RFC 791), the most that an IP packet has.
-	const least, most = 68, 65535
 	n, err := strconv.ParseUint(line.value, 10, 32)
-	if err != nil || n < least || n > most {
-		p.invalid(mtuKey, line.value, fmt.Sprintf("a whole number from %d to %d", least, most))
+	if err != nil || n < leastMTU || n > mostMTU {
+		p.invalid(mtuKey, line.value, fmt.Sprintf("a whole number from %d to %d", leastMTU, mostMTU))
 	}
 	return uint32(n)
 }
+
+// The least MTU that IPv4 takes (RFC 791), and the most that an IP packet has,
+// in bytes.
+const leastMTU, mostMTU = 68, 65535
 
 func (p *envParser) masq() bool {
 	line, ok := p.values[masqKey]
