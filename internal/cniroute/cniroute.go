@@ -36,8 +36,8 @@ func (o Optional[T]) Matches(v T) bool { return !o.Given || o.Value == v }
 // Route is a valid route of a configuration. Fields that are not given are
 // zero.
 type Route struct {
-	Dst    netip.Prefix // masked
-	Gw     netip.Addr
+	Dst    netip.Prefix         // masked
+	Gw     Optional[netip.Addr] // given and zero: by no gateway, on the link
 	Gws    []netops.NextHop
 	Dev    string
 	Src    netip.Addr
@@ -52,7 +52,7 @@ type Route struct {
 
 // Wanted is the route as it is asked of the kernel, by one way at most.
 func (r *Route) Wanted() netops.Route {
-	return netops.Route{Dst: r.Dst, Table: r.Table.Or(0), Metric: r.Metric.Or(0), Type: r.Type.Or(0), Gw: r.Gw, Dev: r.Dev, Src: r.Src,
+	return netops.Route{Dst: r.Dst, Table: r.Table.Or(0), Metric: r.Metric.Or(0), Type: r.Type.Or(0), Gw: r.Gw.Value, Dev: r.Dev, Src: r.Src,
 		Scope: r.Scope.Or(netops.ScopeAuto), OnLink: r.OnLink.Value, MTU: r.MTU, AdvMSS: r.AdvMSS, Protocol: netops.Protocol}.Normalize()
 }
 
@@ -195,6 +195,9 @@ func (c checker) invalid(key, format string, args ...any) {
 // route checks the values of the fields, and that they go together.
 func (f *fields) route(c checker) (Route, bool) {
 	before := len(c.list.Problems().List)
+	for _, text := range []*Optional[string]{&f.Gw, &f.Src, &f.Type} {
+		text.Given = text.Given && text.Value != "" // templates leave empty what they have no value for
+	}
 	r := Route{Dev: c.dev(c.schema.Dev, f.Dev), OnLink: f.OnLink}
 	switch {
 	case f.Dst.Given:
@@ -202,8 +205,10 @@ func (f *fields) route(c checker) (Route, bool) {
 	case !f.refused:
 		c.invalid(c.schema.Dst, "missing")
 	}
-	r.Gw, r.Src = c.addr(c.schema.Gw, f.Gw, r.Dst), c.addr("src", f.Src, r.Dst)
-	r.Gws = c.hops(f.Gws, r.Dst)
+	r.Gw, r.Src = c.gateway(f.Gw, r.Dst), c.addr("src", f.Src, r.Dst)
+	if r.Gws = c.hops(f.Gws, r.Dst); r.Gws != nil {
+		r.Gws, r.Gw = c.besides(r.Gws, r.Gw), Optional[netip.Addr]{}
+	}
 	r.MTU = c.number("mtu", f.MTU, minMTU, maxMTU).Value
 	r.AdvMSS = c.number("advmss", f.AdvMSS, 1, maxAdvMSS).Value
 	r.Metric = c.metric(f)
@@ -227,11 +232,8 @@ func (c checker) together(r Route, f *fields) {
 	if f.Gws != nil && len(f.Gws) == 0 {
 		c.invalid(s.Gws, "an empty list")
 	}
-	if len(f.Gws) > maxHops {
-		c.invalid(s.Gws, "%d gateways, %d at most", len(f.Gws), maxHops)
-	}
-	if f.Gws != nil && f.Gw.Given {
-		c.invalid(s.Gws, "given beside %q", s.Gw)
+	if len(r.Gws) > maxHops {
+		c.invalid(s.Gws, "%d gateways, %d at most", len(r.Gws), maxHops)
 	}
 	if f.Gws != nil && f.Dev.Value != "" {
 		c.invalid(s.Gws, "given beside %q, which belongs to each gateway here", s.Dev)
@@ -247,9 +249,9 @@ func (c checker) complete(r Route) {
 	s := c.schema
 	switch {
 	case r.Type.Value.Rejects():
-	case !r.Gw.IsValid() && r.Dev == "":
+	case !r.Gw.Value.IsValid() && r.Dev == "":
 		c.invalid("", "neither %s nor %s", s.Dev, s.Gw)
-	case r.OnLink.Value && (!r.Gw.IsValid() || r.Dev == ""):
+	case r.OnLink.Value && (!r.Gw.Value.IsValid() || r.Dev == ""):
 		c.invalid("onlink", "goes with %s and %s", s.Dev, s.Gw)
 	}
 }
@@ -300,6 +302,30 @@ func (c checker) prefix(key, s string) netip.Prefix {
 	return netip.Prefix{}
 }
 
+// gateway reads one. The unspecified address of the family is what plugins have
+// always taken for none.
+func (c checker) gateway(s Optional[string], dst netip.Prefix) Optional[netip.Addr] {
+	ip, err := netip.ParseAddr(s.Value)
+	if s.Given && err == nil && ip.IsUnspecified() && dst.IsValid() && ip.Is4() == dst.Addr().Is4() {
+		return Some(netip.Addr{})
+	}
+	gw := c.addr(c.schema.Gw, s, dst)
+	return Optional[netip.Addr]{gw, gw.IsValid()}
+}
+
+// besides are the gateways of a list and the one beside it, which is one of them
+// or one more, as the CNI specification is going to have it
+// (containernetworking/cni, pull request 1190).
+func (c checker) besides(hops []netops.NextHop, gw Optional[netip.Addr]) []netops.NextHop {
+	switch {
+	case gw.Given && !gw.Value.IsValid():
+		c.invalid(c.schema.Gws, "given beside a %q that says that there is none", c.schema.Gw)
+	case gw.Given && !slices.ContainsFunc(hops, func(h netops.NextHop) bool { return h.Gw == gw.Value }):
+		return append(hops, netops.NextHop{Gw: gw.Value})
+	}
+	return hops
+}
+
 // addr reads an address of the destination's family.
 func (c checker) addr(key string, s Optional[string], dst netip.Prefix) netip.Addr {
 	if !s.Given {
@@ -309,10 +335,10 @@ func (c checker) addr(key string, s Optional[string], dst netip.Prefix) netip.Ad
 	switch {
 	case err != nil || !plain(ip):
 		c.invalid(key, "%q is not an IP address", s.Value)
-	case ip.IsUnspecified():
-		c.invalid(key, "%q is no address of a host", s.Value)
 	case dst.IsValid() && ip.Is4() != dst.Addr().Is4():
 		c.invalid(key, "%s is of another address family than %s %s", ip, c.schema.Dst, dst)
+	case ip.IsUnspecified():
+		c.invalid(key, "%q is no address of a host", s.Value)
 	default:
 		return ip
 	}

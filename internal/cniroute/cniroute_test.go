@@ -59,13 +59,13 @@ func TestGoodRoutes(t *testing.T) {
 		{"a destination alone", `{"dst": "10.9.0.0/16"}`, Route{Dst: dst}},
 		{"every field", `{"dst": "10.9.0.0/16", "gw": "10.1.0.1", "mtu": 1400, "advmss": 1360, "priority": 5, "table": 100, "scope": 253,
 			"dev": "eth0", "src": "10.1.0.5", "onlink": true, "type": "unicast"}`,
-			Route{Dst: dst, Gw: gw, MTU: 1400, AdvMSS: 1360, Metric: Some[uint32](5), Table: Some[uint32](100), Scope: Some(netops.ScopeLink),
+			Route{Dst: dst, Gw: Some(gw), MTU: 1400, AdvMSS: 1360, Metric: Some[uint32](5), Table: Some[uint32](100), Scope: Some(netops.ScopeLink),
 				Dev: "eth0", Src: netip.MustParseAddr("10.1.0.5"), OnLink: Some(true), Type: Some(netops.Unicast)}},
 		{"a bare address", `{"dst": "10.9.0.7"}`, Route{Dst: netip.MustParsePrefix("10.9.0.7/32")}},
 		{"a bare IPv6 address", `{"dst": "FD09::7"}`, Route{Dst: netip.MustParsePrefix("fd09::7/128")}},
 		{"host bits", `{"dst": "10.9.3.4/16"}`, Route{Dst: dst}},
-		{"IPv6 host bits", `{"dst": "fd09::dead:0:0:1/64", "gw": "fe80::1"}`, Route{Dst: dst6, Gw: gw6}},
-		{"a default route", `{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}`, Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gw: gw}},
+		{"IPv6 host bits", `{"dst": "fd09::dead:0:0:1/64", "gw": "fe80::1"}`, Route{Dst: dst6, Gw: Some(gw6)}},
+		{"a default route", `{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}`, Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gw: Some(gw)}},
 		{"an IPv6 default route, host bits", `{"dst": "fd00::1/0"}`, Route{Dst: netip.MustParsePrefix("::/0")}},
 		{"metric", `{"dst": "10.9.0.0/16", "metric": 0}`, Route{Dst: dst, Metric: Some[uint32](0)}},
 		{"metric and priority alike", `{"dst": "10.9.0.0/16", "metric": 7, "priority": 7}`, Route{Dst: dst, Metric: Some[uint32](7)}},
@@ -83,6 +83,13 @@ func TestGoodRoutes(t *testing.T) {
 			Route{Dst: dst6, Gws: []netops.NextHop{{Gw: gw6, Dev: "eth0", Weight: 1}, {Gw: gw6, Dev: "net1", Weight: 256}, {Gw: gw6}}}},
 		{"one gateway of several", `{"dst": "10.9.0.0/16", "gws": ["10.1.0.1"], "onlink": true}`,
 			Route{Dst: dst, Gws: []netops.NextHop{{Gw: gw}}, OnLink: Some(true)}},
+		{"by no gateway", `{"dst": "10.9.0.0/16", "gw": "0.0.0.0"}`, Route{Dst: dst, Gw: Some(netip.Addr{})}},
+		{"IPv6, by no gateway", `{"dst": "fd09::/64", "gw": "0::0"}`, Route{Dst: dst6, Gw: Some(netip.Addr{})}},
+		{"what a template left empty", `{"dst": "10.9.0.0/16", "gw": "", "src": "", "dev": "", "type": ""}`, Route{Dst: dst}},
+		{"a gateway beside several", `{"dst": "10.9.0.0/16", "gws": ["10.1.0.2"], "gw": "10.1.0.1"}`, Route{Dst: dst, Gws: []netops.NextHop{{Gw: gw.Next()}, {Gw: gw}}}},
+		{"one of several beside them", `{"dst": "10.9.0.0/16", "gw": "10.1.0.1", "gws": [{"gw": "10.1.0.1", "weight": 2}, "10.1.0.2"]}`,
+			Route{Dst: dst, Gws: []netops.NextHop{{Gw: gw, Weight: 2}, {Gw: gw.Next()}}}},
+		{"nothing beside several", `{"dst": "10.9.0.0/16", "gw": "", "gws": ["10.1.0.1"]}`, Route{Dst: dst, Gws: []netops.NextHop{{Gw: gw}}}},
 		{"null is absent", `{"dst": "10.9.0.0/16", "gw": null, "gws": null, "mtu": null, "advmss": null, "priority": null, "metric": null, "table": null,
 			"scope": null, "dev": null, "src": null, "onlink": null, "type": null}`, Route{Dst: dst}},
 		{"the longest interface", `{"dst": "10.9.0.0/16", "dev": "abcdefghijklmno"}`, Route{Dst: dst, Dev: "abcdefghijklmno"}},
@@ -131,12 +138,14 @@ func TestBadRoutes(t *testing.T) {
 		want  []string
 	}{
 		{`"gw": "10.0.0.300"`, []string{`.gw: "10.0.0.300" is not an IP address`}},
-		{`"gw": ""`, []string{`.gw: "" is not an IP address`}},
 		{`"gw": "10.1.0.1/16"`, []string{`.gw: "10.1.0.1/16" is not an IP address`}},
 		{`"gw": "::ffff:10.1.0.1"`, []string{`.gw: "::ffff:10.1.0.1" is not an IP address`}},
 		{`"gw": "fe80::1%eth0"`, []string{`.gw: "fe80::1%eth0" is not an IP address`}},
 		{`"gw": "fe80::1"`, []string{`.gw: fe80::1 is of another address family than dst 10.9.0.0/16`}},
-		{`"gw": "0.0.0.0"`, []string{`.gw: "0.0.0.0" is no address of a host`}},
+		{`"gw": "::"`, []string{`.gw: :: is of another address family than dst 10.9.0.0/16`}},
+		{`"gw": " "`, []string{`.gw: " " is not an IP address`}},
+		{`"src": "0.0.0.0"`, []string{`.src: "0.0.0.0" is no address of a host`}},
+		{`"type": "blackhole", "gw": "0.0.0.0"`, []string{`.type: a route of type blackhole goes without gw, gws, dev and onlink`}},
 		{`"src": "fd00::5"`, []string{`.src: fd00::5 is of another address family than dst 10.9.0.0/16`}},
 		{`"src": "eth0"`, []string{`.src: "eth0" is not an IP address`}},
 		{`"gw": 5, "src": true, "dev": [], "type": {}`, []string{`.gw: 5 is not a string`, `.dev: [] is not a string`, `.src: true is not a string`, `.type: {} is not a string`}},
@@ -179,7 +188,6 @@ func TestBadRoutes(t *testing.T) {
 		{`"type": "local"`, []string{`.type: "local" is not unicast, blackhole, unreachable or prohibit`}},
 		{`"type": "throw"`, []string{`.type: "throw" is not unicast, blackhole, unreachable or prohibit`}},
 		{`"type": "Unicast"`, []string{`.type: "Unicast" is not unicast, blackhole, unreachable or prohibit`}},
-		{`"type": ""`, []string{`.type: "" is not unicast, blackhole, unreachable or prohibit`}},
 		{`"type": "blackhole", "gw": "10.1.0.1"`, []string{`.type: a route of type blackhole goes without gw, gws, dev and onlink`}},
 		{`"type": "unreachable", "dev": "eth0"`, []string{`.type: a route of type unreachable goes without gw, gws, dev and onlink`}},
 		{`"type": "prohibit", "gws": ["10.1.0.1"]`, []string{`.type: a route of type prohibit goes without gw, gws, dev and onlink`}},
@@ -188,10 +196,10 @@ func TestBadRoutes(t *testing.T) {
 		{`"gws": []`, []string{`.gws: an empty list`}},
 		{`"gws": {}`, []string{`.gws: {} is not a list`}},
 		{`"gws": "10.1.0.1"`, []string{`.gws: "10.1.0.1" is not a list`}},
-		{`"gws": ["10.1.0.1"], "gw": "10.1.0.2"`, []string{`.gws: given beside "gw"`}},
+		{`"gws": ["10.1.0.1"], "gw": "0.0.0.0"`, []string{`.gws: given beside a "gw" that says that there is none`}},
 		{`"gws": ["10.1.0.1"], "dev": "eth0"`, []string{`.gws: given beside "dev", which belongs to each gateway here`}},
 		{`"gws": ["10.1.0.1"], "dev": "eth0", "gw": "10.1.0.2"`,
-			[]string{`.gws: given beside "gw"`, `.gws: given beside "dev", which belongs to each gateway here`}},
+			[]string{`.gws: given beside "dev", which belongs to each gateway here`}},
 		{`"gws": ["10.1.0.1", "10.1.0.1"]`, []string{`.gws[1]: 10.1.0.1 is there twice`}},
 		{`"gws": [{"gw": "10.1.0.1", "dev": "eth0"}, {"gw": "10.1.0.1", "dev": "eth0", "weight": 5}]`, []string{`.gws[1]: 10.1.0.1 is there twice`}},
 		{`"gws": ["10.1.0.300", "fe80::1", "::ffff:10.1.0.1", "0.0.0.0", ""]`, []string{
@@ -388,11 +396,11 @@ func agree(t *testing.T, list []byte, quick []fields, routes []Route, p *strictj
 }
 
 func valid(t *testing.T, r Route) {
-	hops := append(slices.Clone(r.Gws), netops.NextHop{Gw: r.Gw, Dev: r.Dev}, netops.NextHop{Gw: r.Src})
+	hops := append(slices.Clone(r.Gws), netops.NextHop{Gw: r.Gw.Value, Dev: r.Dev}, netops.NextHop{Gw: r.Src})
 	switch {
 	case !r.Dst.IsValid() || r.Dst != r.Dst.Masked() || r.Dst.Addr().Is4In6():
 		t.Errorf("dst %s", r.Dst)
-	case r.Gws != nil && (r.Gw.IsValid() || r.Dev != "" || len(r.Gws) == 0):
+	case r.Gws != nil && (r.Gw.Given || r.Dev != "" || len(r.Gws) == 0):
 		t.Errorf("%+v", r)
 	case r.Table.Given && r.Table.Value == 0, r.MTU > maxMTU, r.AdvMSS > maxAdvMSS, r.Type.Given && r.Type.Value == 0:
 		t.Errorf("%+v", r)

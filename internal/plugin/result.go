@@ -52,7 +52,8 @@ type IP struct {
 // written that are given.
 type ListedRoute struct {
 	Dst      netip.Prefix
-	Gw       netip.Addr // zero stands for a gateway of ips
+	Gw       netip.Addr   // zero stands for a gateway of ips
+	Gws      []netip.Addr // of a multipath route, which has no Gw
 	MTU      uint32
 	AdvMSS   uint32
 	Priority *uint32
@@ -63,13 +64,14 @@ type ListedRoute struct {
 }
 
 type listedJSON struct {
-	Dst      string  `json:"dst"`
-	Gw       string  `json:"gw,omitempty"`
-	MTU      uint32  `json:"mtu,omitempty"`
-	AdvMSS   uint32  `json:"advmss,omitempty"`
-	Priority *uint32 `json:"priority,omitempty"`
-	Table    *uint32 `json:"table,omitempty"`
-	Scope    *uint8  `json:"scope,omitempty"`
+	Dst      string   `json:"dst"`
+	Gw       string   `json:"gw,omitempty"`
+	Gws      []string `json:"gws,omitempty"`
+	MTU      uint32   `json:"mtu,omitempty"`
+	AdvMSS   uint32   `json:"advmss,omitempty"`
+	Priority *uint32  `json:"priority,omitempty"`
+	Table    *uint32  `json:"table,omitempty"`
+	Scope    *uint8   `json:"scope,omitempty"`
 }
 
 // decodeResult reads prevResult, which is to go out in the given version.
@@ -186,14 +188,45 @@ func (r *Result) decodeRoutes() error {
 		if err != nil {
 			return fmt.Errorf("routes[%d].dst: %q is not a subnet", i, l.Dst)
 		}
-		gw, err := gatewayOf(l.Gw)
+		gw, gws, err := l.gateways()
 		if err != nil {
-			return fmt.Errorf("routes[%d].gw: %w", i, err)
+			return fmt.Errorf("routes[%d].%w", i, err)
 		}
-		r.Routes = append(r.Routes, ListedRoute{Dst: dst.Masked(), Gw: gw, MTU: l.MTU, AdvMSS: l.AdvMSS,
+		r.Routes = append(r.Routes, ListedRoute{Dst: dst.Masked(), Gw: gw, Gws: gws, MTU: l.MTU, AdvMSS: l.AdvMSS,
 			Priority: l.Priority, Table: l.Table, Scope: l.Scope, raw: raws[i]})
 	}
 	return nil
+}
+
+// gateways are the one of an entry, or those of a multipath route: gw beside gws
+// is one of these or one more, as CNI is going to have it
+// (containernetworking/cni, pull request 1190).
+func (l *listedJSON) gateways() (gw netip.Addr, gws []netip.Addr, err error) {
+	if gw, err = gatewayOf(l.Gw); err != nil {
+		return gw, nil, fmt.Errorf("gw: %w", err)
+	}
+	for i, text := range l.Gws {
+		ip, err := gatewayOf(text)
+		if err == nil && !ip.IsValid() {
+			err = fmt.Errorf("%q is no gateway", text)
+		}
+		if err != nil {
+			return gw, nil, fmt.Errorf("gws[%d]: %w", i, err)
+		}
+		gws = appendNew(gws, ip)
+	}
+	if gws != nil && gw.IsValid() {
+		gws, gw = appendNew(gws, gw), netip.Addr{}
+	}
+	return gw, gws, nil
+}
+
+// appendNew appends an address, unless the list has it.
+func appendNew(list []netip.Addr, ip netip.Addr) []netip.Addr {
+	if slices.Contains(list, ip) {
+		return list
+	}
+	return append(list, ip)
 }
 
 // Gateway is the gateway that a route without one goes by: that of an address
@@ -214,8 +247,17 @@ func (r *Result) Gateway(dst netip.Prefix, dev string) (netip.Addr, bool) {
 	return first, false
 }
 
-// Way is the gateway that an entry of routes stands for; zero is none.
-func (r *Result) Way(l ListedRoute) netip.Addr {
+// NextHops are the gateways that an entry of routes stands for, a zero one where it
+// stands for none.
+func (r *Result) NextHops(l ListedRoute) []netip.Addr {
+	if l.Gws != nil {
+		return l.Gws
+	}
+	return []netip.Addr{r.nextHop(&l)}
+}
+
+// nextHop is the gateway of an entry that has one or none; zero is none.
+func (r *Result) nextHop(l *ListedRoute) netip.Addr {
 	if l.Gw.IsValid() || l.Scope != nil && netops.Scope(*l.Scope) == netops.ScopeLink {
 		return l.Gw
 	}
@@ -223,7 +265,7 @@ func (r *Result) Way(l ListedRoute) netip.Addr {
 	return gw
 }
 
-// Lists reports whether routes has the route: an entry for each of its ways.
+// Lists reports whether routes has the route: each of its next hops is one of an entry.
 // What an entry does not tell, it does not deny.
 func (r *Result) Lists(route *netops.Route) bool {
 	for _, hop := range route.NextHops() {
@@ -245,7 +287,8 @@ func (r *Result) has(dst netip.Prefix, match func(*ListedRoute) bool) bool {
 }
 
 func (r *Result) lists(l *ListedRoute, route *netops.Route, gw netip.Addr) bool {
-	return l.Dst == route.Dst && (r.Way(*l) == gw || l.Gw == gw) &&
+	by := l.Gws == nil && (r.nextHop(l) == gw || l.Gw == gw) || slices.Contains(l.Gws, gw)
+	return l.Dst == route.Dst && by &&
 		(l.Table == nil || l.slot().Table == route.Table) && (l.Priority == nil || l.slot().Metric == route.Metric)
 }
 
@@ -265,16 +308,49 @@ func (l ListedRoute) slot() netops.Route {
 // listable reports whether a result can list the route at all.
 func listable(r *netops.Route) bool { return r.Type == netops.Unicast }
 
-// Without is the result without the routes that drop chooses.
-func (r *Result) Without(drop func(ListedRoute) bool) *Result {
+// Without is the result without the next hops that goes chooses, by entry and
+// gateway; zero is none. An entry that has no other goes with it.
+func (r *Result) Without(goes func(l ListedRoute, gw netip.Addr) bool) *Result {
 	left := *r
-	left.Routes, left.byDst = []ListedRoute{}, nil
+	left.Routes, left.byDst = make([]ListedRoute, 0, len(r.Routes)), nil
 	for _, l := range r.Routes {
-		if !drop(l) {
-			left.Routes = append(left.Routes, l)
+		if l.Gws == nil {
+			if !goes(l, r.nextHop(&l)) {
+				left.Routes = append(left.Routes, l)
+			}
+			continue
+		}
+		stay := slices.DeleteFunc(slices.Clone(l.Gws), func(gw netip.Addr) bool { return goes(l, gw) })
+		if len(stay) > 0 {
+			left.Routes = append(left.Routes, l.by(stay))
 		}
 	}
 	return &left
+}
+
+// by is an entry of a multipath route that has only some of its next hops left.
+func (l ListedRoute) by(gws []netip.Addr) ListedRoute {
+	if len(gws) == len(l.Gws) {
+		return l
+	}
+	key, value := "gws", appendAddrs(nil, gws)
+	l.Gws = gws
+	if len(gws) == 1 {
+		key, value = "gw", jsonappend.String(nil, gws[0].String())
+		l.Gw, l.Gws = gws[0], nil
+	}
+	var o map[string]json.RawMessage
+	_ = json.Unmarshal(l.raw, &o) // it was decoded before
+	maps.DeleteFunc(o, func(k string, _ json.RawMessage) bool {
+		return strings.EqualFold(k, "gw") || strings.EqualFold(k, "gws")
+	})
+	o[key] = value
+	l.raw = object(o)
+	return l
+}
+
+func appendAddrs(b []byte, list []netip.Addr) []byte {
+	return jsonappend.List(b, list, func(b []byte, ip netip.Addr) []byte { return jsonappend.String(b, ip.String()) })
 }
 
 // denies reports whether the result lists another hardware address of an
@@ -336,11 +412,11 @@ func edit(raw *json.RawMessage, change func(map[string]json.RawMessage)) error {
 
 // Append lists a route, unless it is listed.
 func (r *Result) Append(l ListedRoute) {
-	way, route := r.Way(l), l.slot()
+	hops, route := r.NextHops(l), l.slot()
 	slot := route.Key()
 	if r.has(l.Dst, func(o *ListedRoute) bool {
 		there := o.slot()
-		return there.Key() == slot && r.Way(*o) == way
+		return there.Key() == slot && sameAddrs(r.NextHops(*o), hops)
 	}) {
 		return
 	}
@@ -348,10 +424,15 @@ func (r *Result) Append(l ListedRoute) {
 	r.byDst.Append(l.Dst)
 }
 
-// List adds the entries of the result for a route that is wanted: one for each
-// gateway, none where it leads nowhere. Of the optional fields those are told
-// that the configuration gives. onLink tells that it goes by no gateway, where
-// who reads the result would think of that in its ips.
+// sameAddrs reports whether two lists, in which each is once, have the same.
+func sameAddrs(a, b []netip.Addr) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(ip netip.Addr) bool { return !slices.Contains(b, ip) })
+}
+
+// List adds the entry of the result for a route that is wanted; there is none for
+// one that leads nowhere. Of the optional fields those are told that the
+// configuration gives. onLink tells that it goes by no gateway, where who reads
+// the result would think of that in its ips.
 func (d *Decision) List(r *netops.Route, e *cniroute.Route, onLink bool) {
 	if !listable(r) {
 		return
@@ -367,14 +448,10 @@ func (d *Decision) List(r *netops.Route, e *cniroute.Route, onLink bool) {
 		scope := uint8(e.Scope.Or(netops.ScopeLink))
 		l.Scope = &scope
 	}
-	if r.Hops == nil {
-		d.Listed = append(d.Listed, Listing{Entry: l, For: r})
-		return
-	}
 	for _, hop := range r.Hops {
-		l.Gw = hop.Gw
-		d.Listed = append(d.Listed, Listing{Entry: l, For: r})
+		l.Gws = appendNew(l.Gws, hop.Gw)
 	}
+	d.Listed = append(d.Listed, Listing{Entry: l, For: r})
 }
 
 func (l ListedRoute) appendJSON(b []byte) []byte {
@@ -384,6 +461,9 @@ func (l ListedRoute) appendJSON(b []byte) []byte {
 	o := jsonappend.Open(b)
 	o.Prefix("dst", l.Dst)
 	o.Addr("gw", l.Gw)
+	if l.Gws != nil {
+		o.Raw("gws", appendAddrs(nil, l.Gws))
+	}
 	o.Number("mtu", l.MTU)
 	o.Number("advmss", l.AdvMSS)
 	if l.Priority != nil {

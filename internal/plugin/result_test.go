@@ -101,7 +101,7 @@ func TestResultGoesOutAsItCameIn(t *testing.T) {
 		sameJSON(t, fmt.Sprintf(prev, "1.0.0"), printed(t, r))
 
 		// Neither does choosing nothing change anything.
-		same := r.Without(func(ListedRoute) bool { return false })
+		same := r.Without(func(ListedRoute, netip.Addr) bool { return false })
 		sameJSON(t, fmt.Sprintf(prev, "1.0.0"), printed(t, same))
 	}
 }
@@ -126,6 +126,9 @@ func TestResultThatCannotBeDecoded(t *testing.T) {
 		{`{"routes": [{"dst": "10.0.0.0"}]}`, `routes[0].dst: "10.0.0.0" is not a subnet`},
 		{`{"routes": [{"gw": "10.0.0.1"}]}`, `routes[0].dst: ""`},
 		{`{"routes": [{"dst": "10.0.0.0/8", "gw": "there"}]}`, `routes[0].gw: "there" is not an IP address`},
+		{`{"routes": [{"dst": "10.0.0.0/8", "gws": ["10.0.0.1", "there"]}]}`, `routes[0].gws[1]: "there" is not an IP address`},
+		{`{"routes": [{"dst": "10.0.0.0/8", "gws": ["0.0.0.0"]}]}`, `routes[0].gws[0]: "0.0.0.0" is no gateway`},
+		{`{"routes": [{"dst": "10.0.0.0/8", "gws": "10.0.0.1"}]}`, "routes: "},
 		{`{"routes": [{"dst": "10.0.0.0/8", "mtu": -1}]}`, "routes: "},
 		{`{"routes": [{"dst": "10.0.0.0/8", "scope": 256}]}`, "routes: "},
 		{`{"routes": [{"dst": "10.0.0.0/8", "priority": 4294967296}]}`, "routes: "},
@@ -141,8 +144,8 @@ func TestGatewayThatIsNone(t *testing.T) {
 	for _, gw := range []string{``, `, "gateway": ""`, `, "gateway": "0.0.0.0"`, `, "gateway": "::"`, `, "gateway": null`} {
 		prev := `{"ips": [{"address": "10.1.0.5/16"` + gw + `}], "routes": [{"dst": "10.2.0.0/16"` + strings.Replace(gw, "gateway", "gw", 1) + `}]}`
 		r := mustDecode(t, prev)
-		if r.IPs[0].Gateway.IsValid() || r.Routes[0].Gw.IsValid() || r.Way(r.Routes[0]).IsValid() {
-			t.Errorf("%s: gateway %v, way %v", prev, r.IPs[0].Gateway, r.Way(r.Routes[0]))
+		if r.IPs[0].Gateway.IsValid() || r.Routes[0].Gw.IsValid() || r.NextHops(r.Routes[0])[0].IsValid() {
+			t.Errorf("%s: gateway %v, way %v", prev, r.IPs[0].Gateway, r.NextHops(r.Routes[0]))
 		}
 	}
 }
@@ -171,7 +174,14 @@ func TestGatewayAndWay(t *testing.T) {
 		}
 	}
 
-	r = mustDecode(t, `{"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}]}`)
+	r = mustDecode(t, `{"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}], "routes": [
+		{"dst": "10.9.0.0/16", "gws": ["10.1.0.2", "10.1.0.3"]}, {"dst": "10.9.0.0/16", "gw": "10.1.0.3", "gws": ["10.1.0.2", "10.1.0.2"]},
+		{"dst": "10.9.0.0/16", "gw": "10.1.0.3", "gws": ["10.1.0.3", "10.1.0.2"]}, {"dst": "10.9.0.0/16", "gws": []}]}`)
+	for i, want := range []string{"[10.1.0.2 10.1.0.3]", "[10.1.0.2 10.1.0.3]", "[10.1.0.3 10.1.0.2]", "[10.1.0.1]"} {
+		if got := fmt.Sprint(r.NextHops(r.Routes[i])); got != want {
+			t.Errorf("next hops of entry %d: %s, want %s", i, got, want)
+		}
+	}
 	onLink, global := entry("10.9.0.0/16", ""), entry("10.9.0.0/16", "")
 	onLink.Scope, global.Scope = ptr(uint8(253)), ptr(uint8(0))
 	for _, tt := range []struct {
@@ -184,8 +194,8 @@ func TestGatewayAndWay(t *testing.T) {
 		{global, "10.1.0.1"},
 		{entry("fd09::/64", ""), ""}, // no gateway of its family
 	} {
-		if got := r.Way(tt.entry); got != addr(tt.want) {
-			t.Errorf("Way(%+v) = %v, want %s", tt.entry, got, tt.want)
+		if got := r.NextHops(tt.entry); len(got) != 1 || got[0] != addr(tt.want) {
+			t.Errorf("NextHops(%+v) = %v, want %s", tt.entry, got, tt.want)
 		}
 	}
 }
@@ -194,7 +204,8 @@ func TestLists(t *testing.T) {
 	r := mustDecode(t, `{"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}], "routes": [
 		{"dst": "0.0.0.0/0"}, {"dst": "10.2.3.4/16", "gw": "10.1.0.2", "priority": 5}, {"dst": "10.3.0.0/16", "gw": "10.1.0.2", "table": 100},
 		{"dst": "10.4.0.0/16", "scope": 253}, {"dst": "10.5.0.0/16", "gw": "10.1.0.1"}, {"dst": "10.5.0.0/16", "gw": "10.1.0.2"},
-		{"dst": "10.6.0.0/16", "gw": "10.1.0.1", "table": 0, "priority": 0}, {"dst": "fd06::/64", "priority": 0}]}`)
+		{"dst": "10.6.0.0/16", "gw": "10.1.0.1", "table": 0, "priority": 0}, {"dst": "fd06::/64", "priority": 0},
+		{"dst": "10.8.0.0/16", "gws": ["10.1.0.2", "10.1.0.3"]}]}`)
 	route := func(dst, gw string, edit ...func(*netops.Route)) netops.Route {
 		r := netops.Route{Dst: netip.MustParsePrefix(dst), Gw: addr(gw), Dev: "net1"}
 		for _, e := range edit {
@@ -229,6 +240,10 @@ func TestLists(t *testing.T) {
 		{"told to be on-link", route("10.4.0.0/16", "10.1.0.1"), false},
 		{"multipath", route("10.5.0.0/16", "", hops("10.1.0.1", "10.1.0.2")), true},
 		{"multipath, one way not listed", route("10.5.0.0/16", "", hops("10.1.0.1", "10.1.0.3")), false},
+		{"multipath in one entry", route("10.8.0.0/16", "", hops("10.1.0.3", "10.1.0.2")), true},
+		{"one of several in one entry", route("10.8.0.0/16", "10.1.0.3"), true},
+		{"in one entry, one more", route("10.8.0.0/16", "", hops("10.1.0.3", "10.1.0.2", "10.1.0.1")), false},
+		{"several do not stand for that of ips", route("10.8.0.0/16", "10.1.0.1"), false},
 		{"table and metric 0 are the kernel's default", route("10.6.0.0/16", "10.1.0.1"), true},
 		{"as metric 0 is for IPv6", route("fd06::/64", ""), true},
 		{"not listed at all", route("10.7.0.0/16", "10.1.0.1"), false},
@@ -243,7 +258,7 @@ func TestWithout(t *testing.T) {
 	const prev = `{"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "more": 1}, {"address": "fd01::5/64", "gateway": "fd01::1"}, {"address": "10.9.0.5/16"}],
 		"routes": [{"dst": "10.2.0.0/16", "mtu": 1400, "more": 1}, {"dst": "fd02::/64"}, {"dst": "10.4.0.0/16", "gw": "10.1.0.9"}]}`
 	r := mustDecode(t, prev)
-	left := r.Without(func(l ListedRoute) bool { return l.Dst.Addr().Is6() })
+	left := r.Without(func(l ListedRoute, _ netip.Addr) bool { return l.Dst.Addr().Is6() })
 	sameJSON(t, strings.Replace(strings.Replace(prev, `{"dst": "fd02::/64"}, `, ``, 1), `{`, `{"cniVersion": "1.1.0", `, 1), printed(t, left))
 	if gone := (netops.Route{Dst: netip.MustParsePrefix("fd02::/64"), Gw: addr("fd01::1")}).Normalize(); left.Lists(&gone) {
 		t.Error("the route that went is still listed")
@@ -251,9 +266,25 @@ func TestWithout(t *testing.T) {
 	// The result that it was made from stays as it is.
 	sameJSON(t, strings.Replace(prev, `{`, `{"cniVersion": "1.1.0", `, 1), printed(t, r))
 
-	gone := r.Without(func(ListedRoute) bool { return true })
+	gone := r.Without(func(ListedRoute, netip.Addr) bool { return true })
 	if got := printed(t, gone); !strings.Contains(got, `"routes":[]`) {
 		t.Errorf("no empty list: %s", got)
+	}
+}
+
+// A multipath route loses some of its next hops, or all.
+func TestWithoutSomeNextHops(t *testing.T) {
+	const prev = `{"routes": [{"dst": "10.2.0.0/16", "gws": ["10.1.0.2", "10.1.0.3"], "gw": "10.1.0.4", "mtu": 1400, "more": 1}]}`
+	for _, tt := range []struct{ gone, want string }{
+		{"10.1.0.9", `{"dst":"10.2.0.0/16","gws":["10.1.0.2","10.1.0.3"],"gw":"10.1.0.4","mtu":1400,"more":1}`},
+		{"10.1.0.3", `{"dst":"10.2.0.0/16","gws":["10.1.0.2","10.1.0.4"],"more":1,"mtu":1400}`},
+		{"10.1.0.2 10.1.0.3", `{"dst":"10.2.0.0/16","gw":"10.1.0.4","more":1,"mtu":1400}`},
+		{"10.1.0.2 10.1.0.3 10.1.0.4", ``},
+	} {
+		r := mustDecode(t, prev).Without(func(_ ListedRoute, gw netip.Addr) bool { return strings.Contains(tt.gone, gw.String()) })
+		if diff := cmp.Diff(tt.want, routes(t, r)); diff != "" {
+			t.Errorf("without %s (-want +got):\n%s", tt.gone, diff)
+		}
 	}
 }
 
@@ -286,6 +317,8 @@ func TestAppend(t *testing.T) {
 			with(entry("10.2.0.0/16", "10.1.0.1"), func(l *ListedRoute) { l.Priority = ptr(uint32(0)) }), // the same as none
 			with(entry("10.2.0.0/16", "10.1.0.1"), func(l *ListedRoute) { l.Table = ptr(uint32(100)) }),
 			with(entry("10.2.0.0/16", ""), func(l *ListedRoute) { l.Scope = ptr(uint8(253)) }),
+			with(entry("10.2.0.0/16", ""), func(l *ListedRoute) { l.Gws = []netip.Addr{addr("10.1.0.1"), addr("10.1.0.2")} }),
+			with(entry("10.2.0.0/16", ""), func(l *ListedRoute) { l.Gws = []netip.Addr{addr("10.1.0.2"), addr("10.1.0.1")} }),
 			full,
 		} {
 			r.Append(l)
@@ -298,6 +331,7 @@ func TestAppend(t *testing.T) {
 		`{"dst":"10.2.0.0/16","gw":"10.1.0.1","priority":5}`,
 		`{"dst":"10.2.0.0/16","gw":"10.1.0.1","table":100}`,
 		`{"dst":"10.2.0.0/16","scope":253}`,
+		`{"dst":"10.2.0.0/16","gws":["10.1.0.1","10.1.0.2"]}`,
 		`{"dst":"fd02::/64","gw":"fd01::1","mtu":1400,"advmss":1300,"priority":0,"table":100,"scope":0}`,
 	}, "\n")
 	if diff := cmp.Diff(want, routes(t, r)); diff != "" {
@@ -324,7 +358,7 @@ func TestLongLists(t *testing.T) {
 	}
 	start := time.Now()
 	r := mustDecode(t, `{"routes": [`+strings.Join(list, ",")+`]}`)
-	r = r.Without(func(l ListedRoute) bool { return l.Dst.Addr().As4()[2] == 7 })
+	r = r.Without(func(l ListedRoute, _ netip.Addr) bool { return l.Dst.Addr().As4()[2] == 7 })
 	for i := range n {
 		l := entry(dst(i), "10.1.0.1")
 		r.Append(l)
@@ -355,7 +389,7 @@ func FuzzResult(f *testing.F) {
 			}
 			return
 		}
-		left := r.Without(func(l ListedRoute) bool { return l.MTU == 1 })
+		left := r.Without(func(l ListedRoute, _ netip.Addr) bool { return l.MTU == 1 })
 		for _, dst := range []string{"0.0.0.0/0", "10.0.0.0/8", "::/0"} {
 			left.Append(entry(dst, ""))
 		}

@@ -59,7 +59,7 @@ func (c config) complete(e *cniroute.Route, prev *plugin.Result, pod netops.Snap
 			r.Gw, r.Dev, r.Hops = r.Hops[0].Gw, r.Hops[0].Dev, nil
 		}
 	default:
-		if !r.Gw.IsValid() && r.Scope != netops.ScopeLink {
+		if !e.Gw.Given && r.Scope != netops.ScopeLink {
 			r.Gw = c.gateway(e, prev)
 		}
 		if r.OnLink && !r.Gw.IsValid() {

@@ -119,8 +119,8 @@ func listedGateways(entries []cniroute.Route, prev *plugin.Result) []cniroute.Ro
 	for i := range filled {
 		e := &filled[i]
 		for _, l := range prev.Routes {
-			if !e.Gw.IsValid() && e.Gws == nil && e.Scope.Value != netops.ScopeLink && l.Dst == e.Dst && (l.Priority == nil || e.Metric.Matches(*l.Priority)) {
-				e.Gw = l.Gw
+			if !e.Gw.Given && e.Gws == nil && l.Gw.IsValid() && e.Scope.Value != netops.ScopeLink && l.Dst == e.Dst && (l.Priority == nil || e.Metric.Matches(*l.Priority)) {
+				e.Gw = cniroute.Some(l.Gw)
 			}
 		}
 	}

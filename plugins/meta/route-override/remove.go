@@ -105,7 +105,7 @@ func matchWay(want *cniroute.Route, r *netops.Route, hop netops.NextHop) bool {
 			}
 		}
 	}
-	return (!want.Gw.IsValid() || want.Gw == hop.Gw) && (want.Dev == "" || want.Dev == hop.Dev)
+	return want.Gw.Matches(hop.Gw) && (want.Dev == "" || want.Dev == hop.Dev)
 }
 
 func matchAttributes(want *cniroute.Route, r *netops.Route) bool {
@@ -139,17 +139,16 @@ func (w wanted) held(have *netops.Route, hop netops.NextHop) bool {
 		slices.ContainsFunc(want.NextHops(), func(h netops.NextHop) bool { return h.Gw == hop.Gw }))
 }
 
-// unlist decides which entries of prevResult's routes go: those that
-// flushroutes, flushgateway or an entry of delroutes is for, by what an entry
-// tells; and those whose route was removed and is nowhere left. One whose route
-// stays because addroutes wants it stays as it came.
-func (c config) unlist(devs []string, prev *plugin.Result, r removal, wanted wanted) func(plugin.ListedRoute) bool {
+// unlist decides which ways of prevResult's routes go: those that flushroutes,
+// flushgateway or an entry of delroutes is for, by what an entry tells; and those
+// whose route was removed and is nowhere left. One whose route stays because
+// addroutes wants it stays as it came.
+func (c config) unlist(devs []string, prev *plugin.Result, r removal, wanted wanted) func(plugin.ListedRoute, netip.Addr) bool {
 	if len(prev.Routes) == 0 {
-		return func(plugin.ListedRoute) bool { return false }
+		return func(plugin.ListedRoute, netip.Addr) bool { return false }
 	}
 	gone, left := routesTo(r.gone), routesTo(r.left)
-	return func(l plugin.ListedRoute) bool {
-		gw := prev.Way(l)
+	return func(l plugin.ListedRoute, gw netip.Addr) bool {
 		listed := listedAs(l, gw)
 		same := func(r *netops.Route) bool { return stands(l, gw, r) }
 		if slices.ContainsFunc(left[l.Dst], func(r *netops.Route) bool { return same(r) && wanted.held(r, netops.NextHop{Gw: gw}) }) {
@@ -158,16 +157,20 @@ func (c config) unlist(devs []string, prev *plugin.Result, r removal, wanted wan
 		if c.flushes(&listed, netops.NextHop{Gw: gw}) {
 			return true
 		}
-		if _, found := r.patterns.byDst.Find(l.Dst, func(i int) bool { return matchListed(r.patterns.list[i], &listed, devs) }); found {
+		if _, found := r.patterns.byDst.Find(l.Dst, func(i int) bool { return matchListed(r.patterns.list[i], &listed, gw, devs) }); found {
 			return true
 		}
 		return slices.ContainsFunc(gone[l.Dst], same) && !slices.ContainsFunc(left[l.Dst], same)
 	}
 }
 
-// listedAs is an entry of the result as the route that it stands for.
+// listedAs is an entry of the result, of which gw is a way, as the route that it
+// stands for.
 func listedAs(l plugin.ListedRoute, gw netip.Addr) netops.Route {
 	r := netops.Route{Dst: l.Dst, Gw: gw, MTU: l.MTU, AdvMSS: l.AdvMSS}
+	for _, gw := range l.Gws {
+		r.Hops = append(r.Hops, netops.NextHop{Gw: gw})
+	}
 	if l.Table != nil {
 		r.Table = *l.Table
 	}
@@ -187,12 +190,12 @@ func listedAs(l plugin.ListedRoute, gw netip.Addr) netops.Route {
 
 // matchListed is match for an entry of the result, which tells neither dev nor
 // src nor onlink: where these are asked for, the kernel's routes decide.
-func matchListed(want cniroute.Route, listed *netops.Route, devs []string) bool {
-	if want.Src.IsValid() || want.OnLink.Given || want.Gws != nil || want.Dev != "" && len(devs) > 1 {
+func matchListed(want cniroute.Route, listed *netops.Route, gw netip.Addr, devs []string) bool {
+	if want.Src.IsValid() || want.OnLink.Given || want.Dev != "" && len(devs) > 1 {
 		return false
 	}
 	want.Dev = ""
-	return matchWay(&want, listed, netops.NextHop{Gw: listed.Gw}) && matchAttributes(&want, listed)
+	return matchWay(&want, listed, netops.NextHop{Gw: gw}) && matchAttributes(&want, listed)
 }
 
 // stands reports whether a route of the kernel, or one way of it, is what an

@@ -136,12 +136,46 @@ func TestKeys(t *testing.T) {
 			{"dst":"172.17.0.0/16","gw":"10.1.0.1","mtu":1400,"advmss":1300,"priority":5}
 			{"dst":"172.18.0.0/16","scope":253}
 			{"dst":"172.19.0.0/16","gw":"10.99.0.1"}
-			{"dst":"172.21.0.0/16","gw":"10.1.0.1"}
-			{"dst":"172.21.0.0/16","gw":"10.1.0.2"}
+			{"dst":"172.21.0.0/16","gws":["10.1.0.1","10.1.0.2"]}
 			{"dst":"172.22.0.0/16","scope":253}
 			{"dst":"fd30::1/128","gw":"fd01::1"}
 			{"dst":"fd31::/64","gw":"fe80::1"}
 			{"dst":"172.23.0.0/16","gw":"10.244.1.1"}`},
+		{"by no gateway", `"delroutes": [{"dst": "10.7.0.0/16", "gw": "0.0.0.0"}, {"dst": "192.168.0.0/24", "gw": "0.0.0.0"}, {"dst": "fd20::/64", "gw": "::"}],
+			"addroutes": [{"dst": "172.16.5.5/32", "gw": "0.0.0.0"}, {"dst": "fd30::/64", "gw": "::"}, {"dst": "172.17.0.0/16", "gw": ""}, {"dst": "172.18.0.0/16", "gw": null}]`, `
+			default via 10.244.1.1 dev eth0
+			default via 10.1.0.1 dev net1 metric 50
+			169.254.7.0/24 via 10.1.0.1 dev net1
+			172.16.5.5 dev net1 proto 77 scope link
+			172.17.0.0/16 via 10.1.0.1 dev net1 proto 77
+			172.18.0.0/16 via 10.1.0.1 dev net1 proto 77
+			192.168.0.0/24 via 10.1.0.1 dev net1
+			fd20::/64 via fd01::1 dev net1 metric 1024
+			fd30::/64 dev net1 proto 77 metric 1024
+			default via fd01::1 dev net1 metric 50
+			default via fd00:244::1 dev eth0 metric 1024`, `
+			{"dst":"0.0.0.0/0"}
+			{"dst":"192.168.0.0/24","gw":"10.1.0.1"}
+			{"dst":"fd20::/64","gw":"fd01::1","mtu":1400}
+			{"dst":"172.16.5.5/32","scope":253}
+			{"dst":"fd30::/64","scope":253}
+			{"dst":"172.17.0.0/16","gw":"10.1.0.1"}
+			{"dst":"172.18.0.0/16","gw":"10.1.0.1"}`},
+		{"gw beside gws is one more next hop, once", `"addroutes": [{"dst": "172.16.0.0/16", "gws": ["10.1.0.1"], "gw": "10.1.0.2"}, {"dst": "172.17.0.0/16", "gws": ["10.1.0.1"], "gw": "10.1.0.1"},
+			{"dst": "fd30::/64", "gw": "fd01::2", "gws": ["fd01::3", "fd01::2"]}]`, untouched + `
+			172.16.0.0/16 proto 77
+			nexthop via 10.1.0.1 dev net1 weight 1
+			nexthop via 10.1.0.2 dev net1 weight 1
+			172.17.0.0/16 via 10.1.0.1 dev net1 proto 77
+			fd30::/64 proto 77 metric 1024
+			nexthop via fd01::3 dev net1 weight 1
+			nexthop via fd01::2 dev net1 weight 1`, `
+			{"dst":"0.0.0.0/0"}
+			{"dst":"192.168.0.0/24","gw":"10.1.0.1"}
+			{"dst":"fd20::/64","gw":"fd01::1","mtu":1400}
+			{"dst":"172.16.0.0/16","gws":["10.1.0.1","10.1.0.2"]}
+			{"dst":"172.17.0.0/16","gw":"10.1.0.1"}
+			{"dst":"fd30::/64","gws":["fd01::3","fd01::2"]}`},
 		{"same prefix, other table or metric", `"addroutes": [{"dst": "172.16.0.0/16", "metric": 1}, {"dst": "172.16.0.0/16", "metric": 2}, {"dst": "172.16.0.0/16", "table": 100}, {"dst": "172.16.0.0/16", "metric": 1}]`, untouched + `
 			172.16.0.0/16 via 10.1.0.1 dev net1 proto 77 metric 1
 			172.16.0.0/16 via 10.1.0.1 dev net1 proto 77 metric 2`, `
@@ -805,6 +839,48 @@ func TestCutMultipath(t *testing.T) {
 		c.OK("DEL")
 		restored(t, pod, before)
 		pod.Remove()
+	}
+}
+
+// One of several next hops goes by its gateway, in the kernel and in the result,
+// which lists a multipath route once.
+func TestOneNextHopOfSeveral(t *testing.T) {
+	for _, tt := range []struct{ name, keys, kernel, result string }{
+		{"one", `"delroutes": [{"dst": "172.16.0.0/16", "gw": "10.1.0.2"}, {"dst": "fd40::/64", "gw": "fd01::2"}]`,
+			"172.16.0.0/16 via 10.1.0.3 dev net1\nfd40::/64 via fd01::3 dev net1 metric 1024",
+			`{"dst":"172.16.0.0/16","gw":"10.1.0.3"}` + "\n" + `{"dst":"fd40::/64","gw":"fd01::3"}`},
+		{"one after the other", `"delroutes": [{"dst": "172.16.0.0/16", "gw": "10.1.0.2"}, {"dst": "172.16.0.0/16", "gw": "10.1.0.3"}]`,
+			"fd40::/64 metric 1024\nnexthop via fd01::2 dev net1 weight 1\nnexthop via fd01::3 dev net1 weight 1", `{"dst":"fd40::/64","gws":["fd01::2","fd01::3"]}`},
+		{"all by their list", `"delroutes": [{"dst": "172.16.0.0/16", "gws": ["10.1.0.3"], "gw": "10.1.0.2"}, {"dst": "fd40::/64", "gws": ["fd01::2", "fd01::9"]}]`,
+			"fd40::/64 metric 1024\nnexthop via fd01::2 dev net1 weight 1\nnexthop via fd01::3 dev net1 weight 1", `{"dst":"fd40::/64","gws":["fd01::2","fd01::3"]}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pod := netopstest.Namespace(t, "pod")
+			t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
+			pod.Veth("net1", "10.1.0.5/16", "fd01::5/64")
+			pod.Batch("route add 172.16.0.0/16 nexthop via 10.1.0.2 nexthop via 10.1.0.3", "route add fd40::/64 nexthop via fd01::2 nexthop via fd01::3")
+			before := pod.Dump()
+			c := call(t, pod, tt.keys).Edit(func(conf map[string]any) {
+				conf["prevResult"].(map[string]any)["routes"] = []any{
+					map[string]any{"dst": "172.16.0.0/16", "gws": []string{"10.1.0.2", "10.1.0.3"}},
+					map[string]any{"dst": "fd40::/64", "gws": []string{"fd01::2"}, "gw": "fd01::3"},
+				}
+			})
+			added := c.OK("ADD")
+			if diff := cmp.Diff(tt.kernel, mains(pod)); diff != "" {
+				t.Errorf("table main (-want +got):\n%s", diff)
+			}
+			got := strings.ReplaceAll(listed(t, added), `"gw":"fd01::3","gws":["fd01::2"]`, `"gws":["fd01::2","fd01::3"]`) // as it came
+			if diff := cmp.Diff(tt.result, got); diff != "" {
+				t.Errorf("routes of the result (-want +got):\n%s", diff)
+			}
+			c.After(added).OK("CHECK")
+			c.After(added).OK("DEL")
+			if diff := cmp.Diff(sortedLines(before), sortedLines(pod.Dump())); diff != "" {
+				t.Errorf("after DEL not as before (-want +got):\n%s", diff)
+			}
+			nothingLeft(t)
+		})
 	}
 }
 

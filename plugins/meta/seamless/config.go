@@ -214,7 +214,7 @@ func (c *config) checkRoutes(v strictjson.Value) {
 		if byGateway(r) && !slices.Contains(c.families, familyOf(r.Dst.Addr())) {
 			e.Invalid("%s is of a family that families does not name, and has no way of its own", r.Dst)
 		}
-		if r.OnLink.Value && !byGateway(r) && !r.Gw.IsValid() && r.Gws == nil {
+		if r.OnLink.Value && !byGateway(r) && !r.Gw.Value.IsValid() && r.Gws == nil {
 			e.Invalid("onlink: there is no gateway for %s", r.Dst)
 		}
 	}
@@ -223,7 +223,7 @@ func (c *config) checkRoutes(v strictjson.Value) {
 // byGateway reports whether a route goes by the same gateway as those to the
 // node: it has no way of its own.
 func byGateway(r *cniroute.Route) bool {
-	return !r.Gw.IsValid() && r.Gws == nil && r.Dev == "" && !r.Type.Given && r.Scope.Or(netops.ScopeAuto) != netops.ScopeLink
+	return !r.Gw.Given && r.Gws == nil && r.Dev == "" && !r.Type.Given && r.Scope.Or(netops.ScopeAuto) != netops.ScopeLink
 }
 
 // Unjudged says that CHECK judges everything.
