@@ -165,3 +165,40 @@ func TestGivenIPAM(t *testing.T) {
 	c.OK("DEL")
 	nothingLeft(t)
 }
+
+// A network of another name over the same subnet begins its addresses anew: that
+// is told at every ADD, as long as leases of another name are there.
+func TestAnotherNetworksLeases(t *testing.T) {
+	ownFolders(t)
+	writeEnv(t, "/run/flannel", env4)
+	t.Cleanup(func() { removeBridges(t) })
+	const says = `msg="another network has leases of this node's flannel subnet`
+	pod := netopstest.Namespace(t, "pod")
+	cluster := attachment(t, pod, "c1", "eth0")
+	other := attachment(t, netopstest.Namespace(t, "pod2"), "c2", "eth0").Edit(func(conf map[string]any) { conf["name"] = "node" })
+	first := cluster.OK("ADD")
+	if first.Stderr != "" {
+		t.Errorf("alone: %s", first.Stderr)
+	}
+	for _, verb := range []string{"plan", "ADD"} {
+		if a := other.OK(verb); strings.Count(a.Stderr, says) != 1 || !strings.Contains(a.Stderr, "network=node other=cbr0 leases=/var/lib/cni/networks/cbr0\n") {
+			t.Errorf("%s: %q", verb, a.Stderr)
+		}
+	}
+	if a := attachment(t, pod, "c1", "net1").OK("ADD"); !strings.Contains(a.Stderr, "network=cbr0 other=node") {
+		t.Errorf("the cluster's network: %q", a.Stderr)
+	}
+	// With a folder of its own it does not see them, nor where they are gone.
+	apart := other.Edit(func(conf map[string]any) { conf["ipam"] = map[string]any{"dataDir": "/run/leases"} })
+	t.Cleanup(func() { _ = os.RemoveAll("/run/leases") })
+	if a := apart.OK("plan"); a.Stderr != "" {
+		t.Errorf("in a folder of its own: %q", a.Stderr)
+	}
+	cluster.OK("DEL")
+	attachment(t, pod, "c1", "net1").OK("DEL")
+	if a := other.OK("plan"); a.Stderr != "" {
+		t.Errorf("their leases are gone: %q", a.Stderr)
+	}
+	other.OK("DEL")
+	nothingLeft(t)
+}

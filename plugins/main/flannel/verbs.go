@@ -18,6 +18,7 @@ type job struct {
 	config
 	program
 	keeper keeper
+	env    subnetEnv
 	conf   []byte // generated
 }
 
@@ -53,7 +54,7 @@ func prepare(r *plugin.Request, c config) (job, error) {
 	}
 	n := node{goos: runtime.GOOS, has: onPath}
 	p, err := look(r, delegateType(c, n))
-	return job{c, p, keeper{c.dataDir}, generate(c, env, n)}, err
+	return job{c, p, keeper{c.dataDir}, env, generate(c, env, n)}, err
 }
 
 // asked is the attachment that is asked for, as it is kept.
@@ -82,6 +83,7 @@ func add(ctx context.Context, r *plugin.Request) error {
 	if err := settle(ctx, r, j.keeper, a); err != nil {
 		return err
 	}
+	warnOfOthers(r, j)
 	e, err := j.keeper.save(a, j.conf)
 	if err != nil {
 		return err
@@ -267,6 +269,7 @@ func plan(_ context.Context, r *plugin.Request) error {
 	if err != nil {
 		return err
 	}
+	warnOfOthers(r, j)
 	_, err = fmt.Printf("%s\n", j.conf)
 	return err
 }
