@@ -35,8 +35,10 @@ func (n *Netns) Await(ctx context.Context, until time.Time, look func() (there b
 			return there, err
 		}
 		rest := min(pauses*time.Since(began), time.Until(until))
-		if there, err := news.waitFor(ctx, wake, until, rest); !there {
+		if more, err := news.waitFor(ctx, wake, until, rest); err != nil {
 			return false, err
+		} else if !more {
+			return look() // a process that gets little of a processor has not looked at the last news
 		}
 	}
 }

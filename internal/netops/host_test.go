@@ -169,6 +169,11 @@ func TestAwait(t *testing.T) {
 		}
 		ns.IP("route flush dev eth0 scope link proto boot")
 	}
+	// Who comes to look only after the deadline sees what came before it.
+	late := 0
+	if there, err := n.Await(context.Background(), time.Now(), func() (bool, error) { late++; return late == 2, nil }); !there || err != nil {
+		t.Errorf("looked %d times: %t, %v", late, there, err)
+	}
 	began := time.Now()
 	if there, err := n.Await(context.Background(), began.Add(100*time.Millisecond), func() (bool, error) { return false, nil }); there || err != nil || time.Since(began) < 100*time.Millisecond {
 		t.Errorf("after %s: %t, %v", time.Since(began), there, err)

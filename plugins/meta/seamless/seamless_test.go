@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -230,6 +231,10 @@ func later(t *testing.T, ns *netopstest.NS, after time.Duration, lines ...string
 	})
 }
 
+// soon is much more than anything takes on a busy machine that does not wait
+// for its time to run out.
+const soon = 8 * time.Second
+
 // ADD waits for what comes late, and no longer than that.
 func TestWaiting(t *testing.T) {
 	const late = 300 * time.Millisecond
@@ -282,7 +287,7 @@ func TestWaiting(t *testing.T) {
 				}
 			}()
 			c := call(t, pod, tt.keys)
-			if d := took(t, c); d < late-50*time.Millisecond || d > late+400*time.Millisecond {
+			if d := took(t, c); d < late-50*time.Millisecond || d > late+soon {
 				t.Errorf("ADD took %s", d)
 			}
 			c.OK("DEL")
@@ -308,13 +313,14 @@ func TestTimeouts(t *testing.T) {
 			c := call(t, newPod(t, tt.pod...), tt.keys)
 			began := time.Now()
 			c.Refused("ADD", 11, tt.says)
-			if took := time.Since(began); took < tt.least || took > tt.least+300*time.Millisecond {
+			if took := time.Since(began); took < tt.least || took > tt.least+soon {
 				t.Errorf("ADD took %s", took)
 			}
+			c = c.Edit(func(conf map[string]any) { conf["hostTimeout"], conf["podTimeout"] = "1m", "1m" })
 			for _, verb := range []string{"plan", "CHECK", "STATUS", "DEL", "GC"} {
 				began := time.Now()
 				c.Do(verb)
-				if took := time.Since(began); took > 200*time.Millisecond {
+				if took := time.Since(began); took > soon {
 					t.Errorf("%s took %s", verb, took)
 				}
 			}
@@ -334,7 +340,7 @@ func TestTentative(t *testing.T) {
 	}
 	began := time.Now()
 	call(t, pod, `"families": ["ipv6"]`).OK("ADD")
-	if took := time.Since(began); took > 500*time.Millisecond {
+	if took := time.Since(began); took > soon { // duplicate address detection takes 50 s
 		t.Errorf("ADD took %s", took)
 	}
 }
@@ -492,9 +498,9 @@ func TestWaitingCostsLittle(t *testing.T) {
 		node.IP(fmt.Sprintf("addr add 10.60.%d.1/24 dev up0", i))
 	}
 	c := call(t, newPod(t, "10.131.0.43/23"), `"hostTimeout": "1500ms"`)
-	ended := make(chan struct{})
-	go func() {
-		for i := 0; ; i++ {
+	ended, noise := make(chan struct{}), sync.WaitGroup{}
+	noise.Go(func() {
+		for {
 			select {
 			case <-ended:
 				return
@@ -503,11 +509,15 @@ func TestWaitingCostsLittle(t *testing.T) {
 				_ = runIP("addr del 10.61.0.1/24 dev up0")
 			}
 		}
-	}()
+	})
 	cmd := exec.Command(c.Plugin)
 	cmd.Env, cmd.Stdin = c.Environ("ADD"), strings.NewReader(c.Conf)
-	_ = cmd.Run()
+	out, _ := cmd.Output()
 	close(ended)
+	noise.Wait()
+	if !strings.Contains(string(out), "waited until 1.5s after the start") {
+		t.Errorf("it did not wait: %s", out)
+	}
 	if used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(); used > 600*time.Millisecond {
 		t.Errorf("it used %s of a processor in 1.5 s", used)
 	}
@@ -523,14 +533,34 @@ func TestSignalWhileWaiting(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
+	listens(t)
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	began := time.Now()
 	_ = cmd.Wait()
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > soon {
 		t.Errorf("it ended after %s", took)
 	}
 	if !strings.Contains(out.String(), `"code": 11`) || !strings.Contains(out.String(), "interrupted by a signal") {
 		t.Errorf("it says %q", out.String())
+	}
+}
+
+// listens waits until a process of the node has subscribed to rtnetlink's
+// multicast groups, as one does that waits.
+func listens(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(soon); ; time.Sleep(2 * time.Millisecond) {
+		sockets, err := os.ReadFile("/proc/thread-self/net/netlink") // proc_net(5): sk, Eth, Pid, Groups
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(sockets)) {
+			if f := strings.Fields(line); len(f) > 3 && f[1] == "0" && f[3] != "00000000" {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody listens:\n%s", sockets)
+		}
 	}
 }
