@@ -55,8 +55,9 @@ func onPath(typ string) bool {
 	return err == nil
 }
 
-// patience is how long a delegate that was told to end may take.
-const patience = 5 * time.Second
+// patience is how long a delegate that was told to end may take: within a tenth
+// of a processor, one that takes back what it did needs seconds.
+var patience = 30 * time.Second
 
 // run calls the delegate, with some of the environment changed, and returns
 // what it has printed. When the context ends it is ended too, and waited for.

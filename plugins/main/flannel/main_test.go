@@ -23,6 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	patience = time.Second
 	plugintest.MainWith(m, flannel, map[string]func(){"recorder": record}, plugintest.Upstream)
 }
 
