@@ -9,12 +9,11 @@ export CGO_ENABLED=0
 # default; on arm, older ones too.
 export GOAMD64=v1 GOARM64=v8.0 GOARM=6 GO386=sse2 GOPPC64=power8 GORISCV64=rva20u64 GOMIPS64=hardfloat GOEXPERIMENT=
 
-frame=github.com/cni-netops/plugins/internal/plugin
 ldflags="-s -w"
 if [ -n "${VERSION:-}" ]; then
-	ldflags+=" -X $frame.buildVersion=$VERSION -X main.buildVersion=$VERSION"
+	ldflags+=" -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$VERSION"
 fi
 if [ "${FLAVOUR:-}" = verbose ]; then
-	ldflags+=" -X $frame.verboseLogs=/var/log/cni"
+	ldflags+=" -X github.com/cni-netops/plugins/internal/cni.verboseLogs=/var/log/cni"
 fi
 build_flags=(-trimpath -buildvcs=false -ldflags "$ldflags")

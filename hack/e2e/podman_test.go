@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // podman runs containers from a folder. At each of its commands it asks each

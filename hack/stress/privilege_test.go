@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // withOnly is a call of which the process has no other capabilities.

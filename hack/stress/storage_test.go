@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // stored are the subjects that keep records.

@@ -13,10 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
-)
 
-// buildVersion is stamped at link time.
-var buildVersion = "(devel)"
+	"github.com/containernetworking/plugins/pkg/utils/buildversion"
+)
 
 // options are those of the command line.
 type options struct {
@@ -77,7 +76,7 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	if version {
-		_, err := fmt.Fprintln(out, "cni-netops installer", buildVersion)
+		_, err := fmt.Fprintln(out, "cni-netops installer", buildversion.BuildVersion)
 		return err
 	}
 	i, err := newInstaller(o, out)

@@ -72,8 +72,8 @@ type Record struct {
 	// here tells the protocol.
 	Done netops.Plan `json:"done"`
 	Held netops.Plan `json:"held"`
-	// Unjudged says that CHECK leaves it out.
-	Unjudged bool `json:"unjudged"`
+	// SkipCheck says that CHECK leaves it out.
+	SkipCheck bool `json:"unjudged"`
 }
 
 // In reports whether the record is of that namespace: in another boot the same
@@ -128,7 +128,7 @@ func (r Record) encode() []byte {
 	o.B = r.Done.AppendJSON(o.B)
 	o.Key("held")
 	o.B = r.Held.AppendJSON(o.B)
-	o.Flag("unjudged", r.Unjudged)
+	o.Flag("unjudged", r.SkipCheck)
 	return o.Close()
 }
 

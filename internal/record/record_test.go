@@ -26,7 +26,7 @@ func fullRecord() Record {
 	removed := testRoute("0.0.0.0/0")
 	removed.Siblings, removed.Position = []netops.Route{testRoute("0.0.0.0/0"), testRoute("0.0.0.0/0")}, 1
 	return Record{
-		Format: Format, Boot: "b-1", Plugin: testPlugin, Key: testKey, Unjudged: true,
+		Format: Format, Boot: "b-1", Plugin: testPlugin, Key: testKey, SkipCheck: true,
 		Netns: Namespace{Path: "/run/netns/\"p\"\n\u00e9", Lock: netnsLock,
 			Identity: netops.Identity{Cookie: 1<<64 - 1, LinkIndex: 1<<32 - 1, HardwareAddr: "02:00:00:00:00:01"}},
 		Done: netops.Plan{Pod: netops.Change{Del: netops.State{Routes: []netops.Route{removed}}, Add: netops.State{Routes: []netops.Route{added, several}}},

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // version1 and version2 are two releases of the image, and id1 is the first

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // buildPrinter builds a delegate that only prints, for the plugin's own time

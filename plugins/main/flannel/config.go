@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
@@ -40,7 +40,7 @@ type config struct {
 }
 
 // decode reads the configuration for a node of that operating system.
-func decode(c *plugin.Config, goos string) config {
+func decode(c *cni.Config, goos string) config {
 	conf := config{given: c.Object}
 	checkType(c)
 	decodeFolders(&conf, c, goos)
@@ -58,7 +58,7 @@ func decode(c *plugin.Config, goos string) config {
 
 // checkType holds that the configuration is flannel's: a delegate's that leads
 // back here would do so for ever.
-func checkType(c *plugin.Config) {
+func checkType(c *cni.Config) {
 	if v, ok := c.Get(keyType); !ok {
 		c.Invalid(keyType, "missing: it is %q", flannelType)
 	} else if got, ok := v.Text(); ok && got != flannelType {
@@ -70,13 +70,13 @@ const flannelType = "flannel"
 
 // decodeFolders reads what DEL and GC need too. One that is of no use is left
 // at its default.
-func decodeFolders(conf *config, c *plugin.Config, goos string) {
+func decodeFolders(conf *config, c *cni.Config, goos string) {
 	conf.subnetFile = pathOr(c, keySubnetFile, defaultSubnetFile, goos)
 	conf.dataDir = pathOr(c, keyDataDir, defaultDataDir, goos)
 }
 
 // pathOr is the absolute path of a key, or else that.
-func pathOr(c *plugin.Config, key, otherwise, goos string) string {
+func pathOr(c *cni.Config, key, otherwise, goos string) string {
 	v, ok := c.Get(key)
 	if !ok {
 		return otherwise

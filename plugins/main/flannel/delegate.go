@@ -15,7 +15,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/cni"
 )
 
 // program is the plugin that does the work.
@@ -25,7 +25,7 @@ type program struct {
 }
 
 // look finds the plugin that a request is delegated to.
-func look(r *plugin.Request, typ string) (program, error) {
+func look(r *cni.Request, typ string) (program, error) {
 	path, err := find(typ)
 	return program{typ, path, r.Debug}, err
 }
@@ -44,7 +44,7 @@ func find(typ string) (string, error) {
 			}
 		}
 	}
-	return "", plugin.Errorf(plugin.CodeDelegate, "%s: %w in CNI_PATH, %s", typ, errNotFound, paths)
+	return "", cni.Errorf(cni.CodeDelegate, "%s: %w in CNI_PATH, %s", typ, errNotFound, paths)
 }
 
 var errNotFound = errors.New("there is no such plugin")
@@ -68,7 +68,7 @@ func (p program) run(ctx context.Context, verb string, conf []byte, env ...strin
 	began := time.Now()
 	process, stdout, err := p.start(conf, environ(append(env, "CNI_COMMAND="+verb)))
 	if err != nil {
-		return nil, plugin.Errorf(plugin.CodeDelegate, "%s: %w: %w", p.typ, errNotStarted, err)
+		return nil, cni.Errorf(cni.CodeDelegate, "%s: %w: %w", p.typ, errNotStarted, err)
 	}
 	defer func() { _ = stdout.Close() }()
 	ended := make(chan struct{})
@@ -105,12 +105,12 @@ func environ(given []string) []string {
 // its stdout is read from. A child of its own that keeps that open is waited
 // for, as runtimes do.
 func (p program) start(conf []byte, env []string) (process, *os.File, error) {
-	stdin, err := plugin.Feed(conf)
+	stdin, err := cni.Feed(conf)
 	if err != nil {
 		return process{}, nil, err
 	}
 	defer func() { _ = stdin.Close() }()
-	from, to, err := plugin.Pipe()
+	from, to, err := cni.Pipe()
 	if err != nil {
 		return process{}, nil, err
 	}
@@ -151,7 +151,7 @@ func readAll(stdout io.Reader) ([]byte, error) {
 // failure is the delegate's own error, or that it told none.
 func (p program) failure(err error, stdout []byte) error {
 	if e := lastError(stdout); e != nil {
-		return plugin.Errorf(e.Code, "%s: %w", p.typ, e)
+		return cni.Errorf(e.Code, "%s: %w", p.typ, e)
 	}
 	text := strings.ToValidUTF8(strings.TrimSpace(string(stdout)), "\ufffd")
 	const enough = 1000
@@ -159,9 +159,9 @@ func (p program) failure(err error, stdout []byte) error {
 		text = strings.ToValidUTF8(text[:enough], "") + "…"
 	}
 	if text != "" {
-		return plugin.Errorf(plugin.CodeDelegate, "%s: %w, and no error of CNI's\n%s", p.typ, err, text)
+		return cni.Errorf(cni.CodeDelegate, "%s: %w, and no error of CNI's\n%s", p.typ, err, text)
 	}
-	return plugin.Errorf(plugin.CodeDelegate, "%s: %w, and no word about it on stdout", p.typ, err)
+	return cni.Errorf(cni.CodeDelegate, "%s: %w, and no word about it on stdout", p.typ, err)
 }
 
 // toldError is an error that the delegate has told.

@@ -7,14 +7,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
 // gc deletes the attachments of the network that are no longer valid, and then
 // lets the delegate do its own. The first of these goes by what is kept, and
 // needs no flanneld.
-func gc(ctx context.Context, r *plugin.Request) error {
+func gc(ctx context.Context, r *cni.Request) error {
 	c, invalid := read(r)
 	valid, given, err := r.Valid()
 	if err != nil {
@@ -31,7 +31,7 @@ func gc(ctx context.Context, r *plugin.Request) error {
 
 // collect deletes what is kept for attachments that are not valid, and goes on
 // after a failure.
-func collect(ctx context.Context, r *plugin.Request, k keeper, valid []plugin.Attachment) []error {
+func collect(ctx context.Context, r *cni.Request, k keeper, valid []cni.Attachment) []error {
 	own, old, err := k.list(r.Attachment().Network)
 	failed := []error{err}
 	for _, a := range own {
@@ -45,7 +45,7 @@ func collect(ctx context.Context, r *plugin.Request, k keeper, valid []plugin.At
 		}
 	}
 	for _, a := range old {
-		if !slices.ContainsFunc(valid, func(v plugin.Attachment) bool { return v.ContainerID == a.ContainerID }) {
+		if !slices.ContainsFunc(valid, func(v cni.Attachment) bool { return v.ContainerID == a.ContainerID }) {
 			failed = append(failed, collectOld(ctx, r, k, a))
 		}
 	}
@@ -54,7 +54,7 @@ func collect(ctx context.Context, r *plugin.Request, k keeper, valid []plugin.At
 
 // collectOld deletes what the older plugin has left of a container. What is
 // none of its files is left alone: anybody may have put it there.
-func collectOld(ctx context.Context, r *plugin.Request, k keeper, a plugin.Attachment) error {
+func collectOld(ctx context.Context, r *cni.Request, k keeper, a cni.Attachment) error {
 	e, err := k.findOld(a)
 	if err != nil {
 		r.Warn("passing over a file", "error", err)
@@ -69,7 +69,7 @@ func collectOld(ctx context.Context, r *plugin.Request, k keeper, a plugin.Attac
 
 // collectOne deletes an attachment whose namespace is gone (CNI 1.1, section
 // 2, GC).
-func collectOne(ctx context.Context, r *plugin.Request, e *kept) error {
+func collectOne(ctx context.Context, r *cni.Request, e *kept) error {
 	err := undo(ctx, r, e, strictjson.Object{}, "CNI_CONTAINERID="+e.ContainerID, "CNI_IFNAME="+e.IfName, "CNI_NETNS=")
 	if err != nil {
 		return fmt.Errorf("%s of container %s: %w", e.IfName, e.ContainerID, err)
@@ -79,7 +79,7 @@ func collectOne(ctx context.Context, r *plugin.Request, e *kept) error {
 
 // delegateGC lets the delegate do its own GC. It needs a configuration for
 // that; what it has attached can be deleted without.
-func delegateGC(ctx context.Context, r *plugin.Request, c config, invalid error) error {
+func delegateGC(ctx context.Context, r *cni.Request, c config, invalid error) error {
 	var j job
 	if invalid == nil {
 		j, invalid = prepare(r, c)
@@ -91,7 +91,7 @@ func delegateGC(ctx context.Context, r *plugin.Request, c config, invalid error)
 		return invalid
 	}
 	conf, _ := strictjson.NewValue(j.conf, "", &strictjson.Problems{}).Object()
-	_, err := j.run(ctx, "GC", overlay(conf, c.given, plugin.AttachmentKeys...))
+	_, err := j.run(ctx, "GC", overlay(conf, c.given, cni.AttachmentKeys...))
 	if knowsNot(err) {
 		return nil
 	}

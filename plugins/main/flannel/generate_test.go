@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
@@ -23,7 +23,7 @@ func decoded(text, goos string) (config, *strictjson.Problems) {
 	if len(p.List) > 0 {
 		return config{}, p
 	}
-	return decode(&plugin.Config{Object: o, Problems: p}, goos), p
+	return decode(&cni.Config{Object: o, Problems: p}, goos), p
 }
 
 // generatedFor is what ADD would delegate with, on one line.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
@@ -33,7 +33,7 @@ const separator = "@"
 
 // path is empty for an attachment that no file can be named by: on Windows the
 // name of an interface may hold what separates folders there.
-func (k keeper) path(a plugin.Attachment) string {
+func (k keeper) path(a cni.Attachment) string {
 	name := strings.Join([]string{a.Network, a.ContainerID, a.IfName}, separator)
 	if filepath.Base(name) != name {
 		return ""
@@ -47,7 +47,7 @@ func (k keeper) oldPath(containerID string) string { return filepath.Join(k.dir,
 
 // kept is a configuration that is kept.
 type kept struct {
-	plugin.Attachment
+	cni.Attachment
 	path string
 	raw  []byte // what stands in the file, but for the refusal
 	// refusal is what the delegate said when it would neither add the attachment
@@ -56,13 +56,13 @@ type kept struct {
 }
 
 // save keeps the configuration: after a crash there is all of it, or nothing.
-func (k keeper) save(a plugin.Attachment, conf []byte) (*kept, error) {
+func (k keeper) save(a cni.Attachment, conf []byte) (*kept, error) {
 	path := k.path(a)
 	if path == "" {
-		return nil, plugin.Errorf(types.ErrInvalidEnvironmentVariables, "CNI_IFNAME %q cannot be part of a file's name", a.IfName)
+		return nil, cni.Errorf(types.ErrInvalidEnvironmentVariables, "CNI_IFNAME %q cannot be part of a file's name", a.IfName)
 	}
 	if len(conf) > mostBytes {
-		return nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "the generated configuration has %d bytes, %d at most", len(conf), mostBytes)
+		return nil, cni.Errorf(types.ErrInvalidNetworkConfig, "the generated configuration has %d bytes, %d at most", len(conf), mostBytes)
 	}
 	if err := writeFile(path, conf); err != nil {
 		return nil, fmt.Errorf("keep the generated configuration for DEL: %w", err)
@@ -72,7 +72,7 @@ func (k keeper) save(a plugin.Attachment, conf []byte) (*kept, error) {
 
 // find is what is kept of an attachment, in the old place where it has no file
 // of its own; nil is nothing. What is there and cannot be read is an error.
-func (k keeper) find(a plugin.Attachment) (*kept, error) {
+func (k keeper) find(a cni.Attachment) (*kept, error) {
 	own, err := k.findOwn(a)
 	if err != nil || own.raw != nil {
 		return own, err
@@ -82,7 +82,7 @@ func (k keeper) find(a plugin.Attachment) (*kept, error) {
 
 // findOwn is what is kept of an attachment in a file of its own. The generated
 // configuration is its first line.
-func (k keeper) findOwn(a plugin.Attachment) (*kept, error) {
+func (k keeper) findOwn(a cni.Attachment) (*kept, error) {
 	e := &kept{Attachment: a, path: k.path(a)}
 	err := e.read()
 	if conf, refusal, marked := bytes.Cut(e.raw, []byte{'\n'}); marked {
@@ -105,7 +105,7 @@ func (e *kept) old() bool { return !strings.Contains(filepath.Base(e.path), sepa
 
 // findOld is what the older plugin has left of a container, for the network
 // that it names. An empty file names none, and is anybody's.
-func (k keeper) findOld(a plugin.Attachment) (*kept, error) {
+func (k keeper) findOld(a cni.Attachment) (*kept, error) {
 	e := &kept{Attachment: a, path: k.oldPath(a.ContainerID)}
 	if st, err := os.Lstat(e.path); err == nil && !st.Mode().IsRegular() {
 		return nil, nil // nothing of it
@@ -161,7 +161,7 @@ func (e *kept) config() (keptConfig, error) {
 		}
 	}
 	if len(problems.List) > 0 {
-		return c, plugin.Errorf(types.ErrDecodingFailure, "what ADD has kept in %s is no configuration of a plugin: %s", e.path, problems.List[0])
+		return c, cni.Errorf(types.ErrDecodingFailure, "what ADD has kept in %s is no configuration of a plugin: %s", e.path, problems.List[0])
 	}
 	return c, nil
 }
@@ -177,7 +177,7 @@ func (e *kept) remove() error {
 // list is everything that is kept for a network, the old places of those
 // containers included that have one. Files that others have put there are
 // passed over.
-func (k keeper) list(network string) (own, old []plugin.Attachment, err error) {
+func (k keeper) list(network string) (own, old []cni.Attachment, err error) {
 	files, err := os.ReadDir(k.dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil, nil
@@ -189,9 +189,9 @@ func (k keeper) list(network string) (own, old []plugin.Attachment, err error) {
 		container, ifName, whole := strings.Cut(rest, separator)
 		switch {
 		case whole && of == network:
-			own = append(own, plugin.Attachment{Network: network, ContainerID: container, IfName: ifName})
+			own = append(own, cni.Attachment{Network: network, ContainerID: container, IfName: ifName})
 		case !split && !strings.HasPrefix(f.Name(), "."):
-			old = append(old, plugin.Attachment{Network: network, ContainerID: f.Name()})
+			old = append(old, cni.Attachment{Network: network, ContainerID: f.Name()})
 		}
 	}
 	return own, old, nil
@@ -210,7 +210,7 @@ func (k keeper) writable() error {
 
 // scratchID is the container whose attachments are kept together: on Windows
 // the containers of a pod join the one that is its sandbox.
-func scratchID(a plugin.Attachment, goos string) string {
+func scratchID(a cni.Attachment, goos string) string {
 	if sandbox, joins := strings.CutPrefix(a.Netns, "container:"); joins && goos == windows && isContainerID(sandbox) {
 		return sandbox
 	}

@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/cni"
 )
 
 // On Windows the containers of a pod share what is kept for its sandbox.
@@ -21,7 +21,7 @@ func TestScratchID(t *testing.T) {
 		{"container:4f5e", "linux", "c1"},
 		{"/run/netns/x", "linux", "c1"},
 	} {
-		if got := scratchID(plugin.Attachment{ContainerID: "c1", Netns: tt.netns}, tt.goos); got != tt.want {
+		if got := scratchID(cni.Attachment{ContainerID: "c1", Netns: tt.netns}, tt.goos); got != tt.want {
 			t.Errorf("%s on %s: %s, want %s", tt.netns, tt.goos, got, tt.want)
 		}
 	}
@@ -30,16 +30,16 @@ func TestScratchID(t *testing.T) {
 // Every attachment has a file of its own, in the folder.
 func TestPath(t *testing.T) {
 	k := keeper{"/data"}
-	for _, a := range []plugin.Attachment{{Network: "n", ContainerID: "c", IfName: "i@j"}, {Network: "a-b", ContainerID: "c_d", IfName: "..x"}} {
+	for _, a := range []cni.Attachment{{Network: "n", ContainerID: "c", IfName: "i@j"}, {Network: "a-b", ContainerID: "c_d", IfName: "..x"}} {
 		path := k.path(a)
 		if filepath.Dir(path) != filepath.FromSlash("/data") {
 			t.Errorf("%v: %s", a, path)
 		}
 	}
-	if path := k.path(plugin.Attachment{Network: "n", ContainerID: "c", IfName: "../x"}); path != "" {
+	if path := k.path(cni.Attachment{Network: "n", ContainerID: "c", IfName: "../x"}); path != "" {
 		t.Errorf("leads to %s", path)
 	}
-	if _, err := k.save(plugin.Attachment{Network: "n", ContainerID: "c", IfName: "../x"}, nil); codeOf(err) != 4 {
+	if _, err := k.save(cni.Attachment{Network: "n", ContainerID: "c", IfName: "../x"}, nil); codeOf(err) != 4 {
 		t.Errorf("saved: %v", err)
 	}
 }

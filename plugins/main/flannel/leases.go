@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/cni"
 )
 
 // host-local keeps what it has given out in <dataDir>/<network>/<address>.
@@ -34,7 +34,7 @@ func (c config) leasesDir() string {
 // warnOfOthers tells of other networks to which host-local has given addresses
 // of this node's subnet: it knows the leases of one network only, and gives the
 // same addresses out again.
-func warnOfOthers(r *plugin.Request, j job) {
+func warnOfOthers(r *cni.Request, j job) {
 	dir := j.leasesDir()
 	if dir == "" {
 		return

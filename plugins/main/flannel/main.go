@@ -9,20 +9,20 @@
 //go:debug updatemaxprocs=0
 package main
 
-import "github.com/cni-netops/plugins/internal/plugin"
+import "github.com/cni-netops/plugins/internal/cni"
 
-var flannel = plugin.Plugin{
+var flannel = cni.Plugin{
 	Name:    "flannel",
 	Purpose: "Attaches pods to the node's flannel subnet, by a plugin that it generates the configuration for.",
 	Since:   "0.1.0",
-	Keys: []plugin.Key{
+	Keys: []cni.Key{
 		{Name: keySubnetFile, Help: "file that flanneld writes (default " + defaultSubnetFile + ")"},
 		{Name: keyDataDir, Help: "folder for generated configurations, kept for DEL (default " + defaultDataDir + ")"},
 		{Name: keyDelegate, Help: "configuration of the plugin to delegate to; without type it is bridge, on Windows win-l2bridge"},
 		{Name: keyIPAM, Help: "basis of the delegate's ipam, on Linux; without type it is host-local"},
 		{Name: keyStateDir, Help: "moves nothing: what is kept is in " + keyDataDir},
 	},
-	Verbs: plugin.Verbs{Add: add, Check: check, Del: del, GC: gc, Status: status, Plan: plan},
+	Verbs: cni.Verbs{Add: add, Check: check, Del: del, GC: gc, Status: status, Plan: plan},
 }
 
-func main() { plugin.Main(flannel) }
+func main() { cni.Main(flannel) }

@@ -5,7 +5,7 @@ package main
 import (
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 func TestScripts(t *testing.T) {

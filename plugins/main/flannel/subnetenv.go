@@ -13,7 +13,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/cni"
 )
 
 // subnetEnv is what flanneld says of this node.
@@ -42,7 +42,7 @@ const advice = "look at the flannel pod's log on this node"
 func readSubnetEnv(path, goos string) (subnetEnv, error) {
 	data, err := readRegular(path, os.Stat)
 	if errors.Is(err, fs.ErrNotExist) {
-		return subnetEnv{}, plugin.Errorf(types.ErrTryAgainLater, "flanneld has not written %s yet: %s", path, advice)
+		return subnetEnv{}, cni.Errorf(types.ErrTryAgainLater, "flanneld has not written %s yet: %s", path, advice)
 	} else if err != nil {
 		return subnetEnv{}, fmt.Errorf("read what flanneld says of this node: %w", err)
 	}
@@ -68,7 +68,7 @@ func parseSubnetEnv(data []byte, path, goos string) (subnetEnv, error) {
 	} else {
 		p.problems = append(p.problems, fmt.Sprintf("flanneld has not written %s to %s yet: %s", strings.Join(missing, ", "), path, advice))
 	}
-	return subnetEnv{}, plugin.Several(code, p.problems)
+	return subnetEnv{}, cni.Several(code, p.problems)
 }
 
 // envLine is the value of a key, and where it stands.

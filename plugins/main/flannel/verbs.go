@@ -9,7 +9,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
@@ -23,23 +23,23 @@ type job struct {
 }
 
 // read decodes the configuration.
-func read(r *plugin.Request) (c config, err error) {
-	err = r.Strict(func(pc *plugin.Config) { c = decode(pc, runtime.GOOS) })
+func read(r *cni.Request) (c config, err error) {
+	err = r.Strict(func(pc *cni.Config) { c = decode(pc, runtime.GOOS) })
 	return c, err
 }
 
 // readForPod decodes the configuration for a verb that works in a pod.
-func readForPod(r *plugin.Request) (config, error) {
+func readForPod(r *cni.Request) (config, error) {
 	c, err := read(r)
 	if err == nil {
-		err = r.RequirePod()
+		err = requirePod(r)
 	}
 	return c, err
 }
 
 // readFolders decodes what DEL needs.
-func readFolders(r *plugin.Request) (c config) {
-	r.Lenient(func(pc *plugin.Config) {
+func readFolders(r *cni.Request) (c config) {
+	r.Lenient(func(pc *cni.Config) {
 		c.given = pc.Object
 		decodeFolders(&c, pc, runtime.GOOS)
 	})
@@ -47,7 +47,7 @@ func readFolders(r *plugin.Request) (c config) {
 }
 
 // prepare generates the delegate's configuration and finds the delegate.
-func prepare(r *plugin.Request, c config) (job, error) {
+func prepare(r *cni.Request, c config) (job, error) {
 	env, err := readSubnetEnv(c.subnetFile, runtime.GOOS)
 	if err != nil {
 		return job{}, err
@@ -58,7 +58,7 @@ func prepare(r *plugin.Request, c config) (job, error) {
 }
 
 // asked is the attachment that is asked for, as it is kept.
-func asked(r *plugin.Request) plugin.Attachment {
+func asked(r *cni.Request) cni.Attachment {
 	a := r.Attachment()
 	a.ContainerID = scratchID(a, runtime.GOOS)
 	return a
@@ -66,14 +66,14 @@ func asked(r *plugin.Request) plugin.Attachment {
 
 // add keeps the configuration, and lets the delegate do the work and print the
 // result.
-func add(ctx context.Context, r *plugin.Request) error {
+func add(ctx context.Context, r *cni.Request) error {
 	c, err := readForPod(r)
 	if err != nil {
 		return err
 	}
 	// Beside the rest: to be told of signals takes as long to set up.
 	caught := make(chan context.Context, 1)
-	go func() { caught <- plugin.UntilSignal(ctx) }()
+	go func() { caught <- cni.UntilSignal(ctx) }()
 	j, err := prepare(r, c)
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func add(ctx context.Context, r *plugin.Request) error {
 	}
 	if err := j.add(ctx); err != nil {
 		// From now on another signal ends it.
-		giveUp(plugin.UntilSignal(context.WithoutCancel(ctx)), r, e, j, err)
+		giveUp(cni.UntilSignal(context.WithoutCancel(ctx)), r, e, j, err)
 		return err
 	}
 	return nil
@@ -98,13 +98,13 @@ func add(ctx context.Context, r *plugin.Request) error {
 
 // joins reports whether the container joined another one's attachment, which
 // is that one's to delete.
-func joins(r *plugin.Request, a plugin.Attachment) bool {
+func joins(r *cni.Request, a cni.Attachment) bool {
 	return a.ContainerID != r.Attachment().ContainerID
 }
 
 // settle deletes what an earlier ADD of this attachment has left that was
 // killed, or whose DEL never came.
-func settle(ctx context.Context, r *plugin.Request, k keeper, a plugin.Attachment) error {
+func settle(ctx context.Context, r *cni.Request, k keeper, a cni.Attachment) error {
 	e, err := k.findOwn(a)
 	if err == nil && e.raw != nil && !joins(r, a) {
 		r.Warn("deleting what an earlier ADD of this attachment has left", "kept", e.path)
@@ -126,7 +126,7 @@ func (j job) add(ctx context.Context) error {
 		return err
 	}
 	if _, err := os.Stdout.Write(stdout); err != nil {
-		return plugin.Errorf(types.ErrIOFailure, "print the result: %w", err)
+		return cni.Errorf(types.ErrIOFailure, "print the result: %w", err)
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (j job) add(ctx context.Context) error {
 // giveUp takes back what the delegate has done of an ADD that failed. What
 // cannot be taken back now stays for DEL. A delegate that could not be started
 // has done nothing.
-func giveUp(ctx context.Context, r *plugin.Request, e *kept, j job, why error) {
+func giveUp(ctx context.Context, r *cni.Request, e *kept, j job, why error) {
 	var err error
 	if !errors.Is(why, errNotStarted) {
 		_, err = j.run(ctx, "DEL", j.conf)
@@ -153,7 +153,7 @@ func giveUp(ctx context.Context, r *plugin.Request, e *kept, j job, why error) {
 
 // del lets the delegate take back what ADD did, by the configuration that was
 // kept. Without one there is nothing to do.
-func del(ctx context.Context, r *plugin.Request) error {
+func del(ctx context.Context, r *cni.Request) error {
 	c := readFolders(r)
 	e, err := keeper{c.dataDir}.find(asked(r))
 	if err != nil || e == nil {
@@ -169,7 +169,7 @@ func del(ctx context.Context, r *plugin.Request) error {
 // undo deletes one attachment. A failure keeps the configuration, for another
 // attempt; unless the delegate says again what it said when it would not add
 // the attachment: it has done nothing, and never will.
-func undo(ctx context.Context, r *plugin.Request, e *kept, by strictjson.Object, env ...string) error {
+func undo(ctx context.Context, r *cni.Request, e *kept, by strictjson.Object, env ...string) error {
 	if e.empty() {
 		r.Warn("what ADD has kept is empty: nothing is known of what it did", "kept", e.path)
 		return e.remove()
@@ -187,7 +187,7 @@ func undo(ctx context.Context, r *plugin.Request, e *kept, by strictjson.Object,
 	case err != nil && e.refusal != "" && oneLine(err) == e.refusal:
 		r.Warn("the delegate would not add this attachment, and will not delete it", "kept", e.path, "error", err)
 	case err != nil:
-		return plugin.Errorf(plugin.Code(err), "%w\nADD has kept its configuration in %s", err, e.path)
+		return cni.Errorf(cni.Code(err), "%w\nADD has kept its configuration in %s", err, e.path)
 	case e.stays(r):
 		return nil
 	}
@@ -198,13 +198,13 @@ func undo(ctx context.Context, r *plugin.Request, e *kept, by strictjson.Object,
 // older plugin does not tell the interface: runtimes call a container's first
 // one eth0, and a DEL of another one, which may come twice, is not to cost it
 // its address.
-func (e *kept) stays(r *plugin.Request) bool {
+func (e *kept) stays(r *cni.Request) bool {
 	asked := r.Attachment().ContainerID // GC asks for none
 	return asked != "" && joins(r, e.Attachment) || e.old() && e.IfName != "eth0"
 }
 
 // delegate is what to call by what was kept.
-func (e *kept) delegate(r *plugin.Request) (keptConfig, program, error) {
+func (e *kept) delegate(r *cni.Request) (keptConfig, program, error) {
 	conf, err := e.config()
 	if err != nil {
 		return conf, program{}, err
@@ -214,7 +214,7 @@ func (e *kept) delegate(r *plugin.Request) (keptConfig, program, error) {
 }
 
 // check lets the delegate judge what it did.
-func check(ctx context.Context, r *plugin.Request) error {
+func check(ctx context.Context, r *cni.Request) error {
 	c, err := readForPod(r)
 	if err != nil {
 		return err
@@ -225,7 +225,7 @@ func check(ctx context.Context, r *plugin.Request) error {
 		return err
 	}
 	if e == nil || e.empty() {
-		return plugin.Errorf(plugin.CodeDrift, "no configuration is kept for %s of container %s in %s", a.IfName, a.ContainerID, c.dataDir)
+		return cni.Errorf(cni.CodeDrift, "no configuration is kept for %s of container %s in %s", a.IfName, a.ContainerID, c.dataDir)
 	}
 	conf, p, err := e.delegate(r)
 	if err != nil {
@@ -236,17 +236,17 @@ func check(ctx context.Context, r *plugin.Request) error {
 }
 
 // status tells whether the next ADD can work.
-func status(ctx context.Context, r *plugin.Request) error {
+func status(ctx context.Context, r *cni.Request) error {
 	c, err := read(r)
 	if err != nil {
-		return plugin.Errorf(types.ErrInvalidNetworkConfig, "%w", err) // for an unknown key too
+		return cni.Errorf(types.ErrInvalidNetworkConfig, "%w", err) // for an unknown key too
 	}
 	j, err := prepare(r, c)
 	if err == nil {
 		err = j.keeper.writable()
 	}
 	if err != nil {
-		return plugin.Errorf(types.ErrPluginNotAvailable, "%w", err)
+		return cni.Errorf(types.ErrPluginNotAvailable, "%w", err)
 	}
 	_, err = j.run(ctx, "STATUS", j.conf)
 	var told *toldError
@@ -256,11 +256,11 @@ func status(ctx context.Context, r *plugin.Request) error {
 	case errors.As(err, &told):
 		return err
 	}
-	return plugin.Errorf(types.ErrPluginNotAvailable, "%w", err)
+	return cni.Errorf(types.ErrPluginNotAvailable, "%w", err)
 }
 
 // plan prints what ADD would delegate with.
-func plan(_ context.Context, r *plugin.Request) error {
+func plan(_ context.Context, r *cni.Request) error {
 	c, err := readForPod(r)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // bridgeChain gives the pod an address that the host's own subnet does not

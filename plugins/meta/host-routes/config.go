@@ -6,8 +6,9 @@ import (
 	"math"
 	"strconv"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 )
 
@@ -40,7 +41,7 @@ type request struct {
 	Args        map[string]string `json:"args"`
 }
 
-func decode(c *plugin.Config) plugin.Planner {
+func decode(c *cni.Config) attach.Planner {
 	conf := config{tries: triesOf(c), input: c.Text,
 		request: request{c.Verb, c.ContainerID, c.IfName, c.Netns, c.Args}}
 	v, ok := c.Get(routing)
@@ -72,7 +73,7 @@ const (
 	maxTries     = 10
 )
 
-func triesOf(c *plugin.Config) int {
+func triesOf(c *cni.Config) int {
 	v, ok := c.Get(tries)
 	if !ok {
 		return defaultTries

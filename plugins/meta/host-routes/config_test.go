@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 func TestTries(t *testing.T) {
@@ -17,14 +16,14 @@ func TestTries(t *testing.T) {
 		`1`: 1, `3`: 3, `7`: 7, `10`: 10, `1e1`: 10, `4.0`: 4, `11`: 10, `99`: 10, `1e300`: 10,
 		`0`: 3, `-1`: 3, `2.5`: 3, `"x"`: 3, `"5"`: 3, `true`: 3, `[]`: 3, `{}`: 3, `null`: 3, `1e400`: 10, `-1e400`: 3,
 	} {
-		p, _, err := plugin.Parse(hostRoutes, decode, []byte(conf(`[]`, `"tries": `+value)), "eth0")
+		p, _, err := policy.Parse(hostRoutes, decode, []byte(conf(`[]`, `"tries": `+value)), "eth0")
 		if err != nil {
 			t.Errorf("%s: %v", value, err)
 		} else if got := p.(config).tries; got != want {
 			t.Errorf("tries %s: %d, want %d", value, got, want)
 		}
 	}
-	if p, _, err := plugin.Parse(hostRoutes, decode, []byte(conf(`[]`)), "eth0"); err != nil || p.(config).tries != 3 {
+	if p, _, err := policy.Parse(hostRoutes, decode, []byte(conf(`[]`)), "eth0"); err != nil || p.(config).tries != 3 {
 		t.Errorf("without tries: %v, %v", p, err)
 	}
 }

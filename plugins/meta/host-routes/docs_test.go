@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // Every example of the README is carried out: ADD, CHECK, DEL, after which

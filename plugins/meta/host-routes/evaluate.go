@@ -6,7 +6,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 )
 
@@ -17,7 +18,7 @@ const (
 )
 
 // Prepare evaluates the expression.
-func (c config) Prepare(ctx context.Context, _ plugin.Surroundings) (plugin.Planner, error) {
+func (c config) Prepare(ctx context.Context, _ attach.Surroundings) (attach.Planner, error) {
 	if c.expression == nil && c.failure == nil {
 		c.compile()
 	}
@@ -41,11 +42,11 @@ func (c *config) compile() { c.expression, c.failure = jqexpr.Compile(c.source) 
 func (c config) failed(err error) error {
 	switch {
 	case errors.As(err, new(*jqexpr.CompileError)):
-		return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", routing, err)
+		return cni.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", routing, err)
 	case errors.Is(err, jqexpr.ErrFailed):
-		return plugin.Errorf(codeFailed, "%s: %w\n%s", routing, err, c.source)
+		return cni.Errorf(codeFailed, "%s: %w\n%s", routing, err, c.source)
 	case errors.Is(err, jqexpr.ErrTimeout):
-		return plugin.Errorf(codeTimeout, "%s: %w\n%s", routing, err, c.source)
+		return cni.Errorf(codeTimeout, "%s: %w\n%s", routing, err, c.source)
 	}
 	return err
 }

@@ -5,9 +5,11 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
@@ -27,7 +29,7 @@ func (c *config) take(value []byte) error {
 		r.AnyDev = r.Dev == ""
 		fresh, err := taken.Claim(&r)
 		if err != nil {
-			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", routing, i, err)
+			return cni.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", routing, i, err)
 		}
 		if fresh {
 			c.routes, c.elements = append(c.routes, r), append(c.elements, elements[i])
@@ -40,7 +42,7 @@ func (c *config) take(value []byte) error {
 // error: unknown keys, too, are the expression's.
 func decodeRoutings(value []byte) (list []cniroute.Route, elements []json.RawMessage, err error) {
 	if value[0] != '[' {
-		return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig,
+		return nil, nil, cni.Errorf(types.ErrInvalidNetworkConfig,
 			"%s: it yields %s, where a list of routes is wanted", routing, strictjson.Short(value))
 	}
 	var p strictjson.Problems
@@ -48,7 +50,7 @@ func decodeRoutings(value []byte) (list []cniroute.Route, elements []json.RawMes
 	for i := range p.List {
 		p.List[i].Unsupported = false
 	}
-	if err := plugin.Invalid(&p); err != nil {
+	if err := cni.Invalid(&p); err != nil {
 		return nil, nil, err
 	}
 	err = json.Unmarshal(value, &elements)
@@ -57,21 +59,21 @@ func decodeRoutings(value []byte) (list []cniroute.Route, elements []json.RawMes
 
 // Query asks for nothing: what is on the host is looked at when a route meets
 // it.
-func (c config) Query(*plugin.Result) netops.Query { return netops.Query{} }
+func (c config) Query(*cniresult.Result) netops.Query { return netops.Query{} }
 
 // Plan is to have all routes, and to tell of them in the result.
-func (c config) Plan(prev *plugin.Result, _ netops.Snapshot) (plugin.Decision, error) {
+func (c config) Plan(prev *cniresult.Result, _ netops.Snapshot) (attach.Decision, error) {
 	result, err := prev.Extended("hostRoutes", c.elements)
-	return plugin.Decision{Want: c.want(), Tries: c.tries, Result: result}, err
+	return attach.Decision{Want: c.want(), Tries: c.tries, Result: result}, err
 }
 
 // Expect is the same routes: a record could tell nothing else.
-func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
+func (c config) Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan, error) {
 	d, err := c.Plan(prev, pod)
 	return d.Want, err
 }
 
 func (c config) want() netops.Plan { return netops.Plan{Host: netops.State{Routes: c.routes}} }
 
-// Unjudged says that CHECK judges everything.
-func (c config) Unjudged() bool { return false }
+// SkipCheck says that CHECK judges everything.
+func (c config) SkipCheck() bool { return false }

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // holdHost takes the host's lock, as a process that decides about a shared route

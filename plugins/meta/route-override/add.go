@@ -7,9 +7,10 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // addition is an entry of addroutes, completed.
@@ -23,16 +24,16 @@ type addition struct {
 
 // additions completes the entries of addroutes. The same one twice is one; two
 // that cannot both be are refused.
-func (c config) additions(prev *plugin.Result, pod netops.Snapshot) ([]*addition, wanted, error) {
+func (c config) additions(prev *cniresult.Result, pod netops.Snapshot) ([]*addition, wanted, error) {
 	list, taken := make([]*addition, 0, len(c.add)), make(netops.Claims, len(c.add))
 	for i := range c.add {
 		a, err := c.complete(&c.add[i], prev, pod)
 		if err != nil {
-			return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
+			return nil, nil, cni.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
 		}
 		fresh, err := taken.Claim(&a.route)
 		if err != nil {
-			return nil, nil, plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
+			return nil, nil, cni.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
 		}
 		if fresh {
 			list = append(list, a)
@@ -42,7 +43,7 @@ func (c config) additions(prev *plugin.Result, pod netops.Snapshot) ([]*addition
 }
 
 // complete fills in gateway and interface.
-func (c config) complete(e *cniroute.Route, prev *plugin.Result, pod netops.Snapshot) (*addition, error) {
+func (c config) complete(e *cniroute.Route, prev *cniresult.Result, pod netops.Snapshot) (*addition, error) {
 	r := e.Wanted()
 	a := &addition{entry: e}
 	switch {
@@ -79,7 +80,7 @@ func (c config) complete(e *cniroute.Route, prev *plugin.Result, pod netops.Snap
 
 // gateway is the one of the result that a route without gw goes by: that of
 // dev's address where dev is given, else of CNI_IFNAME's, else the first.
-func (c config) gateway(e *cniroute.Route, prev *plugin.Result) netip.Addr {
+func (c config) gateway(e *cniroute.Route, prev *cniresult.Result) netip.Addr {
 	dev := e.Dev
 	if dev == "" {
 		dev = c.ifName
@@ -93,8 +94,8 @@ func (c config) gateway(e *cniroute.Route, prev *plugin.Result) netip.Addr {
 
 // unnamed reports whether the result does not tell which interface an address
 // is on: then it is CNI_IFNAME.
-func unnamed(prev *plugin.Result) bool {
-	return !slices.ContainsFunc(prev.IPs, func(ip plugin.IP) bool { return ip.Dev != "" })
+func unnamed(prev *cniresult.Result) bool {
+	return !slices.ContainsFunc(prev.IPs, func(ip cniresult.IP) bool { return ip.Dev != "" })
 }
 
 // interfaceTo is the interface whose subnet holds a gateway, CNI_IFNAME before

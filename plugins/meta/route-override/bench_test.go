@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // benchPod is a pod whose net1 has n routes by a gateway.

@@ -1,8 +1,9 @@
 package main
 
 import (
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniroute"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // The keys of the configuration, which args.cni may override.
@@ -26,7 +27,7 @@ type config struct {
 	ignoreErrors bool
 }
 
-func decode(c *plugin.Config) plugin.Planner {
+func decode(c *cni.Config) attach.Planner {
 	conf := config{ifName: c.IfName}
 	c.Bool(flushRoutes, &conf.flushRoutes)
 	c.Bool(flushGateway, &conf.flushGateway)
@@ -41,4 +42,4 @@ func decode(c *plugin.Config) plugin.Planner {
 	return conf
 }
 
-func (c config) Unjudged() bool { return c.skipCheck }
+func (c config) SkipCheck() bool { return c.skipCheck }

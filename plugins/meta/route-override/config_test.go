@@ -5,8 +5,9 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // Every key at its best and at its worst.
@@ -31,7 +32,7 @@ func FuzzConfig(f *testing.F) {
 		f.Add([]byte(c))
 	}
 	f.Fuzz(func(t *testing.T, stdin []byte) {
-		planner, prev, err := plugin.Parse(routeOverride, decode, stdin, "net1")
+		planner, prev, err := policy.Parse(routeOverride, decode, stdin, "net1")
 		if err != nil {
 			if prev != nil || err.Error() == "" {
 				t.Fatalf("%v, and yet a result", err)
@@ -89,7 +90,7 @@ func FuzzRoutes(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			planner, prev, err := plugin.Parse(routeOverride, decode, stdin, "net1")
+			planner, prev, err := policy.Parse(routeOverride, decode, stdin, "net1")
 			if err != nil {
 				continue
 			}
@@ -100,8 +101,8 @@ func FuzzRoutes(f *testing.F) {
 }
 
 // decides lets the planner decide, and its decisions speak.
-func decides(t *testing.T, planner plugin.Planner, prev *plugin.Result, pod netops.Snapshot) {
-	planner.Unjudged()
+func decides(t *testing.T, planner attach.Planner, prev *cniresult.Result, pod netops.Snapshot) {
+	planner.SkipCheck()
 	if d, err := planner.Plan(prev, pod); err == nil {
 		if d.Result == nil {
 			t.Fatal("neither an error nor a result")

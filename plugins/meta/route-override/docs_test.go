@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // Every example of the README is carried out, alone in a pod that fits: ADD,

@@ -2,15 +2,16 @@
 // attachment which the plugins before it in the chain have made.
 package main
 
-import "github.com/cni-netops/plugins/internal/plugin"
+import (
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
+)
 
-var routeOverride = plugin.Plugin{
+var routeOverride = cni.Plugin{
 	Name:    "route-override",
 	Purpose: "Flushes, deletes and adds routes of an attachment. Stands in a chain, after the plugin that makes the interface.",
 	Since:   "0.3.0",
-	// What it changes is the pod's own.
-	PerAttachment: true,
-	Keys: []plugin.Key{
+	Keys: []cni.Key{
 		{Name: flushRoutes, Help: "true: remove all routes by a gateway and all default routes of the attachment's interfaces"},
 		{Name: flushGateway, Help: "true: remove the default routes of the attachment's interfaces"},
 		{Name: delRoutes, Help: "list of routes to remove where they exist; every field given must match"},
@@ -18,7 +19,10 @@ var routeOverride = plugin.Plugin{
 		{Name: skipCheck, Help: "true: CHECK succeeds without looking"},
 		{Name: ignoreErrors, Help: "true: a route that cannot be added is left out, with a warning"},
 	},
-	Verbs: plugin.Planned(decode),
+	Verbs: policy.Verbs(decode),
 }
 
-func main() { plugin.Main(routeOverride) }
+// What it changes is the pod's own, so whoever may annotate the pod may ask for it.
+var policy = attach.Policy{KeysFromArgs: true}
+
+func main() { cni.Main(routeOverride) }

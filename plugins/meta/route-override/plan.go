@@ -7,15 +7,17 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // Query asks for the attachment's interfaces, the pod's addresses, and table
 // main with those that the routes of the configuration name. Unless everything
 // is to be flushed, only routes to the destinations named matter.
-func (c config) Query(prev *plugin.Result) netops.Query {
+func (c config) Query(prev *cniresult.Result) netops.Query {
 	q := netops.Query{Addrs: true, Links: append(c.interfaces(prev), c.ifName), Tables: []uint32{netops.TableMain}}
 	if !c.flushRoutes {
 		q.To = make(map[netip.Prefix]bool, len(c.del)+len(c.add)+len(defaults))
@@ -44,7 +46,7 @@ var defaults = []netip.Prefix{netops.IPv4Default, netops.IPv6Default}
 
 // interfaces are those of the attachment: the ones of prevResult that are in a
 // sandbox, by whatever path it is named; without any, CNI_IFNAME.
-func (c config) interfaces(prev *plugin.Result) []string {
+func (c config) interfaces(prev *cniresult.Result) []string {
 	var names []string
 	for _, i := range prev.Interfaces {
 		if i.Sandbox != "" && !slices.Contains(names, i.Name) {
@@ -58,8 +60,8 @@ func (c config) interfaces(prev *plugin.Result) []string {
 }
 
 // Plan decides in the order flushroutes, flushgateway, delroutes, addroutes.
-func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision, error) {
-	d := plugin.Decision{Lenient: c.ignoreErrors}
+func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decision, error) {
+	d := attach.Decision{Lenient: c.ignoreErrors}
 	devs := c.interfaces(prev)
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return d, err
@@ -73,10 +75,10 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 	d.Result = prev.Without(c.unlist(devs, prev, removed, wanted))
 	rivals := wanted.rivals(removed.left)
 	d.Want.Pod.Add.Routes = slices.Grow(d.Want.Pod.Add.Routes, len(additions))
-	d.Listed = make([]plugin.Listing, 0, len(additions))
+	d.Listed = make([]attach.Listing, 0, len(additions))
 	for _, a := range additions {
 		if rival, ok := inTheWay(&a.route, rivals); ok {
-			err := plugin.Errorf(plugin.CodeOwned, "%s: there is %q already; remove it by delroutes, or give this one another metric",
+			err := cni.Errorf(cni.CodeOwned, "%s: there is %q already; remove it by delroutes, or give this one another metric",
 				a.route.AddCommand(), rival)
 			if !c.ignoreErrors {
 				return d, err
@@ -95,7 +97,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 
 // Expect is what must hold of an attachment without a record: what addroutes
 // adds, and nothing that would be removed now.
-func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
+func (c config) Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan, error) {
 	devs := c.interfaces(prev)
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return netops.Plan{}, err
@@ -114,7 +116,7 @@ func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, e
 
 // listedGateways fills in the gateways with which the result lists routes: what
 // ADD took them from may be gone.
-func listedGateways(entries []cniroute.Route, prev *plugin.Result) []cniroute.Route {
+func listedGateways(entries []cniroute.Route, prev *cniresult.Result) []cniroute.Route {
 	filled := slices.Clone(entries)
 	for i := range filled {
 		e := &filled[i]
@@ -134,7 +136,7 @@ func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 		if slices.Contains(pod.Links, name) {
 			return nil
 		}
-		return plugin.Errorf(types.ErrTryAgainLater, "%s: %w: %q", where, netops.ErrNoLink, name)
+		return cni.Errorf(types.ErrTryAgainLater, "%s: %w: %q", where, netops.ErrNoLink, name)
 	}
 	for _, name := range devs {
 		if err := missing(name, "interface of the attachment"); err != nil {
@@ -147,7 +149,7 @@ func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 				return err
 			}
 			if !slices.Contains(devs, name) {
-				return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s[%d].dev: %q is no interface of this attachment (%v)", delRoutes, i, name, devs)
+				return cni.Errorf(types.ErrInvalidNetworkConfig, "%s[%d].dev: %q is no interface of this attachment (%v)", delRoutes, i, name, devs)
 			}
 		}
 	}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // decided is what the plan for net1 is, as text: the commands, then the routes
@@ -17,7 +17,7 @@ import (
 func decided(t *testing.T, keys, prev string, pod netops.Snapshot) string {
 	t.Helper()
 	stdin := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "net", "type": "route-override", %s, "prevResult": %s}`, keys, prev)
-	planner, result, err := plugin.Parse(routeOverride, decode, []byte(stdin), "net1")
+	planner, result, err := policy.Parse(routeOverride, decode, []byte(stdin), "net1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestFlushGatewayIsNoGateway(t *testing.T) {
 
 // Only what may matter is looked at: a few routes of a table of thousands.
 func TestQuery(t *testing.T) {
-	prev := &plugin.Result{Interfaces: []plugin.Interface{{Name: "cni0"}, {Name: "net2", Sandbox: "x"}}}
+	prev := &cniresult.Result{Interfaces: []cniresult.Interface{{Name: "cni0"}, {Name: "net2", Sandbox: "x"}}}
 	some := config{ifName: "net1"}
 	some.flushGateway = true
 	if q := some.Query(prev); !q.To[netip.MustParsePrefix("0.0.0.0/0")] || !cmp.Equal(q.Links, []string{"net1", "net2"}) || !cmp.Equal(q.Tables, []uint32{254}) {

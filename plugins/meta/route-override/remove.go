@@ -4,10 +4,10 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/listindex"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // removal is what goes and what is left.
@@ -143,12 +143,12 @@ func (w wanted) held(have *netops.Route, hop netops.NextHop) bool {
 // flushgateway or an entry of delroutes is for, by what an entry tells; and those
 // whose route was removed and is nowhere left. One whose route stays because
 // addroutes wants it stays as it came.
-func (c config) unlist(devs []string, prev *plugin.Result, r removal, wanted wanted) func(plugin.ListedRoute, netip.Addr) bool {
+func (c config) unlist(devs []string, prev *cniresult.Result, r removal, wanted wanted) func(cniresult.Route, netip.Addr) bool {
 	if len(prev.Routes) == 0 {
-		return func(plugin.ListedRoute, netip.Addr) bool { return false }
+		return func(cniresult.Route, netip.Addr) bool { return false }
 	}
 	gone, left := routesTo(r.gone), routesTo(r.left)
-	return func(l plugin.ListedRoute, gw netip.Addr) bool {
+	return func(l cniresult.Route, gw netip.Addr) bool {
 		listed := listedAs(l, gw)
 		same := func(r *netops.Route) bool { return stands(l, gw, r) }
 		if slices.ContainsFunc(left[l.Dst], func(r *netops.Route) bool { return same(r) && wanted.held(r, netops.NextHop{Gw: gw}) }) {
@@ -166,7 +166,7 @@ func (c config) unlist(devs []string, prev *plugin.Result, r removal, wanted wan
 
 // listedAs is an entry of the result, of which gw is a way, as the route that it
 // stands for.
-func listedAs(l plugin.ListedRoute, gw netip.Addr) netops.Route {
+func listedAs(l cniresult.Route, gw netip.Addr) netops.Route {
 	r := netops.Route{Dst: l.Dst, Gw: gw, MTU: l.MTU, AdvMSS: l.AdvMSS}
 	for _, gw := range l.Gws {
 		r.Hops = append(r.Hops, netops.NextHop{Gw: gw})
@@ -200,7 +200,7 @@ func matchListed(want cniroute.Route, listed *netops.Route, gw netip.Addr, devs 
 
 // stands reports whether a route of the kernel, or one way of it, is what an
 // entry of the result stands for. Without a priority every metric is meant.
-func stands(l plugin.ListedRoute, gw netip.Addr, r *netops.Route) bool {
+func stands(l cniresult.Route, gw netip.Addr, r *netops.Route) bool {
 	listed := listedAs(l, gw)
 	return listed.Table == r.Table && (l.Priority == nil || listed.Metric == r.Metric) &&
 		slices.ContainsFunc(r.NextHops(), func(h netops.NextHop) bool { return h.Gw == gw })

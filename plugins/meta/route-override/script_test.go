@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // The pod of the scripts has eth0 of another network and net1 of this one.

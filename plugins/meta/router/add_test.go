@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // attachment is what router has been added to.

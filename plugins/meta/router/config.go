@@ -9,8 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
@@ -73,7 +74,7 @@ type probe struct {
 // defaultExclude are the interfaces of container networks and the like.
 var defaultExclude = []string{"lo", "docker*", "cbr*", "dummy*", "virbr*", "lxcbr*", "veth*", "cali*", "flannel*", "kube-ipvs*", "cni*", "vx-submariner", "cilium*", "lxc*"}
 
-func decode(c *plugin.Config) plugin.Planner {
+func decode(c *cni.Config) attach.Planner {
 	conf := config{verb: c.Verb, ifName: c.IfName, overlay: "eth0", migrate: byOrder, hostTable: 500, rpFilter: 2,
 		probe: probe{interval: time.Second, retries: 3}, exclude: defaultExclude}
 	c.Bool(skipCall, &conf.skip)
@@ -95,7 +96,7 @@ func (c config) routes() bool { return !c.skip && !c.onlyMAC }
 
 // decodeOverlay reads the name of the overlay's interface: another one than that
 // of the attachment, which would take the default route from itself.
-func (c *config) decodeOverlay(p *plugin.Config) {
+func (c *config) decodeOverlay(p *cni.Config) {
 	if v, ok := p.Get(overlayInterface); ok {
 		if name, ok := v.Text(); ok && !netops.ValidDevice(name) {
 			v.Invalid("%q is not the name of an interface", name)
@@ -110,7 +111,7 @@ func (c *config) decodeOverlay(p *plugin.Config) {
 
 // decodeSubnets reads the lists of subnets. Unless nothing is to be routed, the
 // cluster's have to be there.
-func (c *config) decodeSubnets(p *plugin.Config) {
+func (c *config) decodeSubnets(p *cni.Config) {
 	routes := c.routes()
 	c.cluster = subnets(p, overlayHijack, routes)
 	for _, s := range subnets(p, serviceHijack, routes) {
@@ -121,7 +122,7 @@ func (c *config) decodeSubnets(p *plugin.Config) {
 	c.additional = subnets(p, additionalHijack, false)
 }
 
-func subnets(p *plugin.Config, key string, required bool) (list []netip.Prefix) {
+func subnets(p *cni.Config, key string, required bool) (list []netip.Prefix) {
 	v, ok := p.Get(key)
 	if !ok {
 		if required {
@@ -150,7 +151,7 @@ func subnets(p *plugin.Config, key string, required bool) (list []netip.Prefix) 
 	return list
 }
 
-func (c *config) decodeMigration(p *plugin.Config) {
+func (c *config) decodeMigration(p *cni.Config) {
 	v, ok := p.Get(migrateRoute)
 	if !ok {
 		return
@@ -164,7 +165,7 @@ func (c *config) decodeMigration(p *plugin.Config) {
 }
 
 // decodeTables reads the tables. The kernel's own are not for this.
-func (c *config) decodeTables(p *plugin.Config) {
+func (c *config) decodeTables(p *cni.Config) {
 	decodeTable(p, hostRuleTable, &c.hostTable)
 	decodeTable(p, table, &c.table)
 	if p.Has(table) || !c.routes() || p.Verb == "STATUS" {
@@ -177,7 +178,7 @@ func (c *config) decodeTables(p *plugin.Config) {
 	}
 }
 
-func decodeTable(p *plugin.Config, key string, into *uint32) {
+func decodeTable(p *cni.Config, key string, into *uint32) {
 	v, ok := p.Get(key)
 	if !ok {
 		return
@@ -210,7 +211,7 @@ func numbered(name string) (kind string, n uint32, ok bool) {
 	return "", 0, false
 }
 
-func (c *config) decodeRPFilter(p *plugin.Config) {
+func (c *config) decodeRPFilter(p *cni.Config) {
 	o, ok := p.Object.Object(rpFilter)
 	if !ok {
 		return
@@ -222,7 +223,7 @@ func (c *config) decodeRPFilter(p *plugin.Config) {
 	o.Bool("set_host", &c.rpHost)
 }
 
-func (c *config) decodeProbe(p *plugin.Config) {
+func (c *config) decodeProbe(p *cni.Config) {
 	o, ok := p.Object.Object(ipConflict)
 	if !ok {
 		return
@@ -247,7 +248,7 @@ func (c *config) decodeProbe(p *plugin.Config) {
 	c.probe.retries = int(n)
 }
 
-func (c *config) decodeMAC(p *plugin.Config) {
+func (c *config) decodeMAC(p *cni.Config) {
 	v, ok := p.Get(macPrefix)
 	if !ok {
 		if c.onlyMAC {
@@ -288,7 +289,7 @@ func parseOctets(text string) ([]byte, error) {
 	return octets, nil
 }
 
-func (c *config) decodeExclude(p *plugin.Config) {
+func (c *config) decodeExclude(p *cni.Config) {
 	v, ok := p.Get(excludeInterfaces)
 	if !ok {
 		return
@@ -315,5 +316,5 @@ func (c config) excluded(dev string) bool {
 	})
 }
 
-// Unjudged says that CHECK has nothing to judge where nothing was done.
-func (c config) Unjudged() bool { return c.skip }
+// SkipCheck says that CHECK has nothing to judge where nothing was done.
+func (c config) SkipCheck() bool { return c.skip }

@@ -11,15 +11,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 const cluster = `"overlay_hijack_subnet": ["10.244.0.0/16"], "service_hijack_subnet": ["10.96.0.0/12"]`
 
 // parse is what ADD for an interface makes of some keys.
-func parse(ifname, keys string) (plugin.Planner, *plugin.Result, error) {
-	return plugin.Parse(router, decode, []byte(`{"cniVersion": "1.1.0", "name": "lan", "type": "router", `+keys+`, "prevResult": {}}`), ifname)
+func parse(ifname, keys string) (attach.Planner, *cniresult.Result, error) {
+	return policy.Parse(router, decode, []byte(`{"cniVersion": "1.1.0", "name": "lan", "type": "router", `+keys+`, "prevResult": {}}`), ifname)
 }
 
 func prefixes(list ...string) (all []netip.Prefix) {
@@ -170,7 +172,7 @@ func TestProblems(t *testing.T) {
 		if strings.Contains(strings.SplitN(says, "\n", 2)[0], "unknown key") {
 			want = 2
 		}
-		if code := plugin.Code(err); code != want {
+		if code := cni.Code(err); code != want {
 			t.Errorf("%s: code %d, want %d", keys, code, want)
 		}
 	}
@@ -181,7 +183,7 @@ func TestNamesWithoutNumber(t *testing.T) {
 	for _, ifname := range []string{"storage", "net", "net0", "net151", "net01", "net+1", "net-1", "net1a", "net 1", "eth", "eth1.7", "ens1", "net4294967297"} {
 		_, _, err := parse(ifname, cluster)
 		want := fmt.Sprintf("table: missing: %s is not called netN or ethN, with N from 1 to 150", ifname)
-		if err == nil || err.Error() != want || plugin.Code(err) != 7 {
+		if err == nil || err.Error() != want || cni.Code(err) != 7 {
 			t.Errorf("%s: %v", ifname, err)
 		}
 		if _, _, err := parse(ifname, cluster+`, "table": 7`); err != nil {
@@ -228,7 +230,7 @@ func FuzzConfig(f *testing.F) {
 		State: netops.State{Routes: append(routes("eth0"), routes("net1")...)}}
 	f.Fuzz(func(t *testing.T, keys, ifname, address string) {
 		stdin := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "lan", "type": "router", %s, "prevResult": {"ips": [{"address": %q}]}}`, keys, address)
-		planner, prev, err := plugin.Parse(router, decode, []byte(stdin), ifname)
+		planner, prev, err := policy.Parse(router, decode, []byte(stdin), ifname)
 		if err != nil {
 			return
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // probing is a call that probes so often.

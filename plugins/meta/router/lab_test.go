@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // lab is a node with a pod on it, the LANs that it is on, and who is there.

@@ -3,14 +3,15 @@
 package main
 
 import (
-	"github.com/cni-netops/plugins/internal/plugin"
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
 )
 
-var router = plugin.Plugin{
+var router = cni.Plugin{
 	Name:    "router",
 	Purpose: "Gives cluster, node and other traffic of a pod with several interfaces their own ways. Stands in a chain, after the plugin that makes the underlay interface.",
 	Since:   "0.3.0",
-	Keys: []plugin.Key{
+	Keys: []cni.Key{
 		{Name: overlayHijack, Help: "list of the default CNI's pod subnets"},
 		{Name: serviceHijack, Help: "list of the subnets of ClusterIPs"},
 		{Name: additionalHijack, Help: "list of further subnets that are reached by the overlay interface"},
@@ -26,12 +27,13 @@ var router = plugin.Plugin{
 		{Name: onlyOpMAC, Help: "true: change the hardware address, and nothing else"},
 		{Name: excludeInterfaces, Help: "list of patterns of the node's interfaces whose addresses are not the node's"},
 	},
-	Unlisted: true,
-	LogFile:  "/var/log/meta-plugins/router.log",
-	Verbs:    plugin.Planned(decode),
+	LogFile: "/var/log/meta-plugins/router.log",
+	Verbs:   policy.Verbs(decode),
 }
 
+var policy = attach.Policy{CheckIgnoresPrevResult: true}
+
 func main() {
-	plugin.EveryKind()
-	plugin.Main(router)
+	attach.EveryKind()
+	cni.Main(router)
 }

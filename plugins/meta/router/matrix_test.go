@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // cell tells whether one reaches another, and by which of the pod's interfaces:

@@ -9,8 +9,9 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 	"github.com/cni-netops/plugins/plugins/meta/router/internal/acd"
 )
 
@@ -62,7 +63,7 @@ func (n node) devices() []string {
 
 // Prepare finds the node's end of the overlay interface, and its addresses. ADD
 // then asks the link whether somebody else has one of the pod's.
-func (c config) Prepare(ctx context.Context, s plugin.Surroundings) (plugin.Planner, error) {
+func (c config) Prepare(ctx context.Context, s attach.Surroundings) (attach.Planner, error) {
 	if c.verb != "ADD" && c.verb != "plan" || c.skip {
 		return c, nil
 	}
@@ -93,14 +94,14 @@ func (c config) ask(ctx context.Context, pod *netops.Netns, addrs []netip.Prefix
 	for i, a := range addrs {
 		ips[i] = a.Addr()
 	}
-	found, err := acd.Probe(plugin.UntilSignal(ctx), pod, c.ifName, ips, c.probe.interval, c.probe.retries)
+	found, err := acd.Probe(cni.UntilSignal(ctx), pod, c.ifName, ips, c.probe.interval, c.probe.retries)
 	switch {
 	case errors.Is(err, acd.ErrDown), errors.Is(err, acd.ErrNoCarrier):
-		return plugin.Errorf(types.ErrTryAgainLater, "%w", err)
+		return cni.Errorf(types.ErrTryAgainLater, "%w", err)
 	case err != nil:
 		return err
 	case found != nil:
-		return plugin.Errorf(plugin.CodeConflict, "address conflict on %s: %s", c.ifName, found)
+		return cni.Errorf(cni.CodeConflict, "address conflict on %s: %s", c.ifName, found)
 	}
 	return nil
 }
@@ -130,7 +131,7 @@ func (c config) Announce(ctx context.Context, pod *netops.Netns, made netops.Cha
 }
 
 // findNode looks at the node, as far as it counts.
-func (c *config) findNode(ctx context.Context, s plugin.Surroundings) error {
+func (c *config) findNode(ctx context.Context, s attach.Surroundings) error {
 	routed := !c.onlyMAC && !c.sriov
 	if !routed && !c.probe.enabled {
 		return nil

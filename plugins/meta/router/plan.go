@@ -9,8 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // Priorities of the pod's rules, all before the kernel's own (32766). Any other
@@ -25,8 +27,8 @@ const (
 )
 
 // Plan decides what ADD does.
-func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision, error) {
-	d := plugin.Decision{Result: prev, Idle: c.skip}
+func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decision, error) {
+	d := attach.Decision{Result: prev, Idle: c.skip}
 	if c.skip {
 		return d, nil
 	}
@@ -59,12 +61,12 @@ func (c config) conflict(t topology) error {
 	for _, a := range t.addrs {
 		ip := a.Addr()
 		if slices.ContainsFunc(c.node.held, func(n netops.Addr) bool { return n.Prefix.Addr() == ip }) {
-			return plugin.Errorf(plugin.CodeConflict, "%s of %s is an address of the node", ip, c.ifName)
+			return cni.Errorf(cni.CodeConflict, "%s of %s is an address of the node", ip, c.ifName)
 		}
 		if slices.ContainsFunc(t.pod.Addrs, func(p netops.Addr) bool {
 			return p.Dev == c.ifName && p.Prefix.Addr() == ip && p.Flags&unix.IFA_F_DADFAILED != 0
 		}) {
-			return plugin.Errorf(plugin.CodeConflict, "%s of %s is in use by somebody else: duplicate address detection has failed", ip, c.ifName)
+			return cni.Errorf(cni.CodeConflict, "%s of %s is in use by somebody else: duplicate address detection has failed", ip, c.ifName)
 		}
 	}
 	return nil
@@ -77,24 +79,24 @@ func (c config) refuse(t topology, want netops.Change) error {
 	}
 	for i := range t.pod.Routes {
 		if r := &t.pod.Routes[i]; r.Table == c.table {
-			return plugin.Errorf(plugin.CodeOwned, "%s: %d is in use already, by the route %q; choose another one", table, c.table, r)
+			return cni.Errorf(cni.CodeOwned, "%s: %d is in use already, by the route %q; choose another one", table, c.table, r)
 		}
 	}
 	for i := range t.pod.Rules {
 		if r := &t.pod.Rules[i]; r.Table == c.table {
-			return plugin.Errorf(plugin.CodeOwned, "%s: %d is in use already, by the rule %q; choose another one", table, c.table, r)
+			return cni.Errorf(cni.CodeOwned, "%s: %d is in use already, by the rule %q; choose another one", table, c.table, r)
 		}
 	}
 	for i := range want.Add.Routes {
 		r := &want.Add.Routes[i]
 		if rival := t.pod.Conflict(r); rival != nil {
-			return plugin.Errorf(plugin.CodeOwned, "%s: there is %q already", r.AddCommand(), rival)
+			return cni.Errorf(cni.CodeOwned, "%s: there is %q already", r.AddCommand(), rival)
 		}
 	}
 	for i := range want.Add.Neighs {
 		e := &want.Add.Neighs[i]
 		if rival := t.pod.ConflictingNeigh(e); rival != nil {
-			return plugin.Errorf(plugin.CodeOwned, "%s: there is %q already", e.AddCommand(), rival)
+			return cni.Errorf(cni.CodeOwned, "%s: there is %q already", e.AddCommand(), rival)
 		}
 	}
 	return nil
@@ -341,6 +343,6 @@ func (c config) dropDefaults(pod *netops.Change, t topology) {
 }
 
 // Expect is for CHECK without a record, of which nothing can be told.
-func (c config) Expect(*plugin.Result, netops.Snapshot) (netops.Plan, error) {
-	return netops.Plan{}, plugin.Errorf(plugin.CodeDrift, "there is no record of this attachment")
+func (c config) Expect(*cniresult.Result, netops.Snapshot) (netops.Plan, error) {
+	return netops.Plan{}, cni.Errorf(cni.CodeDrift, "there is no record of this attachment")
 }

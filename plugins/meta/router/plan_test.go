@@ -15,8 +15,10 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sys/unix"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 var update = flag.Bool("update", false, "write what is planned into the golden files")
@@ -65,9 +67,9 @@ func TestPlan(t *testing.T) {
 type told struct {
 	pod      netops.Snapshot
 	node     string
-	planner  plugin.Planner
-	prev     *plugin.Result
-	decision plugin.Decision
+	planner  attach.Planner
+	prev     *cniresult.Result
+	decision attach.Decision
 }
 
 // read takes a section, and returns what a golden one should hold.
@@ -85,7 +87,7 @@ func (top *told) read(t *testing.T, name, text string) (got string, golden bool)
 		furnish(t, &top.pod, text)
 	case "json":
 		var err error
-		if top.planner, top.prev, err = plugin.Parse(router, decode, []byte(text), name); err != nil {
+		if top.planner, top.prev, err = policy.Parse(router, decode, []byte(text), name); err != nil {
 			t.Fatal(err)
 		}
 		c := top.planner.(config)
@@ -98,7 +100,7 @@ func (top *told) read(t *testing.T, name, text string) (got string, golden bool)
 		if err == nil {
 			t.Fatalf("%s is not refused", name)
 		}
-		return fmt.Sprintf("code %d: %v\n", plugin.Code(err), err), true
+		return fmt.Sprintf("code %d: %v\n", cni.Code(err), err), true
 	case "result":
 		var out strings.Builder
 		if err := top.decision.Print(&out); err != nil {

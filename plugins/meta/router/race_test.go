@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // abroad are addresses that only default routes lead to.

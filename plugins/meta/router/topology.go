@@ -7,8 +7,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // topology is the pod's interfaces as this attachment sees them.
@@ -48,7 +49,7 @@ func (t topology) globals(dev string) (list []netops.Addr) {
 
 // Query asks for what the plan depends on. The neighbours of this interface would
 // go with its hardware address.
-func (c config) Query(*plugin.Result) netops.Query {
+func (c config) Query(*cniresult.Result) netops.Query {
 	switch {
 	case c.skip:
 		return netops.Query{}
@@ -65,31 +66,31 @@ func (c config) Query(*plugin.Result) netops.Query {
 
 // topology tells the interfaces apart. An error is for now: the networks of a
 // pod may come in another order, or at the same time.
-func (c config) topology(prev *plugin.Result, pod netops.Snapshot) (topology, error) {
+func (c config) topology(prev *cniresult.Result, pod netops.Snapshot) (topology, error) {
 	t := topology{overlay: c.overlay, current: c.ifName, pod: pod, last: true}
 	for _, ip := range prev.IPs {
 		if ip.Dev != "" && ip.Dev != c.ifName {
 			continue
 		}
 		if a := ip.Address.Addr(); a.Is4In6() || a.IsMulticast() || a.IsUnspecified() {
-			return t, plugin.Errorf(types.ErrInvalidNetworkConfig, "prevResult: %s is no address that %s can have", a, c.ifName)
+			return t, cni.Errorf(types.ErrInvalidNetworkConfig, "prevResult: %s is no address that %s can have", a, c.ifName)
 		}
 		t.addrs = append(t.addrs, ip.Address)
 	}
 	if len(t.addrs) == 0 {
-		return t, plugin.Errorf(types.ErrInvalidNetworkConfig, "prevResult: there is no address of %s", c.ifName)
+		return t, cni.Errorf(types.ErrInvalidNetworkConfig, "prevResult: there is no address of %s", c.ifName)
 	}
 	if !slices.Contains(pod.Links, c.ifName) {
-		return t, plugin.Errorf(types.ErrTryAgainLater, "the pod: %w: %q", netops.ErrNoLink, c.ifName)
+		return t, cni.Errorf(types.ErrTryAgainLater, "the pod: %w: %q", netops.ErrNoLink, c.ifName)
 	}
 	if c.onlyMAC {
 		return t, nil
 	}
 	if !slices.Contains(pod.Links, c.overlay) {
-		return t, plugin.Errorf(types.ErrTryAgainLater, "the pod: %w: %q, the %s", netops.ErrNoLink, c.overlay, overlayInterface)
+		return t, cni.Errorf(types.ErrTryAgainLater, "the pod: %w: %q, the %s", netops.ErrNoLink, c.overlay, overlayInterface)
 	}
 	if len(t.globals(c.overlay)) == 0 {
-		return t, plugin.Errorf(types.ErrTryAgainLater, "%s, the %s, has no global address of the families of %s", c.overlay, overlayInterface, c.ifName)
+		return t, cni.Errorf(types.ErrTryAgainLater, "%s, the %s, has no global address of the families of %s", c.overlay, overlayInterface, c.ifName)
 	}
 	t.previous = c.previous(pod)
 	if kind, n, ok := numbered(c.ifName); ok {

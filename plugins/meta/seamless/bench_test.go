@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/plugin/plugintest"
+	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 // BenchmarkHello compares small requests with a process that does nothing.

@@ -5,9 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
@@ -57,7 +58,7 @@ type config struct {
 	unknown error
 }
 
-func decode(c *plugin.Config) plugin.Planner {
+func decode(c *cni.Config) attach.Planner {
 	conf := config{podInterface: "eth0", families: []family{ipv4}, gateways: map[family]netip.Addr{},
 		hostTimeout: 60 * time.Second, podTimeout: 10 * time.Second, netns: c.Netns}
 	if c.Verb == "ADD" {
@@ -79,7 +80,7 @@ func decode(c *plugin.Config) plugin.Planner {
 	return conf
 }
 
-func device(c *plugin.Config, key string, name *string) {
+func device(c *cni.Config, key string, name *string) {
 	v, ok := c.Get(key)
 	if !ok {
 		return
@@ -91,7 +92,7 @@ func device(c *plugin.Config, key string, name *string) {
 	}
 }
 
-func duration(c *plugin.Config, key string, d *time.Duration) {
+func duration(c *cni.Config, key string, d *time.Duration) {
 	v, ok := c.Get(key)
 	if !ok {
 		return
@@ -152,7 +153,7 @@ func (c *config) address(v strictjson.Value) (ip netip.Addr, ok bool) {
 	return ip, false
 }
 
-func (c *config) decodeHostIPs(p *plugin.Config) {
+func (c *config) decodeHostIPs(p *cni.Config) {
 	v, ok := p.Get(hostIPs)
 	if !ok {
 		return
@@ -180,7 +181,7 @@ func (c *config) decodeHostIPs(p *plugin.Config) {
 }
 
 // decodeGateways reads an address, or a list of them.
-func (c *config) decodeGateways(p *plugin.Config) {
+func (c *config) decodeGateways(p *cni.Config) {
 	v, ok := p.Get(gateway)
 	if !ok {
 		return
@@ -226,5 +227,5 @@ func byGateway(r *cniroute.Route) bool {
 	return !r.Gw.Given && r.Gws == nil && r.Dev == "" && !r.Type.Given && r.Scope.Or(netops.ScopeAuto) != netops.ScopeLink
 }
 
-// Unjudged says that CHECK judges everything.
-func (c config) Unjudged() bool { return false }
+// SkipCheck says that CHECK judges everything.
+func (c config) SkipCheck() bool { return false }

@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 func conf(keys string) string {
@@ -38,7 +37,7 @@ func TestConfig(t *testing.T) {
 		want := base
 		want.gateways = map[family]netip.Addr{}
 		change(&want)
-		got, _, err := plugin.Parse(seamless, decode, []byte(conf(keys)), "eth0")
+		got, _, err := policy.Parse(seamless, decode, []byte(conf(keys)), "eth0")
 		if err != nil {
 			t.Errorf("%s: %v", keys, err)
 			continue
@@ -84,7 +83,7 @@ func TestProblems(t *testing.T) {
 		`, "hostInterfaces": "x"`:                                               {`hostInterfaces: unknown key; did you mean "hostInterface"?`},
 		`, "interface": 5, "gateway": "x", "podTimeout": "y"`:                   {`(and 2 more)`, `interface: 5`, `gateway: "x"`, `podTimeout: "y"`},
 	} {
-		_, _, err := plugin.Parse(seamless, decode, []byte(conf(keys)), "eth0")
+		_, _, err := policy.Parse(seamless, decode, []byte(conf(keys)), "eth0")
 		if err == nil {
 			t.Errorf("%s: taken", keys)
 			continue
@@ -114,7 +113,7 @@ func FuzzConfig(f *testing.F) {
 			State: netops.State{Routes: []netops.Route{netops.Route{Dst: netip.PrefixFrom(p.Addr(), 0), Dev: "eth0", Gw: p.Addr()}.Normalize()}}})
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		planner, prev, err := plugin.Parse(seamless, decode, []byte(text), "eth0")
+		planner, prev, err := policy.Parse(seamless, decode, []byte(text), "eth0")
 		if err != nil {
 			return
 		}

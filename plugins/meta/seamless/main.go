@@ -2,16 +2,18 @@
 // node, by the pod network.
 package main
 
-import "github.com/cni-netops/plugins/internal/plugin"
+import (
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
+)
 
 // seamless is what the plugin calls itself, whatever name its binary has: what
 // ADD did as seamless-static-route, DEL undoes as seamless.
-var seamless = plugin.Plugin{
+var seamless = cni.Plugin{
 	Name:    "seamless",
 	Purpose: "Adds a route from the pod to its node by the pod network. Stands in a chain, or alone.",
 	Since:   "0.1.0",
-	Alone:   true,
-	Keys: []plugin.Key{
+	Keys: []cni.Key{
 		{Name: podInterface, Help: "interface of the pod (default eth0)"},
 		{Name: hostInterface, Help: "interface of the node whose address is meant, instead of that of its default route"},
 		{Name: hostIPs, Help: "list of addresses that are meant, instead of looking"},
@@ -21,7 +23,9 @@ var seamless = plugin.Plugin{
 		{Name: podTimeout, Help: `how long ADD waits for an address of the pod (default "10s")`},
 		{Name: routes, Help: "further routes, without a way of their own by the same gateway"},
 	},
-	Verbs: plugin.Planned(decode),
+	Verbs: policy.Verbs(decode),
 }
 
-func main() { plugin.Main(seamless) }
+var policy = attach.Policy{PrevResultOptional: true}
+
+func main() { cni.Main(seamless) }

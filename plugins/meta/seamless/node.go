@@ -10,12 +10,13 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // Prepare finds the node's addresses, and waits for the pod's. Only ADD waits.
-func (c config) Prepare(ctx context.Context, s plugin.Surroundings) (plugin.Planner, error) {
+func (c config) Prepare(ctx context.Context, s attach.Surroundings) (attach.Planner, error) {
 	if c.hostIPs == nil {
 		c.hostIPs, c.unknown = c.findNode(ctx)
 	}
@@ -81,12 +82,12 @@ func (c config) await(ctx context.Context, ns *netops.Netns, timeout time.Durati
 	until := c.waits.Add(timeout)
 	ready, err := there()
 	if waits := time.Now().Before(until); !ready && err == nil && waits {
-		if _, err = ns.Await(plugin.UntilSignal(ctx), until, there); missing != nil {
+		if _, err = ns.Await(cni.UntilSignal(ctx), until, there); missing != nil {
 			missing = fmt.Errorf("%w (waited until %s after the start)", missing, timeout)
 		}
 	}
 	if err == nil && missing != nil {
-		err = plugin.Errorf(types.ErrTryAgainLater, "%w", missing)
+		err = cni.Errorf(types.ErrTryAgainLater, "%w", missing)
 	}
 	return err
 }

@@ -7,14 +7,16 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/cni-netops/plugins/internal/attach"
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/plugin"
 )
 
 // Query asks for the pod's interface, its addresses and default routes, and
 // for what has the places of the routes that are wanted.
-func (c config) Query(prev *plugin.Result) netops.Query {
+func (c config) Query(prev *cniresult.Result) netops.Query {
 	q := netops.Query{Links: []string{c.podInterface}, HardwareAddrs: prev.Absent(), Addrs: true, Tables: []uint32{netops.TableMain},
 		To: map[netip.Prefix]bool{netops.IPv4Default: true, netops.IPv6Default: true}}
 	for _, ip := range c.hostIPs {
@@ -41,8 +43,8 @@ type addition struct {
 
 // Plan is to have a route to each address of the node, and to what routes
 // names.
-func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision, error) {
-	d := plugin.Decision{Result: prev}
+func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decision, error) {
+	d := attach.Decision{Result: prev}
 	if c.unknown != nil {
 		return d, c.unknown
 	}
@@ -55,7 +57,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 	}
 	for _, a := range additions {
 		if rival := pod.Conflict(&a.route); rival != nil {
-			return d, plugin.Errorf(plugin.CodeOwned, "%s: there is %q already; route-override before this plugin can remove it", a.route.AddCommand(), rival)
+			return d, cni.Errorf(cni.CodeOwned, "%s: there is %q already; route-override before this plugin can remove it", a.route.AddCommand(), rival)
 		}
 		d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
 		// Whoever reads of a route without one would think of a gateway of ips.
@@ -67,7 +69,7 @@ func (c config) Plan(prev *plugin.Result, pod netops.Snapshot) (plugin.Decision,
 
 // Expect is the same routes. Where the result tells which were made to the node,
 // they count: its addresses may be others today.
-func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, error) {
+func (c config) Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan, error) {
 	switch {
 	case c.given:
 	case !prev.Absent():
@@ -85,7 +87,7 @@ func (c config) Expect(prev *plugin.Result, pod netops.Snapshot) (netops.Plan, e
 
 // listedNode are the single addresses that the result has routes to by the
 // gateway that those to the node go by.
-func (c config) listedNode(prev *plugin.Result, pod netops.Snapshot) (list []netip.Addr) {
+func (c config) listedNode(prev *cniresult.Result, pod netops.Snapshot) (list []netip.Addr) {
 	for _, l := range prev.Routes {
 		ip := l.Dst.Addr()
 		if !l.Dst.IsSingleIP() || !slices.Contains(c.families, familyOf(ip)) || slices.ContainsFunc(c.routes, func(r cniroute.Route) bool { return r.Dst == l.Dst }) {
@@ -100,14 +102,14 @@ func (c config) listedNode(prev *plugin.Result, pod netops.Snapshot) (list []net
 
 // result is that of a plugin that stands alone: the pod's interface and its
 // addresses.
-func (c config) result(prev *plugin.Result, pod netops.Snapshot) *plugin.Result {
+func (c config) result(prev *cniresult.Result, pod netops.Snapshot) *cniresult.Result {
 	var addrs []netip.Prefix
 	for _, a := range pod.Addrs {
 		if a.Dev == c.podInterface && meant(a.Prefix.Addr()) {
 			addrs = append(addrs, a.Prefix)
 		}
 	}
-	return prev.Of(plugin.Interface{Name: c.podInterface, Mac: pod.HardwareAddrs[c.podInterface], Sandbox: c.netns}, addrs)
+	return prev.Of(cniresult.Interface{Name: c.podInterface, Mac: pod.HardwareAddrs[c.podInterface], Sandbox: c.netns}, addrs)
 }
 
 // podReady reports what the pod lacks: the interface, or an address of a
@@ -141,18 +143,18 @@ func (c config) podAddress(pod netops.Snapshot, f family) (netops.Addr, bool) {
 // two that cannot both be are refused.
 func (c config) additions(pod netops.Snapshot) ([]*addition, error) {
 	if missing := c.podReady(pod); missing != nil {
-		return nil, plugin.Errorf(types.ErrTryAgainLater, "%w", missing)
+		return nil, cni.Errorf(types.ErrTryAgainLater, "%w", missing)
 	}
 	var list []*addition
 	taken := netops.Claims{}
 	add := func(e *cniroute.Route, where string) error {
 		a, err := c.complete(e, pod)
 		if err != nil {
-			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", where, err)
+			return cni.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", where, err)
 		}
 		fresh, err := taken.Claim(&a.route)
 		if err != nil {
-			return plugin.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", where, err)
+			return cni.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", where, err)
 		}
 		if fresh {
 			list = append(list, a)

@@ -1,0 +1,178 @@
+//go:build linux
+
+package attach
+
+import (
+	"context"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniresult"
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
+)
+
+// check tells everything that does not hold any more of what the attachment
+// wants. Without a record it is evaluated what that is, which takes its time and
+// is done before anything is locked.
+func check(ctx context.Context, r *request) error {
+	planner, prev, err := r.decode()
+	if err != nil {
+		return err
+	}
+	if planner.SkipCheck() {
+		return nil
+	}
+	ns, err := r.netns()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	entries, err := r.store().Entries(r.key())
+	if err != nil {
+		return err
+	}
+	prepared := len(entries) == 0
+	if prepared {
+		if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
+			return err
+		}
+	}
+	a, err := r.lockAttachment(ns)
+	if err != nil {
+		return err
+	}
+	defer a.lock.Unlock()
+	records, err := a.records()
+	if err != nil {
+		return err
+	}
+	if len(records) == 0 && !prepared { // they went since they were listed, or are another sandbox's
+		if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
+			return err
+		}
+	}
+	found, err := a.drifted(ctx, planner, prev, records)
+	if err != nil {
+		return err
+	}
+	return drift(found)
+}
+
+// drifted is what does not hold of what records want, or, without any, of what the
+// planner expects.
+func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresult.Result, records []record.Record) ([]netops.Drift, error) {
+	want := merge(records)
+	query := planner.Query(prev)
+	query.Cover(want.Pod)
+	have, err := a.ns.Snapshot(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if len(records) == 0 {
+		if want, err = planner.Expect(prev, have); err != nil {
+			return nil, err
+		}
+	}
+	onHost, err := a.look(ctx, want.Host)
+	if err != nil {
+		return nil, err
+	}
+	if a.policy.CheckIgnoresPrevResult {
+		want.Pod.Add.Links = slices.DeleteFunc(want.Pod.Add.Links, prev.Denies)
+	} else {
+		want.Pod = judged(want.Pod, prev)
+	}
+	return append(want.Pod.Drift(have.State), netops.Change{Add: want.Host}.Drift(onHost)...), nil
+}
+
+// records are those of the attachment in this pod. One that is not finished
+// is drift by itself.
+func (a *attachment) records() ([]record.Record, error) {
+	entries, err := a.store().Entries(a.key())
+	if err != nil {
+		return nil, err
+	}
+	var records []record.Record
+	for _, e := range entries {
+		switch {
+		case e.Err != nil:
+			a.Warn("passing over a record", "record", e.Path(), "error", e.Err)
+		case !e.In(a.boot, a.where.Identity):
+		case e.Progress != record.Finished:
+			return nil, cni.Errorf(cni.CodeDrift, "an ADD or DEL of this attachment was not finished: record %s", e.Path())
+		default:
+			records = append(records, e.Record)
+		}
+	}
+	return records, nil
+}
+
+// merge is what all entries of the chain want together: a later one overrides
+// an earlier, also where it is not to be judged itself.
+func merge(records []record.Record) (want netops.Plan) {
+	for _, r := range records {
+		later := r.Want()
+		if r.SkipCheck {
+			want.Pod = want.Pod.Overridden(later.Pod)
+			continue
+		}
+		want.Pod = want.Pod.Then(later.Pod)
+		want.Host = netops.Change{Add: want.Host}.Then(netops.Change{Add: later.Host}).Add
+	}
+	return want
+}
+
+// judged is the part of what is wanted that CHECK may judge. prevResult is the
+// result of the whole chain: a route that it does not list any more, or lists
+// again, is the doing of a later plugin. What a result cannot list is always
+// judged.
+func judged(want netops.Change, prev *cniresult.Result) netops.Change {
+	var left netops.Change
+	want = want.Taken()
+	for _, r := range want.Add.Routes {
+		if !cniresult.Listable(&r) || prev.Absent() || prev.Lists(&r) {
+			left.Add.Routes = append(left.Add.Routes, r)
+		}
+	}
+	for _, r := range want.Del.Routes {
+		if !cniresult.Listable(&r) || prev.Absent() || !prev.Lists(&r) {
+			left.Del.Routes = append(left.Del.Routes, r)
+		}
+	}
+	return left
+}
+
+func drift(found []netops.Drift) error {
+	if len(found) == 0 {
+		return nil
+	}
+	lines := make([]string, 0, len(found))
+	told := make(map[string]bool, len(found)) // what several entries of a chain want is one thing
+	for _, d := range found {
+		if line := d.String(); !told[line] {
+			told[line] = true
+			lines = append(lines, line)
+		}
+	}
+	return cni.Several(cni.CodeDrift, lines)
+}
+
+// status tells whether the next ADD can work.
+func status(ctx context.Context, r *request) error {
+	planner, err := r.planner()
+	if err != nil {
+		return cni.Errorf(types.ErrInvalidNetworkConfig, "%w", err) // for an unknown key too
+	}
+	if err := r.store().Writable(); err != nil {
+		return cni.Errorf(types.ErrPluginNotAvailable, "records cannot be saved: %w", err)
+	}
+	if p, ok := planner.(Prober); ok {
+		if err := p.Probe(ctx); err != nil {
+			return cni.Errorf(types.ErrPluginNotAvailable, "%w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+//go:build linux
+
+// Package attach leads the life of an attachment, for plugins that decide by a
+// [Planner], which is pure: ADD, CHECK, DEL, GC, STATUS and the preview of an
+// ADD. It keeps the records, locks, and settles with other attachments what
+// they share on the host and in the pod.
+package attach
+
+import (
+	"context"
+	"slices"
+
+	"github.com/cni-netops/plugins/internal/cniresult"
+	"github.com/cni-netops/plugins/internal/cniroute"
+	"github.com/cni-netops/plugins/internal/netops"
+)
+
+// Planner decides what an attachment changes. Its methods are pure.
+type Planner interface {
+	// Query is what to look at in the pod before deciding.
+	Query(prev *cniresult.Result) netops.Query
+	// Plan decides what ADD does.
+	Plan(prev *cniresult.Result, pod netops.Snapshot) (Decision, error)
+	// Expect is what must hold after ADD, as far as configuration and
+	// prevResult tell: for an attachment without a record.
+	Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan, error)
+	// SkipCheck says that CHECK leaves out what this plugin did.
+	SkipCheck() bool
+}
+
+// Preparer is a planner that has to evaluate something, or to wait for it,
+// before it can decide. ADD calls Prepare without any lock; verbs that have a
+// record to go by do not call it.
+type Preparer interface {
+	Planner
+	Prepare(context.Context, Surroundings) (Planner, error)
+}
+
+// Surroundings are what a planner may look at before it decides.
+type Surroundings struct {
+	Prev *cniresult.Result
+	Pod  *netops.Netns // nil for a DEL without a record
+	// Host opens the host's namespace, which is not the caller's to close.
+	Host func() (*netops.Netns, error)
+}
+
+// Announcer is a planner that has something to tell the pod's links when its
+// change is made.
+type Announcer interface {
+	Planner
+	Announce(ctx context.Context, pod *netops.Netns, made netops.Change) error
+}
+
+// Prober is a planner that needs more for the next ADD than a configuration
+// that is valid and a place for records.
+type Prober interface {
+	Planner
+	Probe(context.Context) error
+}
+
+// Decision is what a planner has decided.
+type Decision struct {
+	Want netops.Plan
+	// Tries is how often what fails on the host is tried, in all.
+	Tries int
+	// Result is prevResult without what goes; Listed are the entries that it
+	// gains, each once its route is there.
+	Result *cniresult.Result
+	Listed []Listing
+	// Lenient says that a route that cannot be added is left out.
+	Lenient bool
+	// Warnings tell what is left out already.
+	Warnings []string
+	// Idle says that nothing is done, and nothing recorded.
+	Idle bool
+}
+
+// Listing is a route as the result shows it.
+type Listing struct {
+	Entry cniresult.Route
+	For   *netops.Route
+}
+
+// List adds the entry of the result for a route that is wanted; there is none for
+// one that leads nowhere. Of the optional fields those are told that the
+// configuration gives. onLink tells that it goes by no gateway, where who reads
+// the result would think of that in its ips.
+func (d *Decision) List(r *netops.Route, e *cniroute.Route, onLink bool) {
+	if !cniresult.Listable(r) {
+		return
+	}
+	l := cniresult.Route{Dst: r.Dst, Gw: r.Gw, MTU: r.MTU, AdvMSS: r.AdvMSS}
+	if e.Metric.Given {
+		l.Priority = &e.Metric.Value
+	}
+	if e.Table.Given {
+		l.Table = &e.Table.Value
+	}
+	if e.Scope.Given || onLink {
+		scope := uint8(e.Scope.Or(netops.ScopeLink))
+		l.Scope = &scope
+	}
+	for _, hop := range r.Hops {
+		if !slices.Contains(l.Gws, hop.Gw) {
+			l.Gws = append(l.Gws, hop.Gw)
+		}
+	}
+	d.Listed = append(d.Listed, Listing{Entry: l, For: r})
+}

@@ -1,0 +1,71 @@
+//go:build linux
+
+package attach
+
+import (
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/netops"
+)
+
+// netns opens CNI_NETNS for ADD and CHECK.
+func (r *request) netns() (*netops.Netns, error) {
+	ns, err := r.open(r.Config.Netns)
+	if err != nil {
+		return nil, noPod(r.Request, err)
+	}
+	own, err := ns.Own()
+	if err == nil {
+		err = r.MayChange(own)
+	}
+	if err != nil {
+		ns.Close()
+		return nil, err
+	}
+	return ns, nil
+}
+
+// RequirePod fails unless CNI_NETNS is a network namespace that ADD or CHECK
+// may work in. It is not entered.
+func RequirePod(r *cni.Request) error {
+	own, err := netops.IsOwn(r.Config.Netns)
+	if err != nil {
+		return noPod(r, err)
+	}
+	return r.MayChange(own)
+}
+
+func noPod(r *cni.Request, err error) error {
+	return cni.Errorf(types.ErrInvalidEnvironmentVariables, "CNI_NETNS %s: %w", r.Config.Netns, err)
+}
+
+// open opens a namespace whose changes are logged, if the log has debug lines.
+func (r *request) open(path string) (*netops.Netns, error) {
+	ns, err := netops.Open(path)
+	if err == nil && r.LogsDebug() {
+		ns.OnSend = r.logOperation
+	}
+	return ns, err
+}
+
+// logOperation is told each operation in a namespace.
+func (r *request) logOperation(command string, took time.Duration, err error) {
+	if err != nil {
+		r.Debug(command, "took", took, "error", err)
+		return
+	}
+	r.Debug(command, "took", took)
+}
+
+// nothingThere reports whether a path leads to no network namespace, so that
+// the pod behind it is gone.
+func nothingThere(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, netops.ErrNotNamespace) ||
+		errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP)
+}

@@ -1,0 +1,412 @@
+//go:build linux
+
+package attach
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
+)
+
+// del takes back what the records of the attachment say, newest first. It
+// reads nothing else of the configuration than where they are: what ADD
+// refuses, DEL cleans up.
+func del(ctx context.Context, r *request) error {
+	r.Lenient(func(*cni.Config) {})
+	held := locks{}
+	defer held.unlock()
+	entries, recorded, err := r.choose(held, r.key(), false, func(*record.Entry) bool { return true })
+	if err != nil {
+		return err
+	}
+	if !recorded && r.policy.DelWithoutRecord {
+		return r.undoExpected(ctx)
+	}
+	all, err := r.undo(ctx, entries)
+	return cmp.Or(err, joined(all))
+}
+
+// undoExpected takes away what configuration and prevResult say of the host,
+// as far as it is ours and no record wants it. Where they are of no use, nothing
+// says that there is anything.
+func (r *request) undoExpected(ctx context.Context) error {
+	want, err := r.expected(ctx)
+	if err != nil {
+		why, _, _ := strings.Cut(err.Error(), "\n")
+		r.Warn("nothing tells what to take away: there is no record, and what the configuration wants is not known", "error", why)
+		return nil
+	}
+	all := []*undoing{{Entry: &record.Entry{Record: record.Record{Done: want}}}}
+	r.releaseRecords(ctx, all)
+	return joined(all)
+}
+
+func (r *request) expected(ctx context.Context) (netops.Plan, error) {
+	planner, prev, err := r.decode()
+	if err != nil {
+		return netops.Plan{}, err
+	}
+	if planner, err = r.prepare(ctx, planner, prev, nil); err != nil {
+		return netops.Plan{}, err
+	}
+	return planner.Expect(prev, netops.Snapshot{})
+}
+
+// locks are those that are held, by their names. A namespace without a lock
+// file has nobody at work in it; its lock is nil.
+type locks map[string]*record.Lock
+
+func (held locks) unlock() {
+	for _, l := range held {
+		l.Unlock()
+	}
+}
+
+// choose finds those records of an attachment that which names, newest first,
+// and takes the locks of their namespaces, which the caller gives back, also
+// after an error. Where it only tries, it leaves out what another process has
+// locked. It reports whether there is a record at all.
+func (r *request) choose(held locks, k record.Key, try bool, which func(*record.Entry) bool) (chosen []*record.Entry, recorded bool, err error) {
+	entries, err := r.store().Entries(k)
+	if err != nil || len(entries) == 0 {
+		return nil, false, err
+	}
+	if err := r.lockAll(held, entries, try); err != nil {
+		return nil, false, err
+	}
+	// Whoever had a lock may have changed or removed what was listed.
+	if entries, err = r.store().Entries(k); err != nil {
+		return nil, false, err
+	}
+	for _, e := range slices.Backward(entries) {
+		if !r.usable(e) {
+			continue
+		}
+		recorded = true
+		if _, ours := held[e.Netns.Lock]; ours && which(e) {
+			chosen = append(chosen, e)
+		}
+	}
+	return chosen, recorded, nil
+}
+
+// undoing is a record that is being taken back, and what of that has failed.
+type undoing struct {
+	*record.Entry
+	failed error
+}
+
+// undo takes records back: on the host first, all in one go, then in the pods,
+// in the order given, those of one sandbox together.
+func (r *request) undo(ctx context.Context, entries []*record.Entry) ([]*undoing, error) {
+	all, err := r.undoOnHost(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	for left := all; len(left) > 0; {
+		first := left[0]
+		var together, others []*undoing
+		for _, u := range left {
+			if u.Netns.Lock == first.Netns.Lock && u.Netns.Identity == first.Netns.Identity && u.Boot == first.Boot {
+				together = append(together, u)
+			} else {
+				others = append(others, u)
+			}
+		}
+		r.undoIn(ctx, together)
+		left = others
+	}
+	return all, nil
+}
+
+// undoOnHost begins to take records back, and takes back what they say of the
+// host.
+func (r *request) undoOnHost(ctx context.Context, entries []*record.Entry) (begun []*undoing, err error) {
+	for _, e := range entries {
+		if err := e.BeginUndo(); errors.Is(err, fs.ErrNotExist) {
+			continue // somebody else has taken it back
+		} else if err != nil {
+			return nil, err
+		}
+		begun = append(begun, &undoing{Entry: e})
+	}
+	r.releaseRecords(ctx, begun)
+	return begun, nil
+}
+
+// undoIn takes back what was done in one sandbox, if it lives and anything was
+// changed there.
+func (r *request) undoIn(ctx context.Context, together []*undoing) {
+	var ns *netops.Netns
+	if slices.ContainsFunc(together, func(u *undoing) bool { return !u.Done.Pod.IsZero() }) {
+		var err error
+		if ns, err = r.sandbox(together[0].Entry); err != nil {
+			for _, u := range together {
+				u.failed = errors.Join(u.failed, err)
+			}
+			return
+		}
+	}
+	if ns != nil {
+		defer ns.Close()
+	}
+	r.undoInPod(ctx, ns, together)
+}
+
+// undoInPod takes back what is left of records, newest first, and removes those
+// of which nothing failed. In a pod, only what may go away by itself is a
+// failure, which keeps the record: what is refused for good would make the pod
+// undeletable. A route that went before the one that it leads over is tried
+// again when both are due.
+func (r *request) undoInPod(ctx context.Context, ns *netops.Netns, together []*undoing) {
+	refused := make([]error, len(together))
+	if ns != nil {
+		others, whole, err := r.besides(together)
+		for i, u := range together {
+			if refused[i] = err; err == nil {
+				refused[i] = ns.Undo(ctx, r.toUndo(u.Entry, others, whole))
+			}
+		}
+	}
+	for i, u := range together {
+		if refused[i] != nil {
+			u.failed = errors.Join(u.failed, r.passing(ns.Rescue(ctx, refused[i])))
+		}
+		if u.failed == nil {
+			u.failed = u.Remove()
+		}
+	}
+}
+
+// besides are the finished records of other attachments of a pod. Most pods have
+// none: then nothing is read.
+func (r *request) besides(together []*undoing) (others []*record.Entry, whole bool, err error) {
+	if len(together) == 0 || r.store().Recorded(together[0].Netns.Lock) <= len(together) {
+		return nil, true, nil
+	}
+	return r.store().InNamespace(together[0].Netns.Lock)
+}
+
+func joined(all []*undoing) error {
+	failed := make([]error, len(all))
+	for i, u := range all {
+		failed[i] = u.failed
+	}
+	return errors.Join(failed...)
+}
+
+// lockAll takes the locks of the entries' namespaces that are not held yet.
+func (r *request) lockAll(held locks, entries []*record.Entry, try bool) error {
+	take := r.store().Lock
+	if try {
+		take = r.store().TryLock
+	}
+	// In one order for all, or two would wait for each other.
+	sorted := slices.SortedFunc(slices.Values(entries), func(a, b *record.Entry) int { return cmp.Compare(a.Netns.Lock, b.Netns.Lock) })
+	for _, e := range sorted {
+		if _, have := held[e.Netns.Lock]; have || e.Err != nil {
+			continue
+		}
+		l, err := take(e.Netns.Lock)
+		if errors.Is(err, record.ErrLocked) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("lock the pod's namespace: %w", err)
+		}
+		held[e.Netns.Lock] = l
+	}
+	return nil
+}
+
+// usable reports whether a file is a record. One that is not is told, and
+// kept: a newer version's where it is, a damaged one aside.
+func (r *request) usable(e *record.Entry) bool {
+	if e.Err == nil {
+		return true
+	}
+	r.Warn("passing over a record", "record", e.Path(), "error", e.Err)
+	if !errors.Is(e.Err, record.ErrNewer) {
+		if err := e.SetAside(); err != nil {
+			r.Warn("cannot keep it aside", "error", err)
+		}
+	}
+	return false
+}
+
+// sandbox opens the namespace of a record: what CNI_NETNS or the record's path
+// leads to, if it is the recorded one. It is nil where the pod is gone.
+func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
+	boot, err := record.Boot()
+	if err != nil {
+		return nil, err
+	}
+	if boot != e.Boot {
+		return nil, nil // after a reboot nothing of it is left
+	}
+	paths := []string{e.Netns.Path}
+	if given := r.Config.Netns; given != "" && given != e.Netns.Path {
+		paths = []string{given, e.Netns.Path}
+	}
+	var failed error
+	for _, path := range paths {
+		ns, err := r.open(path)
+		if err != nil {
+			if !nothingThere(err) {
+				failed = err
+			}
+			continue
+		}
+		identity, err := ns.Identity(e.IfName)
+		if err == nil && e.In(boot, identity) {
+			return ns, nil
+		}
+		failed = cmp.Or(err, failed)
+		ns.Close()
+	}
+	return nil, failed
+}
+
+// toUndo is what a record has done that is to be taken back in its pod: without
+// what others want there as well, which is theirs from now on, and without
+// putting back routes of ours that nobody wants any more.
+func (r *request) toUndo(e *record.Entry, others []*record.Entry, whole bool) netops.Change {
+	done := e.Done.Pod
+	added := done.Add.Routes
+	done.Add.Routes = nil
+	for i := range added {
+		if !r.handOver(&added[i], others) {
+			done.Add.Routes = append(done.Add.Routes, added[i])
+		}
+	}
+	for _, built := range []bool{false, true} { // who wants the same goes before who wants another value
+		for _, heir := range others {
+			if done.TransferOwnership(&heir.Done.Pod, &heir.Held.Pod.Add, built) {
+				r.rewrite(heir)
+			}
+		}
+	}
+	if whole { // a record that cannot be read may want it
+		done.Del.Routes = slices.DeleteFunc(slices.Clone(done.Del.Routes), func(route netops.Route) bool {
+			return route.Protocol == netops.Protocol && !slices.ContainsFunc(others, func(o *record.Entry) bool { return o.Wants(&route) })
+		})
+	}
+	return done
+}
+
+// handOver gives a route to another attachment of the pod that wants it.
+func (r *request) handOver(route *netops.Route, others []*record.Entry) bool {
+	if route.Raw != nil {
+		return false // what is left of one that was there
+	}
+	for _, heir := range others {
+		if !heir.Inherit(route) {
+			continue
+		}
+		r.rewrite(heir)
+		return true
+	}
+	return false
+}
+
+// rewrite saves what another attachment was given.
+func (r *request) rewrite(heir *record.Entry) {
+	if err := heir.Rewrite(); err != nil {
+		r.Warn("something stays that another attachment wants, and will not know for its own", "record", heir.Path(), "error", err)
+	}
+}
+
+// passing is what of an error may go away by itself. The rest is told.
+func (r *request) passing(err error) error {
+	var failures netops.Failures
+	if err == nil || !errors.As(err, &failures) {
+		return err // the kernel could not even be looked at
+	}
+	var again netops.Failures
+	for _, f := range failures {
+		if netops.Passing(f) {
+			again = append(again, f)
+		} else {
+			r.Warn("not everything could be put back", "error", f)
+		}
+	}
+	if again == nil {
+		return nil
+	}
+	return again
+}
+
+// gc takes back the records of this network whose attachments are no longer
+// valid, and those that killed processes have left.
+func gc(ctx context.Context, r *request) error {
+	r.Lenient(func(*cni.Config) {})
+	list, given, err := r.Valid()
+	if err != nil {
+		return err
+	}
+	valid := make(map[cni.Attachment]bool, len(list))
+	for _, a := range list {
+		valid[a] = true
+	}
+	keys, err := r.store().Attachments(r.Attachment().Network)
+	if err != nil {
+		return err
+	}
+	held, failed := locks{}, []error{}
+	var entries []*record.Entry
+	for _, k := range keys {
+		chosen, _, err := r.choose(held, k, true, func(e *record.Entry) bool {
+			switch {
+			case e.Progress != record.Finished:
+				return true
+			case given:
+				return !valid[cni.Attachment{Network: k.Network, ContainerID: k.ContainerID, IfName: k.IfName}]
+			}
+			return r.certainlyGone(e)
+		})
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", k, err))
+		}
+		entries = append(entries, chosen...)
+	}
+	all, err := r.undo(ctx, entries)
+	held.unlock()
+	failed = append(failed, err)
+	for _, u := range all {
+		if u.failed != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", u.Key, u.failed))
+		}
+	}
+	for _, k := range keys {
+		r.store().Sweep(k)
+	}
+	r.store().SweepRoot()
+	if objects != nil {
+		failed = append(failed, objects.sweep(ctx, r))
+	}
+	return errors.Join(failed...)
+}
+
+// certainlyGone reports whether the pod of a record is gone for certain. A
+// plain file at its path does not say so: another mount namespace sees the
+// file of a live one like that.
+func (r *request) certainlyGone(e *record.Entry) bool {
+	boot, err := record.Boot()
+	if err == nil && boot != e.Boot {
+		return true
+	}
+	ns, err := netops.Open(e.Netns.Path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer ns.Close()
+	identity, err := ns.Identity(e.IfName)
+	return err == nil && identity != e.Netns.Identity && identity != netops.Identity{}
+}

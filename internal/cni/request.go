@@ -1,0 +1,210 @@
+package cni
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/plugins/pkg/utils/buildversion"
+
+	"github.com/cni-netops/plugins/internal/strictjson"
+)
+
+// Config is the configuration that a plugin decodes its own keys from.
+type Config struct {
+	strictjson.Object
+	*strictjson.Problems
+	Text        []byte            // all of it, as it was received
+	Verb        string            // CNI_COMMAND, or "plan"
+	ContainerID string            // CNI_CONTAINERID
+	IfName      string            // CNI_IFNAME
+	Netns       string            // CNI_NETNS
+	Args        map[string]string // CNI_ARGS; of a repeated key the last
+}
+
+// Request is one call by the runtime.
+type Request struct {
+	Plugin   Plugin
+	Config   Config
+	Version  string // of the CNI specification, as asked for
+	StateDir string // empty where the configuration names none
+
+	network string
+	ownPod  bool // CNI_NETNS_OVERRIDE: CNI_NETNS may be our own namespace
+	log     *logger
+	ends    []func() // what is to be done when the request is answered
+}
+
+// cniKeys are the keys that the CNI specification, its conventions and
+// runtimes put into a plugin's configuration.
+var cniKeys = []string{"cniVersion", "cniVersions", "name", "type", "args", "runtimeConfig", "capabilities", "prevResult",
+	"ipam", "ipMasq", "dns", "disableCheck", "disableGC", "deviceID", "pciBusID", gcKey, gcOldKey}
+
+// NewRequest is a call for a verb with this configuration, which logs nothing:
+// for tests.
+func NewRequest(p Plugin, verb string, args *skel.CmdArgs, config []byte) *Request {
+	doc, _ := parseDocument(config)
+	r := newRequest(p, verb, args, doc)
+	r.log.out = slog.New(slog.DiscardHandler)
+	return r
+}
+
+// newRequest decodes what every verb needs. Problems are kept, for the verbs
+// that mind them.
+func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *Request {
+	r := &Request{Plugin: p}
+	r.ownPod = args.NetnsOverride == "1" || strings.EqualFold(args.NetnsOverride, "true")
+	// skel looks only after ADD, with the changes made, and fails a DEL that
+	// has nothing to do there. We look first.
+	args.NetnsOverride = "true"
+	doc.Fold(names(p.allKeys()))
+	doc.Text("name", &r.network)
+	doc.Text("cniVersion", &r.Version)
+	r.Config = Config{Object: doc.Object, Problems: doc.Problems, Text: doc.text, Verb: verb,
+		ContainerID: args.ContainerID, IfName: args.IfName, Netns: args.Netns, Args: parseArgs(args.Args)}
+	r.log = &logger{opts: decodeLogOptions(doc.Object, p.Name, p.LogFile), attrs: r.about}
+	if v, ok := r.Config.Get("stateDir"); ok {
+		r.StateDir = absolute(v)
+	}
+	return r
+}
+
+// about is what every line of the log says.
+func (r *Request) about() []any {
+	about := []any{"plugin", r.Plugin.Name, "verb", r.Config.Verb}
+	add := func(key, value string) {
+		if value != "" {
+			about = append(about, key, value)
+		}
+	}
+	add("containerID", r.Config.ContainerID)
+	add("ifName", r.Config.IfName)
+	if name := r.Config.Args["K8S_POD_NAME"]; name != "" {
+		add("pod", strings.TrimPrefix(r.Config.Args["K8S_POD_NAMESPACE"]+"/"+name, "/"))
+	}
+	add("traceID", traceID())
+	return about
+}
+
+// absolute is a value that is to be an absolute path, cleaned; empty where it
+// is none.
+func absolute(v strictjson.Value) string {
+	dir, ok := v.Text()
+	switch {
+	case !ok:
+	case !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0):
+		v.Invalid("%q is not an absolute path", dir)
+	default:
+		return filepath.Clean(dir)
+	}
+	return ""
+}
+
+// parseArgs reads CNI_ARGS. Runtimes send unknown, repeated and valueless keys,
+// values with "=", and trailing semicolons: none is an error.
+func parseArgs(s string) map[string]string {
+	args := map[string]string{}
+	for pair := range strings.SplitSeq(s, ";") {
+		if key, value, ok := strings.Cut(pair, "="); ok {
+			args[key] = value
+		}
+	}
+	return args
+}
+
+// Attachment is what a request is about; of GC and STATUS, the network alone.
+type Attachment struct{ Network, ContainerID, IfName, Netns string }
+
+// Attachment is what the request is about.
+func (r *Request) Attachment() Attachment {
+	return Attachment{r.network, r.Config.ContainerID, r.Config.IfName, r.Config.Netns}
+}
+
+// Error logs an error, with further keys and values.
+func (r *Request) Error(msg string, args ...any) { r.log.Error(msg, args...) }
+
+// Warn logs a warning, with further keys and values.
+func (r *Request) Warn(msg string, args ...any) { r.log.Warn(msg, args...) }
+
+// Debug logs what helps to find a fault.
+func (r *Request) Debug(msg string, args ...any) { r.log.Debug(msg, args...) }
+
+// LogsDebug reports whether the log has debug lines at all.
+func (r *Request) LogsDebug() bool { return r.log.debugs() }
+
+// AtEnd has something done when the request is answered, what was asked for
+// last first.
+func (r *Request) AtEnd(end func()) { r.ends = append(r.ends, end) }
+
+// MayChange fails unless ADD may work in the namespace at CNI_NETNS, which is
+// the plugin's own one or not.
+func (r *Request) MayChange(own bool) error {
+	if own && r.Config.Verb != "CHECK" && !r.ownPod {
+		return Errorf(types.ErrInvalidNetNS, "CNI_NETNS %s is the plugin's own network namespace; nothing was changed", r.Config.Netns)
+	}
+	return nil
+}
+
+// Strict reads a plugin's own keys, and refuses the configuration if anything
+// in it is wrong.
+func (r *Request) Strict(read func(*Config)) error {
+	r.Config.RefuseSlips(names(r.Plugin.allKeys()), cniKeys)
+	read(&r.Config)
+	for _, w := range r.Config.Warnings {
+		r.log.Warn(w)
+	}
+	return Invalid(r.Config.Problems)
+}
+
+// Lenient reads a plugin's own keys for a verb that does without those that
+// are of no use.
+func (r *Request) Lenient(read func(*Config)) {
+	read(&r.Config)
+	for _, p := range r.Config.List {
+		r.log.Warn(p.String())
+	}
+}
+
+// TakeArgs has args.cni override the plugin's own keys.
+func (r *Request) TakeArgs() {
+	c := &r.Config
+	args, ok := c.Object.Object("args")
+	if !ok {
+		return
+	}
+	own, ok := args.Object("cni")
+	if !ok {
+		return
+	}
+	own.Fold(names(r.Plugin.Keys))
+	own.RefuseSlips(names(r.Plugin.allKeys()), nil)
+	for _, k := range commonKeys {
+		if own.Has(k.Name) {
+			c.Unsupported(own.At(k.Name), "may not be set for a single attachment")
+		}
+	}
+	c.Object = c.Overridden(own, names(r.Plugin.Keys))
+}
+
+// answer runs a verb, and makes its error CNI's.
+func (r *Request) answer(ctx context.Context, verb Verb) error {
+	defer r.log.close()
+	defer func() {
+		for _, end := range slices.Backward(r.ends) {
+			end()
+		}
+	}()
+	r.log.begin()
+	r.log.Debug("start", "version", buildversion.BuildVersion)
+	err := verb(ctx, r)
+	if err == nil {
+		return nil
+	}
+	e := cniError(r.Plugin.Name, err)
+	r.log.Debug("failed", "code", e.Code, "error", err)
+	return e
+}
