@@ -106,8 +106,9 @@ func (c config) nodeAddresses(node netops.Snapshot) (found []netip.Addr, missing
 }
 
 // nodeAddress is the address that the node itself would use: that which its
-// default route prefers, else one of the interface that the route leaves by.
-// Where the interface is told, it has to be that one's.
+// default route prefers, else one of the interface that the route leaves by. One
+// without any borrows that of lo, where routers with unnumbered interfaces have
+// theirs. Where the interface is told, it has to be that one's.
 func (c config) nodeAddress(node netops.Snapshot, f family) (ip netip.Addr, missing error) {
 	dev := c.hostInterface
 	route, way := defaultRoute(node.Routes, f, func(way netops.NextHop) bool { return dev == "" || way.Dev == dev })
@@ -123,16 +124,24 @@ func (c config) nodeAddress(node netops.Snapshot, f family) (ip netip.Addr, miss
 	case dev == "":
 		dev = way.Dev
 	}
-	if ip = source(node.Addrs, dev, f, way.Gw); !ip.IsValid() {
+	ip = source(node.Addrs, dev, f, way.Gw)
+	if !ip.IsValid() && c.hostInterface == "" {
+		ip = source(node.Addrs, loopback, f, way.Gw)
+	}
+	if !ip.IsValid() {
 		missing = fmt.Errorf("the node's %s has no global %s address; %s or %s tell another", dev, f, hostIPs, hostInterface)
 	}
 	return ip, missing
 }
 
+const loopback = "lo"
+
 // source is the address that the kernel chooses for what leaves by a gateway
 // over an interface, as inet_select_addr in its net/ipv4/devinet.c does: the
 // first whose subnet holds the gateway, else the first. A virtual address of a
-// load balancer, which may stand before, is mostly a /32.
+// load balancer, which may stand before, is mostly a /32. Of IPv6 a unique local
+// address is chosen last: the default route is for others (RFC 6724, section 5,
+// rule 6).
 func source(addrs []netops.Addr, dev string, f family, gw netip.Addr) (first netip.Addr) {
 	for _, a := range addrs {
 		ip := a.Prefix.Addr()
@@ -142,7 +151,7 @@ func source(addrs []netops.Addr, dev string, f family, gw netip.Addr) (first net
 		if a.Subnet.Contains(gw) {
 			return ip
 		}
-		if !first.IsValid() {
+		if !first.IsValid() || first.Is6() && first.IsPrivate() && !ip.IsPrivate() {
 			first = ip
 		}
 	}

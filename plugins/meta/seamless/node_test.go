@@ -19,6 +19,9 @@ func nodeOf(addrs []string, flags map[string]uint32, routes ...netops.Route) net
 		words := strings.Fields(line)
 		p := netip.MustParsePrefix(words[1])
 		a := netops.Addr{Dev: words[0], Prefix: p, Subnet: p.Masked(), Scope: netops.ScopeGlobal, Flags: flags[words[1]]}
+		if p.Addr().IsLoopback() {
+			a.Scope = netops.Scope(unix.RT_SCOPE_HOST)
+		}
 		if len(words) > 2 {
 			a.Subnet = netip.MustParsePrefix(words[2])
 		}
@@ -69,6 +72,14 @@ func TestNodeAddress(t *testing.T) {
 		{"what the route prefers", []string{"eth1 10.0.32.2/24", "eth1 10.0.32.100/32"}, nil, []netops.Route{by("10.0.32.1", "eth1", from("10.0.32.100"))}, "", "10.0.32.100", ""},
 		{"what it prefers, on another interface", []string{"lo 198.51.100.1/32", "eth1 10.0.32.2/24"}, nil, []netops.Route{by("10.0.32.1", "eth1", from("198.51.100.1"))}, "", "198.51.100.1", ""},
 
+		{"none, but one of lo", []string{"lo 127.0.0.1/8", "lo 198.51.100.1/32", "eth0 10.0.32.2/24", "eth1 169.254.3.4/16"}, nil,
+			[]netops.Route{by("169.254.1.1", "eth1")}, "", "198.51.100.1", ""},
+		{"none, and none of lo", []string{"lo 127.0.0.1/8", "eth0 10.0.32.2/24"}, nil,
+			[]netops.Route{by("10.0.32.1", "eth1")}, "", "", "the node's eth1 has no global ipv4 address"},
+
+		{"IPv6: a unique local address first", []string{"eth1 fd00::2/64", "eth1 fd00::3/64", "eth1 2001:db8::2/64", "eth1 2001:db8::3/64"}, nil, []netops.Route{by("fe80::1", "eth1")}, "", "2001:db8::2", ""},
+		{"IPv6: unique local addresses only", []string{"eth1 fd00::2/64", "eth1 fd00::3/64"}, nil, []netops.Route{by("fe80::1", "eth1")}, "", "fd00::2", ""},
+		{"IPv6: a unique local gateway", []string{"eth1 2001:db8::2/64", "eth1 fd00::2/64"}, nil, []netops.Route{by("fd00::1", "eth1")}, "", "fd00::2", ""},
 		{"IPv6: a virtual address first", []string{"eth1 2001:db8::100/128", "eth1 2001:db8::2/64"}, nil, []netops.Route{by("2001:db8::1", "eth1")}, "", "2001:db8::2", ""},
 		{"IPv6: a link-local gateway", []string{"eth1 2001:db8::2/64", "eth1 fd00::2/64", "eth1 fe80::2/64"}, nil, []netops.Route{by("fe80::1", "eth1")}, "", "2001:db8::2", ""},
 		{"IPv6: a temporary and a deprecated one hold it", []string{"eth1 2001:db8::100/64", "eth1 2001:db8::101/64", "eth1 2001:db8::2/64"},
@@ -111,10 +122,14 @@ func TestNodeAddressIsTheKernels(t *testing.T) {
 		"no subnet holds the way":    {"addr add 198.51.100.10/32 dev up0", "addr add 192.0.2.10/32 dev up0", "route add default via 203.0.113.1 dev up0 onlink"},
 		"a peer":                     {"addr add 198.51.100.10/24 dev up0", "addr add 192.0.2.10 peer 192.0.2.1/32 dev up0", "route add default via 192.0.2.1"},
 		"the route prefers a source": {"addr add 192.0.2.10/24 dev up0", "addr add 192.0.2.100/32 dev up0", "route add default via 192.0.2.1 src 192.0.2.100"},
+		"unnumbered, lo":             {"addr add 198.51.100.7/32 dev lo", "addr add 169.254.3.4/16 dev up0 scope link", "route add default via 169.254.1.1 dev up0"},
+		"IPv6, unnumbered, lo":       {"addr add 2001:db8:7::1/128 dev lo nodad", "-6 route add default via fe80::1 dev up0"},
+		"IPv6, unique local":         {"addr add 2001:db8::10/64 dev up0 nodad", "addr add fd00::10/64 dev up0 nodad", "-6 route add default via fe80::1 dev up0"},
 		"IPv6, a link-local gateway": {"addr add 2001:db8::10/64 dev up0 nodad", "addr add 2001:db8::100/128 dev up0 nodad preferred_lft 0", "-6 route add default via fe80::1 dev up0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			node := newNode(t, lines...)
+			t.Cleanup(func() { node.IP("-4 addr flush dev lo scope global", "-6 addr flush dev lo scope global") })
 			keys, to, pod := "", "203.0.113.9", "10.131.0.43/23"
 			if strings.HasPrefix(name, "IPv6") {
 				keys, to, pod = `"families": ["ipv6"]`, "2001:db8:f::9", "fd01::5/64"
