@@ -94,7 +94,9 @@ func (c Change) Needed(have State) (needed Change, held State) {
 		if ix.findIndex(r, func(i int) bool { return !deleted[i] && holds(&ix.routes[i]) }) != none {
 			held.Routes = append(held.Routes, *r)
 		} else {
-			needed.Add.Routes = append(needed.Add.Routes, ix.inPlace(r, deleted))
+			added := ix.inPlace(r, deleted)
+			added.AnyDev = false // it is made by the interface that was chosen
+			needed.Add.Routes = append(needed.Add.Routes, added)
 		}
 	}
 	if kinds != nil {

@@ -124,6 +124,21 @@ func TestNeeded(t *testing.T) {
 	}
 }
 
+// Which interface a route leaves by may be our choice: where it is there already,
+// any will do; where it is made, it is the one.
+func TestNeededByAnyDevice(t *testing.T) {
+	want := parse(t, "10.9.0.0/16 via 10.1.0.1 dev eth0")
+	want.AnyDev = true
+	c, elsewhere := Change{Add: State{Routes: []Route{want}}}, parseAll(t, "10.9.0.0/16 via 10.1.0.1 dev net1")
+	if needed, _ := c.Needed(elsewhere); !needed.IsZero() {
+		t.Errorf("needed although it is there: %s", needed)
+	}
+	made, _ := c.Needed(State{})
+	if drift := made.Drift(elsewhere); len(drift) != 1 {
+		t.Errorf("made on eth0 and found on net1: %v", drift)
+	}
+}
+
 func TestPlace(t *testing.T) {
 	const a, b, c, stranger = "default via 10.1.0.1 dev eth0", "default via 10.2.0.1 dev net1", "default via 10.3.0.1 dev net2", "default via 10.4.0.1 dev net3"
 	const elsewhere = "10.9.0.0/16 dev eth0"

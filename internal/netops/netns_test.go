@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,6 +180,34 @@ func TestSnapshot(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, routes); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)
+	}
+}
+
+// Of a long table only some destinations may be asked for, and those routes by
+// which gateways are reached.
+func TestSnapshotOfSomeDestinations(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16", "fd00::5/64")
+	pod.IP("route add default via 10.1.0.1", "route add 10.7.0.0/16 via 10.1.0.1", "route add 10.8.0.0/16 dev eth0", "route add 10.9.0.0/16 nexthop via 10.1.0.2 nexthop via 10.1.0.3",
+		"-6 route add fd07::/64 via fd00::1", "-6 route add fd08::/64 dev eth0", "route add 10.6.0.0/16 via inet6 fe80::1 dev eth0")
+	q := Query{Tables: []uint32{TableMain}, To: map[netip.Prefix]bool{IPv4Default: true}}
+	for onLink, want := range map[bool]string{
+		false: "default via 10.1.0.1 dev eth0",
+		true:  "default via 10.1.0.1 dev eth0, 10.1.0.0/16 dev eth0, 10.8.0.0/16 dev eth0, 10.9.0.0/16 nexthop via 10.1.0.2 dev eth0 weight 1 nexthop via 10.1.0.3 dev eth0 weight 1, fd00::/64 dev eth0, fd08::/64 dev eth0, fe80::/64 dev eth0",
+	} {
+		q.OnLink = onLink
+		s, err := enter(t, pod).Snapshot(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var routes []string
+		for _, r := range s.Routes {
+			r.Protocol, r.Src, r.Metric = Protocol, netip.Addr{}, 0
+			routes = append(routes, r.Normalize().String())
+		}
+		if diff := cmp.Diff(want, strings.Join(routes, ", ")); diff != "" {
+			t.Errorf("on-link %v (-want +got):\n%s", onLink, diff)
+		}
 	}
 }
 

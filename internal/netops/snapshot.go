@@ -25,6 +25,9 @@ type Query struct {
 	// To, where it is not nil, leaves out routes to other destinations: of a
 	// table of thousands few may matter.
 	To map[netip.Prefix]bool
+	// OnLink has those without a gateway in all the same: by them gateways are
+	// reached.
+	OnLink bool
 	// Protocol, where it is not 0, leaves out routes of others.
 	Protocol uint8
 	Rules    bool     // policy rules of both families that look up a table
@@ -89,7 +92,7 @@ func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	}
 	for _, table := range slices.Compact(tables) {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			routes, err := n.routes(ctx, routeQuery{family, table, q.Protocol, q.To})
+			routes, err := n.routes(ctx, routeQuery{family, table, q.Protocol, q.To, q.OnLink})
 			if err != nil {
 				return Snapshot{}, err
 			}
@@ -266,6 +269,7 @@ type routeQuery struct {
 	table    uint32
 	protocol uint8
 	to       map[netip.Prefix]bool
+	onLink   bool // without a gateway, wherever they lead
 }
 
 // routes lists a table. The kernel never marks a dump of routes as
@@ -350,7 +354,7 @@ func (q routeQuery) wants(body []byte) bool {
 	if len(body) < unix.SizeofRtMsg || body[rtFamily] != q.family || q.protocol != 0 && body[rtProtocol] != q.protocol {
 		return false
 	}
-	return q.to == nil || q.to[destination(body)]
+	return q.to == nil || q.to[destination(body)] || q.onLink && !hasGateway(body)
 }
 
 // unrepeated drops routes that are listed again: a dump that goes on after a

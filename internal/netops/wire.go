@@ -93,6 +93,16 @@ func destination(body []byte) netip.Prefix {
 	return netip.PrefixFrom(dst, int(body[rtDstLen]))
 }
 
+// hasGateway reports whether a route's message names one, of the route itself.
+func hasGateway(body []byte) bool {
+	for a, err := range attrs(body[unix.SizeofRtMsg:]) {
+		if err != nil || a.typ == unix.RTA_GATEWAY || a.typ == unix.RTA_VIA {
+			return true
+		}
+	}
+	return false
+}
+
 func wireScope(s uint8) Scope {
 	if s == unix.RT_SCOPE_UNIVERSE {
 		return ScopeGlobal

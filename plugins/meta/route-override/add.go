@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,17 +21,25 @@ type addition struct {
 	// onLinkThough: it goes by no gateway, although the result has one of its
 	// family.
 	onLinkThough bool
+	// unreached is its gateway, where nothing leads there directly.
+	unreached netip.Addr
 }
 
 // additions completes the entries of addroutes. The same one twice is one; two
 // that cannot both be are refused.
 func (c config) additions(prev *cniresult.Result, pod netops.Snapshot) ([]*addition, wanted, error) {
-	list, taken := make([]*addition, 0, len(c.add)), make(netops.Claims, len(c.add))
+	all, paths := make([]*addition, len(c.add)), c.paths(pod)
 	for i := range c.add {
 		a, err := c.complete(&c.add[i], prev, pod)
 		if err != nil {
 			return nil, nil, cni.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
 		}
+		all[i] = a
+		paths.add(&a.route)
+	}
+	list, taken := all[:0], make(netops.Claims, len(all))
+	for i, a := range all {
+		paths.choose(a)
 		fresh, err := taken.Claim(&a.route)
 		if err != nil {
 			return nil, nil, cni.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
@@ -42,76 +51,52 @@ func (c config) additions(prev *cniresult.Result, pod netops.Snapshot) ([]*addit
 	return list, wanted(taken), nil
 }
 
-// complete fills in gateway and interface.
+// complete fills in the gateway, and the interface of what goes by none.
 func (c config) complete(e *cniroute.Route, prev *cniresult.Result, pod netops.Snapshot) (*addition, error) {
-	r := e.Wanted()
-	a := &addition{entry: e}
+	a := &addition{route: e.Wanted(), entry: e}
+	r := &a.route
 	switch {
 	case r.Type.Rejects():
+		return a, nil
+	case len(e.Gws) == 1:
+		r.Gw, r.Dev = e.Gws[0].Gw, e.Gws[0].Dev
+		return a, nil
 	case e.Gws != nil:
-		for _, hop := range e.Gws {
-			if hop.Dev == "" {
-				hop.Dev = c.interfaceTo(hop.Gw, pod)
-			}
-			r.Hops = append(r.Hops, hop)
-		}
-		r.AnyDev = !slices.ContainsFunc(e.Gws, func(h netops.NextHop) bool { return h.Dev != "" || h.Gw.IsLinkLocalUnicast() })
-		if len(r.Hops) == 1 {
-			r.Gw, r.Dev, r.Hops = r.Hops[0].Gw, r.Hops[0].Dev, nil
-		}
-	default:
-		if !e.Gw.Given && r.Scope != netops.ScopeLink {
-			r.Gw = c.gateway(e, prev)
-		}
-		if r.OnLink && !r.Gw.IsValid() {
-			return a, fmt.Errorf("onlink: there is no gateway for %s", e.Dst)
-		}
-		if r.Dev == "" {
-			r.Dev = c.interfaceTo(r.Gw, pod)
-			// By an address that several links have, the device is the way.
-			r.AnyDev = r.Gw.IsValid() && !r.Gw.IsLinkLocalUnicast()
-		}
-		first, _ := prev.Gateway(e.Dst, "")
-		a.onLinkThough = !r.Gw.IsValid() && first.IsValid()
+		r.Hops = slices.Clone(e.Gws)
+		return a, nil
+	case !e.Gw.Given && r.Scope != netops.ScopeLink:
+		hop := c.gateway(e, prev, pod)
+		r.Gw, r.OnLink = hop.Gw, r.OnLink || hop.OnLink
 	}
-	a.route = r
+	if r.Gw.IsValid() {
+		return a, nil
+	}
+	if r.OnLink {
+		return a, fmt.Errorf("onlink: there is no gateway for %s", e.Dst)
+	}
+	r.Dev = cmp.Or(r.Dev, c.ifName)
+	first, _ := prev.Gateway(e.Dst, "")
+	a.onLinkThough = first.IsValid()
 	return a, nil
 }
 
-// gateway is the one of the result that a route without gw goes by: that of
-// dev's address where dev is given, else of CNI_IFNAME's, else the first.
-func (c config) gateway(e *cniroute.Route, prev *cniresult.Result) netip.Addr {
-	dev := e.Dev
-	if dev == "" {
-		dev = c.ifName
+// refused is why the route cannot be added beside those that are there: nothing
+// leads to its gateway, or another one has its place. It is nil where it can.
+func (a *addition) refused(rivals map[netops.RouteKey][]*netops.Route, devs []string) error {
+	if gw := a.unreached; gw.IsValid() {
+		return cni.Errorf(cni.CodeKernel, "%s: network is unreachable: neither a subnet nor a route of the pod leads to %s directly; "+
+			"name its interface by \"dev\", with \"onlink\": true if it is on the link all the same", a.route.AddCommand(), gw)
 	}
-	gw, itsOwn := prev.Gateway(e.Dst, dev)
-	if e.Dev != "" && !itsOwn && (e.Dev != c.ifName || !unnamed(prev)) {
-		return netip.Addr{}
+	rival, ok := inTheWay(&a.route, rivals)
+	if !ok {
+		return nil
 	}
-	return gw
-}
-
-// unnamed reports whether the result does not tell which interface an address
-// is on: then it is CNI_IFNAME.
-func unnamed(prev *cniresult.Result) bool {
-	return !slices.ContainsFunc(prev.IPs, func(ip cniresult.IP) bool { return ip.Dev != "" })
-}
-
-// interfaceTo is the interface whose subnet holds a gateway, CNI_IFNAME before
-// others, and without any CNI_IFNAME.
-func (c config) interfaceTo(gw netip.Addr, pod netops.Snapshot) string {
-	found := c.ifName
-	for _, a := range pod.Addrs {
-		if !gw.IsValid() || a.Dev == "lo" || !a.Subnet.Contains(gw) {
-			continue
-		}
-		if a.Dev == c.ifName {
-			return a.Dev
-		}
-		if found == c.ifName {
-			found = a.Dev
+	by := ""
+	for _, hop := range rival.NextHops() {
+		if !slices.Contains(devs, hop.Dev) {
+			by = fmt.Sprintf(" with \"dev\": %q", hop.Dev)
 		}
 	}
-	return found
+	return cni.Errorf(cni.CodeOwned, "%s: there is %q already; remove it by delroutes%s, or give this one another metric",
+		a.route.AddCommand(), rival, by)
 }

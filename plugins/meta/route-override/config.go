@@ -25,6 +25,8 @@ type config struct {
 	add          []cniroute.Route
 	skipCheck    bool
 	ignoreErrors bool
+	// added says that ADD was done, so that prevResult lists what it added.
+	added bool
 }
 
 func decode(c *cni.Config) attach.Planner {

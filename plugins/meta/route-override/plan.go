@@ -16,9 +16,10 @@ import (
 
 // Query asks for the attachment's interfaces, the pod's addresses, and table
 // main with those that the routes of the configuration name. Unless everything
-// is to be flushed, only routes to the destinations named matter.
+// is to be flushed, only routes to the destinations named matter, and those by
+// which gateways are reached.
 func (c config) Query(prev *cniresult.Result) netops.Query {
-	q := netops.Query{Addrs: true, Links: append(c.interfaces(prev), c.ifName), Tables: []uint32{netops.TableMain}}
+	q := netops.Query{Addrs: true, Links: append(c.interfaces(prev), c.ifName), Tables: []uint32{netops.TableMain}, OnLink: len(c.add) > 0}
 	if !c.flushRoutes {
 		q.To = make(map[netip.Prefix]bool, len(c.del)+len(c.add)+len(defaults))
 		for _, dst := range defaults {
@@ -77,9 +78,7 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decisi
 	d.Want.Pod.Add.Routes = slices.Grow(d.Want.Pod.Add.Routes, len(additions))
 	d.Listed = make([]attach.Listing, 0, len(additions))
 	for _, a := range additions {
-		if rival, ok := inTheWay(&a.route, rivals); ok {
-			err := cni.Errorf(cni.CodeOwned, "%s: there is %q already; remove it by delroutes, or give this one another metric",
-				a.route.AddCommand(), rival)
+		if err := a.refused(rivals, devs); err != nil {
 			if !c.ignoreErrors {
 				return d, err
 			}
@@ -102,7 +101,7 @@ func (c config) Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return netops.Plan{}, err
 	}
-	c.add = listedGateways(c.add, prev)
+	c.added = true
 	additions, wanted, err := c.additions(prev, pod)
 	if err != nil {
 		return netops.Plan{}, err
@@ -114,23 +113,7 @@ func (c config) Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan
 	return netops.Plan{Pod: want}, nil
 }
 
-// listedGateways fills in the gateways with which the result lists routes: what
-// ADD took them from may be gone.
-func listedGateways(entries []cniroute.Route, prev *cniresult.Result) []cniroute.Route {
-	filled := slices.Clone(entries)
-	for i := range filled {
-		e := &filled[i]
-		for _, l := range prev.Routes {
-			if !e.Gw.Given && e.Gws == nil && l.Gw.IsValid() && e.Scope.Value != netops.ScopeLink && l.Dst == e.Dst && (l.Priority == nil || e.Metric.Matches(*l.Priority)) {
-				e.Gw = cniroute.Some(l.Gw)
-			}
-		}
-	}
-	return filled
-}
-
-// checkInterfaces refuses a name that no interface has, and to delete routes
-// of an interface that is not the attachment's.
+// checkInterfaces refuses a name that no interface has.
 func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 	missing := func(name, where string) error {
 		if slices.Contains(pod.Links, name) {
@@ -147,9 +130,6 @@ func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 		for _, name := range devices(&c.del[i]) {
 			if err := missing(name, fmt.Sprintf("%s[%d].dev", delRoutes, i)); err != nil {
 				return err
-			}
-			if !slices.Contains(devs, name) {
-				return cni.Errorf(types.ErrInvalidNetworkConfig, "%s[%d].dev: %q is no interface of this attachment (%v)", delRoutes, i, name, devs)
 			}
 		}
 	}

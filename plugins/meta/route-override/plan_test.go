@@ -93,6 +93,111 @@ func TestGatewayAndInterface(t *testing.T) {
 	}
 }
 
+// route is one of the kernel's.
+func route(dst, gw, dev string, metric uint32) netops.Route {
+	r := netops.Route{Dst: netip.MustParsePrefix(dst), Dev: dev, Metric: metric, Protocol: 3}
+	if gw != "" {
+		r.Gw = netip.MustParseAddr(gw)
+	}
+	return r.Normalize()
+}
+
+// Gateways that no subnet holds are reached by routes, as ip(8) has the kernel
+// choose; on another attachment's interface its default gateway is the one.
+func TestGatewaysByRoutes(t *testing.T) {
+	inTable, onLink := route("10.50.0.0/16", "", "eth0", 0), route("::/0", "fd99::1", "eth1", 0)
+	inTable.Table, onLink.OnLink = 100, true
+	blackhole := route("10.60.0.0/16", "", "", 0)
+	blackhole.Type = netops.Blackhole
+	pod := netops.Snapshot{
+		Links: []string{"net1", "eth0", "eth1"},
+		Addrs: []netops.Addr{addr("eth0", "10.42.7.5/32"), addr("net1", "10.1.0.5/16"), addr("lo", "10.77.0.1/24")},
+		State: netops.State{Routes: []netops.Route{
+			route("169.254.1.1/32", "", "eth0", 0), route("fd99::1/128", "", "eth0", 0),
+			route("0.0.0.0/0", "169.254.1.1", "eth0", 100), route("0.0.0.0/0", "10.42.0.1", "eth0", 50), route("0.0.0.0/0", "10.1.0.1", "net1", 0),
+			route("::/0", "fd99::1", "eth0", 0), onLink, route("0.0.0.0/0", "", "eth1", 9),
+			route("10.30.0.0/16", "", "eth0", 0), route("10.30.1.0/24", "", "eth1", 0), route("10.30.2.0/24", "10.30.1.1", "net1", 0),
+			route("10.40.0.0/16", "", "eth1", 7), route("10.40.0.0/16", "", "eth0", 5), route("10.41.0.0/16", "", "eth0", 5), route("10.41.0.0/16", "", "net1", 7),
+			inTable, blackhole,
+		}},
+	}
+	const prev = `{"interfaces": [{"name": "net1", "sandbox": "x"}], "ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 0}]}`
+	for _, tt := range []struct{ name, entries, want string }{
+		{"Calico's", `{"dst": "10.43.0.0/16", "gw": "169.254.1.1"}`, "10.43.0.0/16 via 169.254.1.1 dev eth0"},
+		{"IPv6", `{"dst": "fd43::/64", "gw": "fd99::1"}`, "fd43::/64 via fd99::1 dev eth0"},
+		{"onlink does not lead astray", `{"dst": "10.43.0.0/16", "gw": "169.254.1.1", "onlink": true}`, "10.43.0.0/16 via 169.254.1.1 dev eth0 onlink"},
+		{"dev tells", `{"dst": "10.43.0.0/16", "gw": "169.254.1.1", "dev": "net1"}`, "10.43.0.0/16 via 169.254.1.1 dev net1"},
+		{"a subnet goes before a route", `{"dst": "10.43.0.0/16", "gw": "10.1.0.9"}`, "10.43.0.0/16 via 10.1.0.9 dev net1"},
+		{"the most specific", `{"dst": "10.43.0.0/16", "gw": "10.30.1.7"}`, "10.43.0.0/16 via 10.30.1.7 dev eth1"},
+		{"not by a gateway", `{"dst": "10.43.0.0/16", "gw": "10.30.2.7"}`, "10.43.0.0/16 via 10.30.2.7 dev eth0"},
+		{"the least metric", `{"dst": "10.43.0.0/16", "gw": "10.40.0.7"}`, "10.43.0.0/16 via 10.40.0.7 dev eth0"},
+		{"CNI_IFNAME before others", `{"dst": "10.43.0.0/16", "gw": "10.41.0.7"}`, "10.43.0.0/16 via 10.41.0.7 dev net1"},
+		{"in its table", `{"dst": "10.43.0.0/16", "gw": "10.50.0.7", "table": 100}`, "10.43.0.0/16 via 10.50.0.7 dev eth0 table 100"},
+		{"not in another table", `{"dst": "10.43.0.0/16", "gw": "10.50.0.7"}`, "10.43.0.0/16 via 10.50.0.7 dev eth1"},
+		{"by an on-link default route", `{"dst": "10.43.0.0/16", "gw": "192.0.2.1"}`, "10.43.0.0/16 via 192.0.2.1 dev eth1"},
+		{"which onlink does not mean", `{"dst": "10.43.0.0/16", "gw": "192.0.2.1", "onlink": true}`, "10.43.0.0/16 via 192.0.2.1 dev net1 onlink"},
+		{"not by a blackhole", `{"dst": "10.43.0.0/16", "gw": "10.60.0.7"}`, "10.43.0.0/16 via 10.60.0.7 dev eth1"},
+		{"each of several", `{"dst": "10.43.0.0/16", "gws": ["169.254.1.1", "10.1.0.9"]}`, "10.43.0.0/16 nexthop via 169.254.1.1 dev eth0 weight 1 nexthop via 10.1.0.9 dev net1 weight 1"},
+		{"by a route of the same list", `{"dst": "10.43.0.0/16", "gw": "10.80.0.1"}, {"dst": "10.80.0.1", "gw": "0.0.0.0", "dev": "eth0"}`,
+			"10.80.0.1 dev eth0\nip route add 10.43.0.0/16 via 10.80.0.1 dev eth0"},
+
+		{"another's default gateway", `{"dst": "10.43.0.0/16", "dev": "eth0"}`, "10.43.0.0/16 via 10.42.0.1 dev eth0"},
+		{"on-link as that is", `{"dst": "fd43::/64", "dev": "eth1"}`, "fd43::/64 via fd99::1 dev eth1 onlink"},
+		{"another's that has none", `{"dst": "10.43.0.0/16", "dev": "eth1"}`, "10.43.0.0/16 dev eth1"},
+		{"though it goes", `{"dst": "10.43.0.0/16", "dev": "eth0"}, {"dst": "0.0.0.0/0", "dev": "eth0", "metric": 7}`,
+			"10.43.0.0/16 via 10.42.0.1 dev eth0\nip route add default via 10.42.0.1 dev eth0 metric 7"},
+		{"asked to be on-link", `{"dst": "10.43.0.0/16", "dev": "eth0", "gw": "0.0.0.0"}`, "10.43.0.0/16 dev eth0"},
+		{"of its own, that of the result", `{"dst": "10.43.0.0/16", "dev": "net1"}`, "10.43.0.0/16 via 10.1.0.1 dev net1"},
+	} {
+		keys, dels := `"addroutes": [`+tt.entries+`]`, 0
+		if strings.Contains(tt.entries, "metric") {
+			keys, dels = `"delroutes": [{"dst": "0.0.0.0/0", "dev": "eth0"}], `+keys, 2
+		}
+		var got []string
+		for _, line := range strings.Split(decided(t, keys, prev, pod), "\n")[dels:] {
+			if strings.HasPrefix(line, "ip ") {
+				got = append(got, strings.TrimPrefix(line, "ip -6 route add "))
+			}
+		}
+		if diff := cmp.Diff(tt.want, strings.TrimPrefix(strings.Join(got, "\n"), "ip route add ")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+
+	pod.Routes = pod.Routes[:1]
+	const unreached = `ip route add 10.43.0.0/16 via 192.0.2.1 dev net1: network is unreachable: neither a subnet nor a route of the pod leads to 192.0.2.1 directly; name its interface by "dev", with "onlink": true if it is on the link all the same`
+	for _, entry := range []string{`"gw": "192.0.2.1"`, `"gws": ["192.0.2.1"]`} {
+		if got := decided(t, `"addroutes": [{"dst": "10.43.0.0/16", `+entry+`}]`, prev, pod); got != unreached {
+			t.Errorf("%s: %s", entry, got)
+		}
+	}
+}
+
+// Routes of another attachment's interface go where it is named, and only there.
+func TestAnotherInterface(t *testing.T) {
+	pod := netops.Snapshot{Links: []string{"net1", "eth0"}, Addrs: []netops.Addr{addr("net1", "10.1.0.5/16"), addr("eth0", "10.244.1.5/24")}}
+	pod.Routes = []netops.Route{route("0.0.0.0/0", "10.244.1.1", "eth0", 0), route("172.16.0.0/16", "10.244.1.1", "eth0", 0), by("172.17.0.0/16", "net1")}
+	const prev = `{"interfaces": [{"name": "net1", "sandbox": "x"}], "ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 0}],
+		"routes": [{"dst": "0.0.0.0/0"}, {"dst": "172.16.0.0/16", "gw": "10.1.0.1"}, {"dst": "172.17.0.0/16", "gw": "10.1.0.1"}]}`
+	const listed = "0.0.0.0/0\n172.16.0.0/16 gw 10.1.0.1\n172.17.0.0/16 gw 10.1.0.1"
+	for _, tt := range []struct{ name, keys, want string }{
+		{"named", `"delroutes": [{"dst": "0.0.0.0/0", "dev": "eth0"}, {"dst": "172.17.0.0/16", "dev": "eth0"}]`, "ip route del default via 10.244.1.1 dev eth0\n" + listed},
+		{"named in gws", `"delroutes": [{"dst": "0.0.0.0/0", "gws": [{"gw": "10.244.1.1", "dev": "eth0"}]}]`, "ip route del default via 10.244.1.1 dev eth0\n" + listed},
+		{"not named", `"delroutes": [{"dst": "172.16.0.0/16", "gw": "10.244.1.1"}]`, listed},
+		{"flushed", `"flushgateway": true, "flushroutes": true, "delroutes": [{"dst": "172.16.0.0/16", "dev": "eth0"}]`,
+			"ip route del 172.16.0.0/16 via 10.244.1.1 dev eth0\nip route del 172.17.0.0/16 via 10.1.0.1 dev net1"},
+		{"in the way", `"addroutes": [{"dst": "0.0.0.0/0"}]`,
+			`ip route add default via 10.1.0.1 dev net1: there is "default via 10.244.1.1 dev eth0" already; remove it by delroutes with "dev": "eth0", or give this one another metric`},
+		{"its own in the way", `"addroutes": [{"dst": "172.17.0.0/16", "gw": "10.1.0.9"}]`,
+			`ip route add 172.17.0.0/16 via 10.1.0.9 dev net1: there is "172.17.0.0/16 via 10.1.0.1 dev net1" already; remove it by delroutes, or give this one another metric`},
+	} {
+		got := strings.TrimSpace(decided(t, tt.keys, prev, pod))
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
 // What becomes of the result's routes, listed or not in the kernel.
 func TestResultRoutes(t *testing.T) {
 	links := []string{"net1", "net2"}

@@ -42,12 +42,14 @@ func (c config) remove(devs []string, have []netops.Route, wanted wanted) remova
 }
 
 // goes reports whether a key removes this way of a route. One to nowhere is on
-// no interface: only delroutes can mean it.
+// no interface: only delroutes can mean it. So it is with one of another
+// attachment, whose interface has to be named.
 func (c config) goes(r *netops.Route, hop netops.NextHop, devs []string, patterns patterns) bool {
 	if r.Type.Rejects() {
-		return patterns.match(r, hop)
+		return patterns.match(r, hop, true)
 	}
-	return r.Type == netops.Unicast && slices.Contains(devs, hop.Dev) && (c.flushes(r, hop) || patterns.match(r, hop))
+	own := slices.Contains(devs, hop.Dev)
+	return r.Type == netops.Unicast && (own && c.flushes(r, hop) || patterns.match(r, hop, own))
 }
 
 // defaultRoutes are about as many as an attachment has without delroutes.
@@ -85,10 +87,11 @@ func byDestination(list []cniroute.Route) patterns {
 }
 
 // match reports whether an entry of delroutes is for this way of a route:
-// every field that is given matches.
-func (p patterns) match(r *netops.Route, hop netops.NextHop) bool {
+// every field that is given matches, and the interface is the attachment's own
+// or named.
+func (p patterns) match(r *netops.Route, hop netops.NextHop, own bool) bool {
 	_, found := p.byDst.Find(r.Dst, func(i int) bool {
-		return matchWay(&p.list[i], r, hop) && matchAttributes(&p.list[i], r)
+		return (own || slices.Contains(devices(&p.list[i]), hop.Dev)) && matchWay(&p.list[i], r, hop) && matchAttributes(&p.list[i], r)
 	})
 	return found
 }
@@ -191,7 +194,7 @@ func listedAs(l cniresult.Route, gw netip.Addr) netops.Route {
 // matchListed is match for an entry of the result, which tells neither dev nor
 // src nor onlink: where these are asked for, the kernel's routes decide.
 func matchListed(want cniroute.Route, listed *netops.Route, gw netip.Addr, devs []string) bool {
-	if want.Src.IsValid() || want.OnLink.Given || want.Dev != "" && len(devs) > 1 {
+	if want.Src.IsValid() || want.OnLink.Given || want.Dev != "" && (len(devs) > 1 || devs[0] != want.Dev) {
 		return false
 	}
 	want.Dev = ""

@@ -121,7 +121,7 @@ func TestKeys(t *testing.T) {
 			172.21.0.0/16 proto 77
 			nexthop via 10.1.0.1 dev net1 weight 1
 			nexthop via 10.1.0.2 dev net1 weight 3
-			172.22.0.0/16 dev eth0 proto 77 scope link
+			172.22.0.0/16 via 10.244.1.1 dev eth0 proto 77
 			172.23.0.0/16 via 10.244.1.1 dev eth0 proto 77
 			192.168.0.0/24 via 10.1.0.1 dev net1
 			fd20::/64 via fd01::1 dev net1 metric 1024
@@ -137,7 +137,7 @@ func TestKeys(t *testing.T) {
 			{"dst":"172.18.0.0/16","scope":253}
 			{"dst":"172.19.0.0/16","gw":"10.99.0.1"}
 			{"dst":"172.21.0.0/16","gws":["10.1.0.1","10.1.0.2"]}
-			{"dst":"172.22.0.0/16","scope":253}
+			{"dst":"172.22.0.0/16","gw":"10.244.1.1"}
 			{"dst":"fd30::1/128","gw":"fd01::1"}
 			{"dst":"fd31::/64","gw":"fe80::1"}
 			{"dst":"172.23.0.0/16","gw":"10.244.1.1"}`},
@@ -326,14 +326,15 @@ func TestFailingAdd(t *testing.T) {
 		says       []string
 	}{
 		{"unreachable gateway", `"flushroutes": true, "addroutes": [{"dst": "172.16.0.0/16"}, {"dst": "172.17.0.0/16", "gw": "10.9.9.9"}]`, 100,
-			[]string{"route-override: ip route add 172.17.0.0/16 via 10.9.9.9 dev net1: network is unreachable (Nexthop has invalid gateway)"}},
+			[]string{"route-override: ip route add 172.17.0.0/16 via 10.9.9.9 dev net1: network is unreachable: neither a subnet nor a route of the pod", "\"dev\"", "\"onlink\": true"}},
+		{"unreachable by the interface that is named", `"flushroutes": true, "addroutes": [{"dst": "172.17.0.0/16", "gw": "10.9.9.9", "dev": "eth0"}]`, 100,
+			[]string{"route-override: ip route add 172.17.0.0/16 via 10.9.9.9 dev eth0: network is unreachable (Nexthop has invalid gateway)"}},
 		{"owned by somebody else", `"addroutes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}]`, 101,
-			[]string{"ip route add default via 10.1.0.1 dev net1", "default via 10.244.1.1 dev eth0"}},
+			[]string{"ip route add default via 10.1.0.1 dev net1", "default via 10.244.1.1 dev eth0", `delroutes with "dev": "eth0"`}},
 		{"there, but not as asked", `"addroutes": [{"dst": "192.168.0.0/24", "mtu": 1400}]`, 101, []string{"192.168.0.0/24 via 10.1.0.1 dev net1"}},
 		{"IPv6, owned", `"addroutes": [{"dst": "fd20::/64", "gw": "fd01::2"}]`, 101, []string{"fd20::/64 via fd01::1 dev net1"}},
 		{"an interface that is not there", `"flushroutes": true, "addroutes": [{"dst": "172.16.0.0/16", "dev": "net9"}]`, 11, []string{`addroutes[0].dev: no such interface: "net9"`}},
 		{"delroutes of no such interface", `"flushroutes": true, "delroutes": [{"dst": "172.16.0.0/16", "dev": "net9"}]`, 11, []string{`delroutes[0].dev: no such interface: "net9"`}},
-		{"delroutes of another attachment", `"flushroutes": true, "delroutes": [{"dst": "0.0.0.0/0", "dev": "eth0"}]`, 7, []string{`delroutes[0].dev: "eth0" is no interface of this attachment`}},
 		{"two ways", `"flushroutes": true, "addroutes": [{"dst": "172.16.0.0/16", "gw": "10.1.0.1"}, {"dst": "172.16.0.0/16", "gw": "10.1.0.2"}]`, 7,
 			[]string{`addroutes[1]: "172.16.0.0/16 via 10.1.0.1 dev net1" and "172.16.0.0/16 via 10.1.0.2 dev net1"`}},
 		{"src that is not ours", `"flushroutes": true, "addroutes": [{"dst": "172.16.0.0/16", "src": "10.1.0.77"}]`, 100, []string{"src 10.1.0.77: invalid argument"}},
@@ -346,6 +347,47 @@ func TestFailingAdd(t *testing.T) {
 			nothingLeft(t)
 		})
 	}
+}
+
+// A pod as Calico makes it has an address without a subnet, and a link route to its
+// gateway: that is how another attachment reaches it, and by eth0's default route it
+// is known without a name.
+func TestAnotherAttachmentsGateway(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
+	pod.Veth("eth0", "10.42.7.5/32", "fd42::5/128")
+	pod.Veth("net1", "10.1.0.5/16", "fd01::5/64")
+	pod.Batch("route add 169.254.1.1 dev eth0", "route add default via 169.254.1.1 dev eth0", "route add fd42::1 dev eth0", "route add default via fd42::1 dev eth0")
+	before := pod.Dump()
+	c := call(t, pod, `"delroutes": [{"dst": "0.0.0.0/0", "dev": "eth0"}, {"dst": "::/0", "dev": "eth0"}], "addroutes": [
+		{"dst": "10.43.0.0/16", "gw": "169.254.1.1"}, {"dst": "fd43::/64", "gw": "fd42::1"},
+		{"dst": "10.44.0.0/16", "dev": "eth0"}, {"dst": "fd44::/64", "dev": "eth0"},
+		{"dst": "10.45.0.0/16", "dev": "eth0", "gw": "0.0.0.0"}, {"dst": "0.0.0.0/0"}]`)
+	added := c.OK("ADD")
+	want := lines(`default via 10.1.0.1 dev net1 proto 77
+		10.43.0.0/16 via 169.254.1.1 dev eth0 proto 77
+		10.44.0.0/16 via 169.254.1.1 dev eth0 proto 77
+		10.45.0.0/16 dev eth0 proto 77 scope link
+		169.254.1.1 dev eth0 scope link
+		fd42::1 dev eth0 metric 1024
+		fd43::/64 via fd42::1 dev eth0 proto 77 metric 1024
+		fd44::/64 via fd42::1 dev eth0 proto 77 metric 1024`)
+	if diff := cmp.Diff(want, mains(pod)); diff != "" {
+		t.Errorf("table main (-want +got):\n%s", diff)
+	}
+	c.After(added).OK("CHECK")
+	c.OK("ADD") // again, with what it removed gone
+	c.After(added).OK("DEL")
+	restored(t, pod, before)
+	nothingLeft(t)
+
+	added = c.OK("ADD")
+	if err := os.RemoveAll(stateDir); err != nil { // nor is there a record of an attachment of before the upgrade
+		t.Fatal(err)
+	}
+	c.After(added).OK("CHECK")
+	pod.IP("route change 10.44.0.0/16 via 169.254.1.1 dev net1 onlink")
+	c.After(added).Refused("CHECK", 106, "10.44.0.0/16 via 169.254.1.1 dev eth0: there is 10.44.0.0/16 via 169.254.1.1 dev net1")
 }
 
 func TestIgnoreErrors(t *testing.T) {
@@ -605,7 +647,8 @@ func TestGC(t *testing.T) {
 func TestCheckFindsDrift(t *testing.T) {
 	const keys = `"delroutes": [{"dst": "192.168.0.0/24"}, {"dst": "0.0.0.0/0"}], "addroutes": [{"dst": "172.16.0.0/16", "mtu": 1400, "advmss": 1300, "metric": 5, "src": "10.1.0.5", "dev": "net1"},
 		{"dst": "172.17.0.0/16", "gws": ["10.1.0.1", "10.1.0.2"]}, {"dst": "172.18.0.0/16", "gw": "10.99.0.1", "onlink": true}, {"dst": "172.19.0.0/16", "type": "prohibit"},
-		{"dst": "172.20.0.0/16", "table": 100}, {"dst": "172.21.0.0/16", "scope": 253}, {"dst": "fd30::/64"}]`
+		{"dst": "172.20.0.0/16", "table": 100}, {"dst": "172.21.0.0/16", "scope": 253}, {"dst": "fd30::/64"},
+		{"dst": "172.22.0.0/16"}, {"dst": "172.23.0.0/16", "gw": "10.1.0.9"}]`
 	for _, tt := range []struct {
 		name, change string
 		says         string // nothing: not drift
@@ -623,6 +666,9 @@ func TestCheckFindsDrift(t *testing.T) {
 		{"another table", "route del 172.20.0.0/16 table 100", "table 100: it is not there"},
 		{"scope", "route change 172.21.0.0/16 dev net1 scope host", "there is 172.21.0.0/16 dev net1 scope host"},
 		{"IPv6", "-6 route del fd30::/64", "ip -6 route add fd30::/64 via fd01::1 dev net1: it is not there"},
+		{"another interface", "route change 172.22.0.0/16 via 10.1.0.1 dev eth0 onlink", "ip route add 172.22.0.0/16 via 10.1.0.1 dev net1: there is 172.22.0.0/16 via 10.1.0.1 dev eth0 onlink"},
+		{"another interface, gw configured", "route change 172.23.0.0/16 via 10.1.0.9 dev eth0 onlink", "ip route add 172.23.0.0/16 via 10.1.0.9 dev net1: there is 172.23.0.0/16 via 10.1.0.9 dev eth0 onlink"},
+		{"another interface for one of several", "route change 172.17.0.0/16 nexthop via 10.1.0.1 nexthop via 10.1.0.2 dev eth0 onlink", "nexthop via 10.1.0.2 dev eth0"},
 		{"IPv6 merged", "-6 route append fd30::/64 via fd00:244::1 dev eth0", ""},
 		{"a removed one", "route add 192.168.0.0/24 via 10.1.0.1", "ip route del 192.168.0.0/24 via 10.1.0.1 dev net1: it is there"},
 		{"a removed one that the kernel learnt anew", "route add 192.168.0.0/24 via 10.1.0.1 proto redirect", ""},
