@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/cni-netops/plugins/internal/isolate"
 )
@@ -26,7 +27,7 @@ func entered() (name string, ok bool) {
 	if !isolate.Inside() {
 		return "", false
 	}
-	if err := isolate.Furnish(); err != nil {
+	if err := isolate.Furnish(isolate.Room{Seen: filepath.SplitList(os.Getenv("CNI_PATH"))}); err != nil {
 		fatal(err)
 	}
 	return os.Getenv(scenarioVariable), true

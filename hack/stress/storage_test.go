@@ -94,7 +94,12 @@ func TestReadOnlyState(t *testing.T) {
 // Records are kept as well on what is no tmpfs, and where the folder is missing.
 func TestStateOnDisk(t *testing.T) {
 	stored(t, func(t *testing.T, w *sweep) {
-		dir := filepath.Join(t.TempDir(), "some", "state")
+		disk, err := filepath.Abs("disk") // beside the sources: temporary files are in memory
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(disk) })
+		dir := filepath.Join(disk, "some", "state")
 		c := in(w.call(), dir)
 		added := c.OK("ADD")
 		c.After(added).OK("CHECK")

@@ -236,7 +236,6 @@ func newNode(t testing.TB) *node {
 			"link set "+dev+"-port master "+dev+" addrgenmode none up")
 	}
 	n.IP(nodeLines...)
-	hide(t, "/var/lib") // where host-local keeps leases, and flannel its configurations
 	put(t, "/run/flannel/subnet.env", subnetEnv)
 	return n
 }
@@ -254,12 +253,6 @@ func unplug(t testing.TB) {
 			_ = exec.Command("ip", "link", "del", l.Name).Run()
 		}
 	}
-}
-
-// hide covers a folder of the machine by one of the test's own.
-func hide(t testing.TB, dir string) {
-	t.Helper()
-	mount(t, dir, "")
 }
 
 func put(t testing.TB, path, text string) {

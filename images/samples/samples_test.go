@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
@@ -58,12 +56,11 @@ func sampleOf(t *testing.T, plugin string) (conflist string, own bool) {
 // newNode makes a node of the namespace that the test runs in: eth0 to the
 // cluster, eth1 to an underlay network, and what flanneld says of it.
 func newNode(t *testing.T) {
-	for _, dir := range []string{"/var/lib", "/run"} {
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
-			t.Fatal(err)
+	t.Cleanup(func() {
+		for _, dir := range []string{"/var/lib/cni", "/run/cni", "/run/flannel"} {
+			_ = os.RemoveAll(dir)
 		}
-		t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	}
+	})
 	const env = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
 	if err := errors.Join(os.MkdirAll("/run/flannel", 0o755), os.WriteFile("/run/flannel/subnet.env", []byte(env), 0o644)); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 // Package isolate runs a program once more in user, mount and network
-// namespaces of its own, so that what tests and the demo do needs no root and
-// cannot reach the machine's network.
+// namespaces of its own, so that what tests and the demo do needs no root, and
+// reaches neither the machine's network nor its files.
 package isolate
 
 import (
@@ -78,23 +78,6 @@ func identity(path string, id int) []syscall.SysProcIDMap {
 		return one
 	}
 	return all
-}
-
-// Furnish gives the isolated process a /run of its own, which ip-netns(8) and
-// the plugins write to, and hides nothing else.
-func Furnish() error {
-	if here, err := network(); err != nil {
-		return err
-	} else if here == os.Getenv(outsideVariable) {
-		return errors.New("this is the machine's own network")
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
-	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=0755"); err != nil {
-		return fmt.Errorf("mount /run: %w", err)
-	}
-	return nil
 }
 
 // network names the network namespace of this process.

@@ -39,7 +39,22 @@ func MainWith(m *testing.M, p cni.Plugin, commands map[string]func(), prepare ..
 		p.Name: func() { os.Exit(p.Run(withFault(context.Background()), os.Args[1:])) },
 	}
 	maps.Copy(all, commands)
-	testscript.Main(netopstest.Main(m, prepare...), all)
+	if all[filepath.Base(os.Args[0])] == nil {
+		os.Exit(netopstest.Main(withCommands{m, all}, prepare...).Run())
+	}
+	testscript.Main(m, all) // it runs the command
+}
+
+// withCommands puts commands on PATH for tests. It does so inside: its folder is a
+// temporary one.
+type withCommands struct {
+	*testing.M
+	commands map[string]func()
+}
+
+func (m withCommands) Run() int {
+	testscript.Main(m.M, m.commands)
+	panic("testscript.Main does not return")
 }
 
 // Upstream builds the upstream plugins and cnitool, and puts them on PATH. It

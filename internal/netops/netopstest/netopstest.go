@@ -2,7 +2,8 @@
 //
 // A test binary whose TestMain goes through [Main] runs in fresh user, mount
 // and network namespaces: it needs no root, and cannot touch the machine's own
-// network. Inside, [Namespace] makes further ones by the ip(8) command.
+// network, or its files ([isolate.Fresh] are the test's own). Inside,
+// [Namespace] makes further ones by the ip(8) command.
 package netopstest
 
 import (
@@ -43,7 +44,11 @@ func (m *isolated) Run() int {
 
 func (m *isolated) run() (exit int, err error) {
 	if isolate.Inside() {
-		if err := isolate.Furnish(); err != nil {
+		room, err := room()
+		if err != nil {
+			return 1, err
+		}
+		if err := isolate.Furnish(room); err != nil {
 			return 1, err
 		}
 		if _, err := ip("link", "set", "lo", "up"); err != nil {

@@ -23,7 +23,6 @@ import (
 // the session that follows it prints what is written. portmap gets no ports to
 // map: for that it would call nft or iptables, which no test here needs.
 func TestReadme(t *testing.T) {
-	ownFolders(t)
 	plugintest.Readme(t, func(t *testing.T, e plugintest.Example) {
 		if written, forWindows := strings.CutPrefix(e.Session, "> flannel.exe plan < conf.json\n"); forWindows {
 			if diff := cmp.Diff(written, generatedFor(t, marshal(t, e.Conf), e.File, windows)+"\n"); diff != "" {
@@ -35,27 +34,11 @@ func TestReadme(t *testing.T) {
 	})
 }
 
-// ownFolders gives the test the folders that are used by default: /run is its
-// own already.
-func ownFolders(t *testing.T) {
-	t.Helper()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "tmpfs", "/var/lib").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", "/var/lib").Run() })
-	if err := os.MkdirAll("/run/flannel", 0o755); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // carryOut adds a pod, checks it, deletes it, and finds nothing left.
 func carryOut(t *testing.T, e plugintest.Example) {
 	writeEnv(t, "/run/flannel", e.File)
 	pod := netopstest.Namespace(t, "pod")
-	t.Cleanup(func() {
-		removeBridges(t)
-		_ = os.RemoveAll("/var/lib/cni")
-	})
+	t.Cleanup(func() { tidy(t) })
 	if e.Conf["plugins"] == nil {
 		list := map[string]any{"name": e.Conf["name"], "plugins": []any{e.Conf}}
 		if v, ok := e.Conf["cniVersion"]; ok {
@@ -118,8 +101,10 @@ func nothingLeft(t *testing.T) {
 	}
 }
 
-func removeBridges(t *testing.T) {
+// tidy removes what the delegates leave for good.
+func tidy(t *testing.T) {
 	t.Helper()
+	_ = os.RemoveAll("/var/lib/cni")
 	out, err := exec.Command("ip", "-o", "link", "show", "type", "bridge").Output()
 	if err != nil {
 		t.Fatal(err)

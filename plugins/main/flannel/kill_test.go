@@ -15,9 +15,8 @@ import (
 // Killed at any moment of an ADD or DEL, with the real delegates, what is left
 // is found by the DEL that follows.
 func TestKilledAnywhere(t *testing.T) {
-	ownFolders(t)
 	writeEnv(t, "/run/flannel", env4)
-	t.Cleanup(func() { removeBridges(t) })
+	t.Cleanup(func() { tidy(t) })
 	pod := netopstest.Namespace(t, "pod")
 	for i := range 30 {
 		c := attachment(t, pod, fmt.Sprintf("c%d", i), "eth0")

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,7 +37,7 @@ FLANNEL_IPMASQ=true
 // writeEnv writes what flanneld would.
 func writeEnv(tb testing.TB, dir, text string) {
 	tb.Helper()
-	if err := os.WriteFile(filepath.Join(dir, "subnet.env"), []byte(text), 0o600); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "subnet.env"), []byte(text), 0o600)); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -22,9 +22,8 @@ import (
 // addresses, six of them at a time: in parallel, deleted in any order, some
 // after their namespace. Not one address is lost: the last would not get any.
 func TestNoLeaseIsLost(t *testing.T) {
-	ownFolders(t)
 	writeEnv(t, "/run/flannel", strings.Replace(env4, "10.1.17.1/24", "10.1.17.1/28", 1))
-	t.Cleanup(func() { removeBridges(t) })
+	t.Cleanup(func() { tidy(t) })
 	const pods, atOnce = 100, 6
 	seats := make(chan struct{}, atOnce)
 	var done sync.WaitGroup
@@ -92,9 +91,8 @@ func comeAndGo(t *testing.T, name string) {
 
 // GC frees what attachments that nobody knows any more have left.
 func TestGCFreesLeases(t *testing.T) {
-	ownFolders(t)
 	writeEnv(t, "/run/flannel", env4)
-	t.Cleanup(func() { removeBridges(t) })
+	t.Cleanup(func() { tidy(t) })
 	pod := netopstest.Namespace(t, "pod")
 	kept, lost := attachment(t, pod, "c1", "eth0"), attachment(t, pod, "c1", "net1")
 	kept.OK("ADD")
@@ -114,9 +112,8 @@ func TestGCFreesLeases(t *testing.T) {
 
 // The real delegates answer in the version of the request, in every version.
 func TestVersions(t *testing.T) {
-	ownFolders(t)
 	writeEnv(t, "/run/flannel", env4)
-	t.Cleanup(func() { removeBridges(t) })
+	t.Cleanup(func() { tidy(t) })
 	pod := netopstest.Namespace(t, "pod")
 	for _, version := range []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
 		c := attachment(t, pod, "c1", "eth0").Edit(func(conf map[string]any) { conf["cniVersion"] = version })
@@ -140,9 +137,8 @@ func TestVersions(t *testing.T) {
 // What ipam says of addresses gives way to flannel's subnet, and of routes to
 // what the real plugins take.
 func TestGivenIPAM(t *testing.T) {
-	ownFolders(t)
 	writeEnv(t, "/run/flannel", env4)
-	t.Cleanup(func() { removeBridges(t) })
+	t.Cleanup(func() { tidy(t) })
 	pod := netopstest.Namespace(t, "pod")
 	c := attachment(t, pod, "c1", "eth0").Edit(func(conf map[string]any) {
 		conf["ipam"] = json.RawMessage(`{"subnet": "10.9.0.0/16", "rangeStart": "10.9.0.50", "gateway": "10.9.0.1", "routes": [
@@ -169,9 +165,8 @@ func TestGivenIPAM(t *testing.T) {
 // A network of another name over the same subnet begins its addresses anew: that
 // is told at every ADD, as long as leases of another name are there.
 func TestAnotherNetworksLeases(t *testing.T) {
-	ownFolders(t)
 	writeEnv(t, "/run/flannel", env4)
-	t.Cleanup(func() { removeBridges(t) })
+	t.Cleanup(func() { tidy(t) })
 	const says = `msg="another network has leases of this node's flannel subnet`
 	pod := netopstest.Namespace(t, "pod")
 	cluster := attachment(t, pod, "c1", "eth0")
