@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -36,7 +38,22 @@ func (c config) Prepare(ctx context.Context, _ attach.Surroundings) (attach.Plan
 // Probe reports whether the expression could be compiled at all.
 func (c config) Probe(context.Context) error { return c.failure }
 
-func (c *config) compile() { c.expression, c.failure = jqexpr.Compile(c.source) }
+func (c *config) compile() {
+	c.expression, c.failure = jqexpr.Compile(c.source, protocolVariables(os.Environ(), c.request.Command))
+}
+
+// protocolVariables are those of an environment that the CNI protocol gives a
+// plugin, for a command: "plan" shows what ADD would do.
+func protocolVariables(environ []string, command string) []string {
+	const verb = "CNI_COMMAND="
+	variables := []string{verb + command}
+	for _, variable := range environ {
+		if strings.HasPrefix(variable, "CNI_") && !strings.HasPrefix(variable, verb) {
+			variables = append(variables, variable)
+		}
+	}
+	return variables
+}
 
 // failed is why there is no value, with the expression.
 func (c config) failed(err error) error {

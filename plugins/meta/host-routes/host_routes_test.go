@@ -151,7 +151,8 @@ func TestInput(t *testing.T) {
 		`.mine.n == 10000000000000000000001`,
 		`$cni == {command: "ADD", containerID: "c1", ifname: "eth7", netns: "/run/netns/pod",
 			args: {A: "2", IgnoreUnknown: "true", K8S_POD_NAMESPACE: "prod", X: "a=b"}}`,
-		`env == {} and $ENV == {}`,
+		`(env | keys) == ["CNI_ARGS", "CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_PATH"] and $ENV == env`,
+		`env.CNI_COMMAND == "ADD" and $ENV.CNI_IFNAME == "eth7" and (env.CNI_ARGS | startswith("A=1;Ign"))`,
 	} {
 		if got := show(c, is); !strings.Contains(got, `"metric":1`) {
 			t.Errorf("not so: %s", is)
@@ -175,6 +176,26 @@ func TestInput(t *testing.T) {
 	}
 }
 
+// An expression that reads the environment, as those of the older plugin could,
+// names the same route at DEL as at ADD, where there is no record to go by.
+func TestEnvironment(t *testing.T) {
+	h := newHost(t)
+	c := call(t, newPod(t), `[{prefix: "10.9.0.5", device: (if env.CNI_IFNAME == "net7" then "cni0" else "lo" end), metric: ($ENV.CNI_CONTAINERID | length)}]`).
+		With(map[string]string{"CNI_IFNAME": "net7", "CNI_CONTAINERID": "abcde"})
+	c.OK("ADD")
+	const route = "10.9.0.5 dev cni0 proto 77 scope link metric 5"
+	h.has(route)
+	if got, want := c.OK("plan").Stdout, ""; got != want {
+		t.Errorf("plan: %s", got)
+	}
+	if err := os.RemoveAll(stateDir); err != nil {
+		t.Fatal(err)
+	}
+	c.OK("CHECK")
+	c.OK("DEL")
+	h.restored()
+}
+
 // Each category of errors has its code and its words, and nothing is changed.
 func TestErrors(t *testing.T) {
 	h := newHost(t, "route add 10.8.0.0/24 via 10.1.0.8")
@@ -194,7 +215,7 @@ func TestErrors(t *testing.T) {
 		{`"x" | halt_error`, 103, []string{"it halted"}},
 		{`empty`, 103, []string{"it yields no value, where it must yield one"}},
 		{`[], []`, 103, []string{"it yields 2 values, where it must yield one"}},
-		{`def f: f; f`, 104, []string{"host-routes: routing: the expression took longer than 1 s", "def f: f; f"}},
+		{`def f: f; f`, 104, []string{"host-routes: routing: the expression took too long: more than 1s of processor time", "def f: f; f"}},
 		{`"x" * 1e9`, 103, []string{"it needs more than 64 MiB of memory"}},
 		{`{}`, 7, []string{"routing: it yields {}, where a list of routes is wanted"}},
 		{`[{prefix: "10.9.0.5", device: "cni0"}, {prefix: "10.9.0.300", device: "cni0"}]`, 7, []string{`host-routes: routing[1].prefix: "10.9.0.300" is not an IP address or subnet`}},
@@ -242,11 +263,7 @@ func TestHostileExpressions(t *testing.T) {
 		`def f: f; f`, `def f: [f]; f`, `[range(1e9)]`, `reduce range(60) as $i ("x"; . + .)`, `[limit(1e9; repeat("x"))] | add`,
 		strings.Repeat("(", 100000) + "1" + strings.Repeat(")", 100000), `"\(range(1e9))"`, `until(false; .)`,
 	} {
-		began := time.Now()
 		a := call(t, pod, routing).Do("ADD")
-		if took := time.Since(began); took > 3*time.Second {
-			t.Errorf("%.40s: took %s", routing, took)
-		}
 		if a.Exit != 1 || a.Error.Code != 103 && a.Error.Code != 104 && a.Error.Code != 7 {
 			t.Errorf("%.40s: %.200s%s", routing, a.Stdout, a.Stderr)
 		}

@@ -1,20 +1,23 @@
 package jqexpr
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
+	"github.com/itchyny/gojq"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,8 +27,10 @@ const childArgument = "evaluate-one-jq-expression"
 // request is what a child reads from its standard input.
 type request struct {
 	Source      []byte // in base64: it need not be UTF-8
+	Environ     []string
 	OnlyCompile bool
 	Input, CNI  json.RawMessage `json:",omitempty"`
+	Processor   time.Duration   // that the child may use
 }
 
 // A child writes ready once its limits hold, and then an answer: its kind, and
@@ -65,6 +70,9 @@ func serve(in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&r); err != nil {
 		return err
 	}
+	if err := limitProcessor(r.Processor); err != nil {
+		return err
+	}
 	_, err = out.Write(answer(r))
 	return err
 }
@@ -85,9 +93,16 @@ func answer(r request) []byte {
 }
 
 func (r request) evaluate() ([]byte, error) {
-	_, code, err := compile(string(r.Source))
-	if err != nil || r.OnlyCompile {
-		return nil, err
+	query, err := gojq.Parse(string(r.Source))
+	if err != nil {
+		return nil, compileError(string(r.Source), err)
+	}
+	code, err := compile(query, r.Environ)
+	if err != nil {
+		return nil, compileError(string(r.Source), err)
+	}
+	if r.OnlyCompile {
+		return nil, nil
 	}
 	input, err := decode(r.Input)
 	if err != nil {
@@ -97,8 +112,33 @@ func (r request) evaluate() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The parent minds the time.
 	return run(context.Background(), code, input, cni)
+}
+
+// limitProcessor has the kernel kill this process once it has used so much time
+// of processors, all threads and the start of the process included. RLIMIT_CPU
+// would do, but for tests: it knows whole seconds only.
+func limitProcessor(limit time.Duration) error {
+	// timer_create(2), sigevent(3type): a union, of which a pointer is the
+	// longest; the signal, how it is told; padding to 64 bytes.
+	type sigevent struct {
+		value          uintptr
+		signal, notify int32
+		_              [64]byte
+	}
+	event := sigevent{signal: int32(unix.SIGKILL)} // notify: SIGEV_SIGNAL, 0
+	var timer int32
+	if _, _, errno := unix.Syscall(unix.SYS_TIMER_CREATE, unix.CLOCK_PROCESS_CPUTIME_ID,
+		uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&timer))); errno != 0 {
+		return os.NewSyscallError("timer_create", errno)
+	}
+	const absolute = 1 // TIMER_ABSTIME
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(limit))}
+	if _, _, errno := unix.Syscall6(unix.SYS_TIMER_SETTIME, uintptr(timer), absolute,
+		uintptr(unsafe.Pointer(&spec)), 0, 0, 0); errno != 0 {
+		return os.NewSyscallError("timer_settime", errno)
+	}
+	return nil
 }
 
 // limitMemory holds this process to memoryLimit beyond what it has. At the
@@ -175,122 +215,56 @@ func memorySize() (memory, error) {
 // errDying ends a child that has begun to write its last words.
 var errDying = errors.New("the child is dying")
 
-// evaluateInChild has a child process answer the request within the time.
-func evaluateInChild(ctx context.Context, limit time.Duration, r request) ([]byte, error) {
+// evaluateInChild has a child process answer the request within the limits.
+func evaluateInChild(ctx context.Context, l limits, r request) ([]byte, error) {
+	r.Processor = l.processor
 	text, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("encode the input of the expression: %w", err)
 	}
+	ctx, stop := context.WithTimeoutCause(ctx, l.clock, timeout("there is no answer after %s", l.clock))
+	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ctx, stop := context.WithTimeoutCause(ctx, limit, ErrTimeout)
-	defer stop()
 	// Pdeathsig follows the thread that started the child, not the process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	c, err := startChild()
-	if err != nil {
-		return nil, fmt.Errorf("evaluate the expression in a child process: %w", err)
-	}
-	killed := make(chan struct{})
-	spare := context.AfterFunc(ctx, func() {
-		_ = unix.Kill(c.pid, unix.SIGKILL)
-		close(killed)
-	})
-	go func() {
-		_, _ = c.stdin.Write(text)
-		_ = c.stdin.Close()
-	}()
-	go func() {
-		// Go says why it ends a process, and may then hang for good.
-		if n, _ := c.stderr.Read(make([]byte, 1)); n > 0 {
-			cancel(errDying)
-		}
-	}()
-	said, err := io.ReadAll(io.LimitReader(c.stdout, answerLimit+3))
-	if len(said) > answerLimit+2 {
-		cancel(tooLong())
-	}
-	// Until it has been waited for, its number is no other's.
-	c.ended()
-	if !spare() {
-		<-killed
-	}
-	err = cmp.Or(c.wait(), err)
+	said := &stream{enough: answerLimit + 2, stop: func() { cancel(tooLong()) }}
+	child := exec.CommandContext(ctx, "/proc/self/exe")
+	child.Args = []string{os.Args[0], childArgument}
+	child.Env = childEnvironment()
+	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	child.Stdin, child.Stdout = bytes.NewReader(text), said
+	// Go says why it ends a process, and may then hang for good.
+	child.Stderr = &stream{stop: func() { cancel(errDying) }}
+	err = child.Run()
 	if err == nil && context.Cause(ctx) == nil {
-		return parseAnswer(said)
+		return parseAnswer(said.Bytes())
 	}
-	return nil, whyNoAnswer(context.Cause(ctx), err, len(said) > 0)
+	if used := child.ProcessState; used != nil && used.UserTime()+used.SystemTime() >= l.processor {
+		return nil, timeout("more than %s of processor time", l.processor)
+	}
+	return nil, whyNoAnswer(context.Cause(ctx), err, said.Len() > 0)
 }
 
-// child is a process that evaluates, and the other ends of its streams.
-type child struct {
-	pid                   int
-	stdin, stdout, stderr *os.File
+// stream keeps so much of what is written to it, and stops who writes more.
+type stream struct {
+	bytes.Buffer
+	enough int
+	stop   func()
 }
 
-// startChild starts this program once more, by system calls rather than by
-// package os/exec, which is 150 KB of program.
-func startChild() (c child, err error) {
-	var theirs []*os.File
-	defer func() {
-		for _, f := range theirs {
-			_ = f.Close()
-		}
-		if err != nil {
-			c.close()
-		}
-	}()
-	for i, ours := range []**os.File{&c.stdin, &c.stdout, &c.stderr} {
-		read, write, err := os.Pipe()
-		if err != nil {
-			return c, err
-		}
-		if i == 0 {
-			read, write = write, read
-		}
-		*ours, theirs = read, append(theirs, write)
+// Write implements [io.Writer].
+func (s *stream) Write(p []byte) (int, error) {
+	if s.Len()+len(p) > s.enough {
+		s.stop()
+		return 0, io.ErrShortBuffer
 	}
-	var files []uintptr
-	for _, f := range theirs {
-		files = append(files, f.Fd())
-	}
-	c.pid, err = syscall.ForkExec("/proc/self/exe", []string{os.Args[0], childArgument}, &syscall.ProcAttr{
-		Env: childEnvironment(), Files: files, Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}})
-	return c, err
+	return s.Buffer.Write(p)
 }
 
-func (c child) close() {
-	for _, f := range []*os.File{c.stdin, c.stdout, c.stderr} {
-		_ = f.Close() // nil is an error as well
-	}
-}
-
-// ended waits for the end of the child, and leaves it to be waited for.
-func (c child) ended() {
-	var info unix.Siginfo
-	for unix.Waitid(unix.P_PID, c.pid, &info, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
-	}
-}
-
-// wait is how the child has ended: nil is well.
-func (c child) wait() error {
-	defer c.close()
-	var status unix.WaitStatus
-	for {
-		_, err := unix.Wait4(c.pid, &status, 0, nil)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return os.NewSyscallError("wait4", err)
-		case status.Signaled():
-			return fmt.Errorf("killed by %s", status.Signal())
-		case status.ExitStatus() != 0:
-			return fmt.Errorf("exit status %d", status.ExitStatus())
-		default:
-			return nil
-		}
-	}
+func timeout(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrTimeout, fmt.Sprintf(format, args...))
 }
 
 // whyNoAnswer is the error for a child that did not end by itself, or not well.

@@ -60,30 +60,12 @@ var hostile = []struct {
 	{strings.Repeat("def f: 1;", 100000) + "1", `null`, nil},
 }
 
-// late is when an evaluation must be over, on a busy machine.
-const late = 2500 * time.Millisecond
-
+// Hostile expressions are ended by their limits. The program that has them
+// evaluated stays as small as it is, leaves no process behind, and none of them
+// gets more than it may.
 func TestHostile(t *testing.T) {
-	for _, tt := range hostile {
-		t.Run(fmt.Sprintf("%.60s", tt.source), func(t *testing.T) {
-			began := time.Now()
-			got, err := evaluate(tt.source, tt.input)
-			if took := time.Since(began); took > late {
-				t.Errorf("took %s", took)
-			}
-			if !ended(err, tt.want) {
-				t.Errorf("%.100s, %v; want %v", got, err, tt.want)
-			}
-		})
-	}
-}
-
-// The program that has hostile expressions evaluated stays as small as it is,
-// leaves no process behind, and none of them gets more than it may.
-func TestPeaks(t *testing.T) {
 	t.Parallel()
-	out := role(t, "hostile")
-	text, err := out.Output()
+	text, err := role(t, "hostile").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,10 +99,7 @@ func TestParentKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	var child string
-	for began := time.Now(); child == ""; time.Sleep(time.Millisecond) {
-		if time.Since(began) > 900*time.Millisecond {
-			t.Fatal("there is no child")
-		}
+	for ; child == "" && t.Context().Err() == nil; time.Sleep(time.Millisecond) {
 		child = childOf(t, parent.Process.Pid)
 	}
 	if err := parent.Process.Kill(); err != nil {
@@ -128,7 +107,7 @@ func TestParentKilled(t *testing.T) {
 	}
 	_ = parent.Wait()
 	for began := time.Now(); alive(child); time.Sleep(time.Millisecond) {
-		if time.Since(began) > 300*time.Millisecond { // by itself it would never end
+		if time.Since(began) > time.Minute { // by itself it would never end
 			t.Fatalf("%s lives", child)
 		}
 	}
@@ -165,6 +144,7 @@ func alive(stat string) bool {
 }
 
 func TestAtOnce(t *testing.T) {
+	t.Parallel()
 	var all sync.WaitGroup
 	defer all.Wait()
 	for i := range 8 {
@@ -172,42 +152,19 @@ func TestAtOnce(t *testing.T) {
 			for _, tt := range []struct {
 				source, want string
 				err          error
+				processor    time.Duration
 			}{
-				{`"x" * 1e9`, ``, ErrFailed},
-				{`def f: f; f`, ``, ErrTimeout},
-				{fmt.Sprintf(`[range(3)] + [%d]`, i), fmt.Sprintf(`[0,1,2,%d]`, i), nil},
-				{fmt.Sprintf(`[., %d]`, i), fmt.Sprintf(`[null,%d]`, i), nil},
+				{`"x" * 1e9`, ``, ErrFailed, time.Second},
+				{endless, ``, ErrTimeout, 50 * time.Millisecond},
+				{fmt.Sprintf(`[1, 2] | map_values(. + %d)`, i), fmt.Sprintf(`[%d,%d]`, i+1, i+2), nil, time.Second},
+				{fmt.Sprintf(`[., %d]`, i), fmt.Sprintf(`[null,%d]`, i), nil, time.Second},
 			} {
-				began := time.Now()
-				if got, err := evaluate(tt.source, `null`); got != tt.want || !errors.Is(err, tt.err) {
+				got, err := within(context.Background(), limits{tt.processor, time.Hour}, tt.source, `null`)
+				if got != tt.want || !errors.Is(err, tt.err) {
 					t.Errorf("%s: %s, %v", tt.source, got, err)
-				}
-				if took := time.Since(began); took > late {
-					t.Errorf("%s: took %s", tt.source, took)
 				}
 			}
 		})
-	}
-}
-
-// One expression serves several goroutines.
-func TestShared(t *testing.T) {
-	t.Parallel()
-	for _, source := range []string{`[.a, $cni]`, `[.a, $cni] | until(true; .)`} {
-		e, err := Compile(source)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all sync.WaitGroup
-		for i := range 8 {
-			all.Go(func() {
-				got, err := e.Evaluate(context.Background(), fmt.Appendf(nil, `{"a":%d}`, i), i)
-				if want := fmt.Sprintf(`[%d,%d]`, i, i); string(got) != want || err != nil {
-					t.Errorf("%s, %v; want %s", got, err, want)
-				}
-			})
-		}
-		all.Wait()
 	}
 }
 

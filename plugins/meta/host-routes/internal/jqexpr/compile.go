@@ -5,20 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/itchyny/gojq"
 )
 
-// Expression is a jq expression that compiles. It may be evaluated again, and
-// by several goroutines at once.
+// Expression is a jq expression that compiles. One goroutine may evaluate it
+// at a time.
 type Expression struct {
-	source string
-	query  *gojq.Query
-	code   *gojq.Code    // nil where only a child may compile it
-	spent  time.Duration // by compiling; evaluating has the rest of the second
+	source  string
+	environ []string
+	limits  limits     // of a child
+	code    *gojq.Code // nil where only a child may evaluate it
+	meter   *meter     // asked by code
 }
 
 // variable is the one that an expression may use beside its own.
@@ -29,37 +29,37 @@ const variable = "$cni"
 // their number, nesting by the stack, whose overflow no program survives.
 const shortSource = 4 << 10
 
-// Compile compiles an expression, which has the variable $cni, and neither
-// environment nor files, modules, or further input. Its error is a
-// [CompileError]; for a very long expression also what [Expression.Evaluate]
-// may return.
-func Compile(source string) (*Expression, error) {
-	began := time.Now()
-	e := &Expression{source: source}
-	var err error
-	if len(source) <= shortSource {
-		e.query, e.code, err = compile(source)
-	} else {
-		_, err = evaluateInChild(context.Background(), timeLimit, request{Source: []byte(source), OnlyCompile: true})
+// Compile compiles an expression, which has the variable $cni, and in env and
+// $ENV the environment that is given ("KEY=value"); it has neither files nor
+// modules, nor further input. Its error is a [CompileError]; for a very long
+// expression also what [Expression.Evaluate] may return.
+func Compile(source string, environ []string) (*Expression, error) {
+	e := &Expression{source: source, environ: environ, limits: usual}
+	if len(source) > shortSource {
+		_, err := evaluateInChild(context.Background(), usual, request{Source: []byte(source), OnlyCompile: true})
+		return e, err
 	}
+	query, err := gojq.Parse(source)
 	if err != nil {
-		return nil, err
+		return nil, compileError(source, err)
 	}
-	e.spent = time.Since(began)
+	m := &meter{Context: context.Background()}
+	bounded := metered(query)
+	code, err := compile(query, environ, m.functions()...)
+	if err != nil {
+		return nil, compileError(source, err)
+	}
+	if bounded {
+		e.code, e.meter = code, m
+	}
 	return e, nil
 }
 
-// compile is Compile without limits.
-func compile(source string) (*gojq.Query, *gojq.Code, error) {
-	query, err := gojq.Parse(source)
-	if err != nil {
-		return nil, nil, compileError(source, err)
-	}
-	code, err := gojq.Compile(query, gojq.WithVariables([]string{variable}))
-	if err != nil {
-		return nil, nil, compileError(source, err)
-	}
-	return query, code, nil
+// compile compiles a query, which the meter may have changed.
+func compile(q *gojq.Query, environ []string, functions ...gojq.CompilerOption) (*gojq.Code, error) {
+	return gojq.Compile(q, append(functions,
+		gojq.WithVariables([]string{variable}),
+		gojq.WithEnvironLoader(func() []string { return environ }))...)
 }
 
 // CompileError says what is wrong with an expression, and where.
@@ -71,10 +71,12 @@ type CompileError struct {
 	Caret   string // white space and a caret, which stands under the column
 }
 
-// Error is the message in one line, the line of the expression in the next,
-// and a caret under the column in the third.
+// Error is the message in one line, an empty one, the line of the expression,
+// and a caret under the column. CNI prints the first line of an error and the
+// rest with "; " between them, which would push the expression out from above
+// the caret.
 func (e *CompileError) Error() string {
-	return fmt.Sprintf("%s (line %d, column %d)\n%s\n%s", e.Message, e.Line, e.Column, e.Text, e.Caret)
+	return fmt.Sprintf("%s (line %d, column %d)\n\n%s\n%s", e.Message, e.Line, e.Column, e.Text, e.Caret)
 }
 
 func compileError(source string, err error) *CompileError {

@@ -2,6 +2,7 @@ package jqexpr
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -183,13 +184,14 @@ func TestCompileErrors(t *testing.T) {
 			"\tfoo",
 			"\t^"}},
 	} {
-		_, err := Compile(tt.source)
+		_, err := Compile(tt.source, nil)
 		var wrong *CompileError
 		if !errors.As(err, &wrong) {
 			t.Errorf("%q: %v", tt.source, err)
 			continue
 		}
-		if diff := cmp.Diff(tt.want, strings.Split(err.Error(), "\n")); diff != "" {
+		want := slices.Insert(tt.want, 1, "")
+		if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", tt.source, diff)
 		}
 	}
@@ -205,7 +207,7 @@ func FuzzCompile(f *testing.F) {
 		if len(source) > shortSource { // nothing else is compiled in the process
 			source = source[:shortSource]
 		}
-		_, err := Compile(source)
+		_, err := Compile(source, nil)
 		if err == nil {
 			return
 		}
@@ -214,7 +216,7 @@ func FuzzCompile(f *testing.F) {
 			t.Fatalf("%q: %v", source, err)
 		}
 		lines := strings.Split(wrong.Error(), "\n")
-		if len(lines) != 3 || strings.Trim(lines[2], " \t") != "^" || wrong.Message == "" {
+		if len(lines) != 4 || strings.Trim(lines[3], " \t") != "^" || wrong.Message == "" {
 			t.Errorf("%q: %q", source, lines)
 		}
 	})

@@ -14,15 +14,25 @@ import (
 
 // What an expression may use.
 const (
-	timeLimit   = time.Second           // from the start of compiling to the answer
-	hereLimit   = 10 * time.Millisecond // in the process
-	memoryLimit = 64 << 20              // bytes beyond what a child has at its start
-	answerLimit = 4 << 20               // bytes of JSON
-	countLimit  = 1000                  // values that are counted, where one is wanted
+	memoryLimit = 64 << 20 // bytes beyond what a child has at its start
+	answerLimit = 4 << 20  // bytes of JSON
+	countLimit  = 1000     // values that are counted, where one is wanted
 )
 
-// ErrTimeout says that there was no answer in time.
-var ErrTimeout = errors.New("the expression took longer than 1 s")
+// limits are how long a child may take, compiling included.
+type limits struct {
+	processor time.Duration // time of processors
+	clock     time.Duration // and, as a last resort, by the clock
+}
+
+// usual is what an expression has. Where eight pods share a tenth of a
+// processor, its second takes more than a minute, and half a millisecond, which
+// is what expressions take, half a second.
+var usual = limits{processor: time.Second, clock: 30 * time.Second}
+
+// ErrTimeout says that an expression took too long. The text of an error that
+// wraps it says by which limit.
+var ErrTimeout = errors.New("the expression took too long")
 
 // ErrFailed says that an expression has no answer: it failed or halted, needs
 // too much memory, or does not yield exactly one value. The text of an error
@@ -34,13 +44,15 @@ var ErrFailed = errors.New("the expression failed")
 // [ErrTimeout], [ErrFailed], the context's, or says that no child process could
 // be had.
 func (e *Expression) Evaluate(ctx context.Context, input []byte, cni any) ([]byte, error) {
-	began := time.Now()
 	value, err := json.Marshal(cni)
 	if err != nil {
 		return nil, fmt.Errorf("encode "+variable+": %w", err)
 	}
-	if e.mayBeSmall() {
-		answer, err := e.evaluateHere(ctx, input, value)
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("evaluate the expression: %w", err)
+	}
+	if e.code != nil && len(input) < allowance {
+		answer, err := e.evaluateHere(input, value)
 		if !errors.Is(err, errNotSmall) {
 			return answer, err
 		}
@@ -48,18 +60,11 @@ func (e *Expression) Evaluate(ctx context.Context, input []byte, cni any) ([]byt
 	if !json.Valid(input) {
 		return nil, errors.New("the input of the expression is not JSON")
 	}
-	left := timeLimit - e.spent - time.Since(began)
-	return evaluateInChild(ctx, left, request{Source: []byte(e.source), Input: input, CNI: value})
+	return evaluateInChild(ctx, e.limits, request{Source: []byte(e.source), Environ: e.environ, Input: input, CNI: value})
 }
 
-// mayBeSmall reports whether the expression is small at least for no input.
-func (e *Expression) mayBeSmall() bool { return e.code != nil && small(e.query, size{}, size{}) }
-
-// errNotSmall leaves an evaluation to a child.
-var errNotSmall = errors.New("not small")
-
-// evaluateHere evaluates what is small in the process.
-func (e *Expression) evaluateHere(ctx context.Context, input, cni []byte) ([]byte, error) {
+// evaluateHere evaluates in the process what the meter lets through.
+func (e *Expression) evaluateHere(input, cni []byte) ([]byte, error) {
 	in, err := decode(input)
 	if err != nil {
 		return nil, err
@@ -68,10 +73,9 @@ func (e *Expression) evaluateHere(ctx context.Context, input, cni []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	if !small(e.query, weigh(in), weigh(value)) {
-		return nil, errNotSmall
-	}
-	return run(&budget{Context: ctx, until: time.Now().Add(hereLimit)}, e.code, in, value)
+	e.meter.left = allowance
+	e.meter.spend(e.meter.weight(in, value))
+	return run(e.meter, e.code, in, value)
 }
 
 // decode keeps numbers as they are written.
@@ -102,7 +106,7 @@ func run(ctx context.Context, code *gojq.Code, input, cni any) (answer []byte, e
 			break
 		}
 		if err, is := v.(error); is {
-			return nil, evaluationError(ctx, err)
+			return nil, evaluationError(err)
 		}
 		value = v
 	}
@@ -114,6 +118,11 @@ func run(ctx context.Context, code *gojq.Code, input, cni any) (answer []byte, e
 	case count > 1:
 		return nil, failed("it yields %d values, where it must yield one", count)
 	}
+	if m, is := ctx.(*meter); is {
+		if m.spend(m.weight(value)); m.left < 0 {
+			return nil, errNotSmall
+		}
+	}
 	answer, err = gojq.Marshal(value)
 	if len(answer) > answerLimit {
 		return nil, tooLong()
@@ -121,9 +130,9 @@ func run(ctx context.Context, code *gojq.Code, input, cni any) (answer []byte, e
 	return answer, err
 }
 
-func evaluationError(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return fmt.Errorf("evaluate the expression: %w", err)
+func evaluationError(err error) error {
+	if errors.Is(err, errNotSmall) {
+		return err
 	}
 	var halt *gojq.HaltError
 	if !errors.As(err, &halt) {
@@ -141,32 +150,3 @@ func tooLong() error { return failed("its value is longer than %d MiB", answerLi
 func failed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrFailed, oneLine(fmt.Sprintf(format, args...)))
 }
-
-// budget is a context that ends after some time of evaluation. gojq asks for
-// Done before every instruction, in the one goroutine that evaluates: that is
-// the clock. A timer would need a thread, and would come late on a busy node.
-type budget struct {
-	context.Context
-	until time.Time
-	asked uint
-	err   error
-}
-
-// Done implements [context.Context].
-func (b *budget) Done() <-chan struct{} {
-	const seldom = 64 // instructions, each some 50 ns, as looking at the clock is
-	if b.asked++; b.asked%seldom == 1 {
-		if b.err = context.Cause(b.Context); b.err == nil && time.Now().After(b.until) {
-			b.err = errNotSmall
-		}
-	}
-	if b.err == nil {
-		return nil
-	}
-	ended := make(chan struct{})
-	close(ended)
-	return ended
-}
-
-// Err implements [context.Context].
-func (b *budget) Err() error { return b.err }
