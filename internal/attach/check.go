@@ -6,8 +6,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/containernetworking/cni/pkg/types"
-
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
@@ -15,8 +13,8 @@ import (
 )
 
 // check tells everything that does not hold any more of what the attachment
-// wants. Without a record it is evaluated what that is, which takes its time and
-// is done before anything is locked.
+// wants. Without a record the planner is asked what that is, which takes its time
+// and is done before anything is locked.
 func check(ctx context.Context, r *request) error {
 	planner, prev, err := r.decode()
 	if err != nil {
@@ -64,7 +62,7 @@ func check(ctx context.Context, r *request) error {
 // drifted is what does not hold of what records want, or, without any, of what the
 // planner expects.
 func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresult.Result, records []record.Record) ([]netops.Drift, error) {
-	want := merge(records)
+	want := mergeWants(records)
 	query := planner.Query(prev)
 	query.Cover(want.Pod)
 	have, err := a.ns.Snapshot(ctx, query)
@@ -83,7 +81,7 @@ func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresu
 	if a.policy.CheckIgnoresPrevResult {
 		want.Pod.Add.Links = slices.DeleteFunc(want.Pod.Add.Links, prev.Denies)
 	} else {
-		want.Pod = judged(want.Pod, prev)
+		want.Pod = checkable(want.Pod, prev)
 	}
 	return append(want.Pod.Drift(have.State), netops.Change{Add: want.Host}.Drift(onHost)...), nil
 }
@@ -110,9 +108,9 @@ func (a *attachment) records() ([]record.Record, error) {
 	return records, nil
 }
 
-// merge is what all entries of the chain want together: a later one overrides
-// an earlier, also where it is not to be judged itself.
-func merge(records []record.Record) (want netops.Plan) {
+// mergeWants is what all entries of the chain want together: a later one overrides
+// an earlier, also where CHECK skips it.
+func mergeWants(records []record.Record) (want netops.Plan) {
 	for _, r := range records {
 		later := r.Want()
 		if r.SkipCheck {
@@ -125,11 +123,11 @@ func merge(records []record.Record) (want netops.Plan) {
 	return want
 }
 
-// judged is the part of what is wanted that CHECK may judge. prevResult is the
+// checkable is the part of what is wanted that CHECK may judge. prevResult is the
 // result of the whole chain: a route that it does not list any more, or lists
 // again, is the doing of a later plugin. What a result cannot list is always
 // judged.
-func judged(want netops.Change, prev *cniresult.Result) netops.Change {
+func checkable(want netops.Change, prev *cniresult.Result) netops.Change {
 	var left netops.Change
 	want = want.Taken()
 	for _, r := range want.Add.Routes {
@@ -158,21 +156,4 @@ func drift(found []netops.Drift) error {
 		}
 	}
 	return cni.Several(cni.CodeDrift, lines)
-}
-
-// status tells whether the next ADD can work.
-func status(ctx context.Context, r *request) error {
-	planner, err := r.planner()
-	if err != nil {
-		return cni.Errorf(types.ErrInvalidNetworkConfig, "%w", err) // for an unknown key too
-	}
-	if err := r.store().Writable(); err != nil {
-		return cni.Errorf(types.ErrPluginNotAvailable, "records cannot be saved: %w", err)
-	}
-	if p, ok := planner.(Prober); ok {
-		if err := p.Probe(ctx); err != nil {
-			return cni.Errorf(types.ErrPluginNotAvailable, "%w", err)
-		}
-	}
-	return nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // openHost opens the host's namespace, once for a request. Its changes are
-// logged, if anybody reads them.
+// logged, if the log has debug lines.
 func (r *request) openHost() (*netops.Netns, error) {
 	if r.host != nil {
 		return r.host, nil
@@ -30,7 +30,8 @@ func (r *request) openHost() (*netops.Netns, error) {
 	return host, nil
 }
 
-// look finds what has the places of what is wanted on the host.
+// look reads what the host has of the objects that are wanted there, and what
+// stands in their places.
 func (r *request) look(ctx context.Context, wanted netops.State) (have netops.State, err error) {
 	if wanted.IsZero() {
 		return have, nil
@@ -39,13 +40,23 @@ func (r *request) look(ctx context.Context, wanted netops.State) (have netops.St
 	if err != nil {
 		return have, err
 	}
-	if objects != nil {
-		if have, err = objects.look(ctx, host, wanted); err != nil {
-			return have, err
-		}
+	if have, err = lookBesideRoutes(ctx, host, wanted); err != nil {
+		return have, err
 	}
 	have.Routes, err = host.Find(ctx, wanted.Routes, false)
 	return have, err
+}
+
+// lookBesideRoutes is look for every other kind of object.
+func lookBesideRoutes(ctx context.Context, host *netops.Netns, wanted netops.State) (netops.State, error) {
+	wanted.Routes = nil
+	if wanted.IsZero() {
+		return wanted, nil
+	}
+	var q netops.Query
+	q.Cover(netops.Change{Add: wanted})
+	have, err := host.Snapshot(ctx, q)
+	return have.State, err
 }
 
 // neededOnHost is what an ADD would change on the host now.
@@ -54,77 +65,81 @@ func (r *request) neededOnHost(ctx context.Context, wanted netops.State) (needed
 	if err != nil {
 		return needed, err
 	}
-	var failed netops.Failures
-	if objects != nil {
-		if failed, err = objects.refused(r, wanted, have); err != nil {
-			return needed, err
-		}
-		needed, _ = netops.Change{Add: wanted}.Needed(have)
-		needed.Del, needed.Add.Routes = netops.State{}, nil
+	failed, err := r.neighConflicts(wanted, have)
+	if err != nil {
+		return needed, err
 	}
-	places, others := placesOf(have.Routes), r.others(wanted)
+	objects := wanted
+	objects.Routes = nil
+	needed, _ = netops.Change{Add: objects}.Needed(have)
+	needed.Del = netops.State{}
+	existing, others := byKey(have.Routes), r.otherOwners(wanted)
 	for i := range wanted.Routes {
 		want := &wanted.Routes[i]
-		s, err := r.standing(want, places[want.Key()], others)
+		found, err := r.examine(want, existing[want.Key()], others)
 		switch {
 		case err != nil:
 			failed = append(failed, routeFailure(want, err))
-		case s.held == nil:
-			needed.Del.Routes = append(needed.Del.Routes, s.stale...)
+		case found.same == nil:
+			needed.Del.Routes = append(needed.Del.Routes, found.stale...)
 			needed.Add.Routes = append(needed.Add.Routes, *want)
 		}
 	}
 	if failed != nil {
-		return needed, inOrder(failed)
+		return needed, mostTelling(failed)
 	}
 	return needed, nil
 }
 
-// placesOf are routes by the places that they have.
-func placesOf(have []netops.Route) map[netops.RouteKey][]netops.Route {
-	places := map[netops.RouteKey][]netops.Route{}
-	for i := range have {
-		places[have[i].Key()] = append(places[have[i].Key()], have[i])
+func byKey(routes []netops.Route) map[netops.RouteKey][]netops.Route {
+	of := map[netops.RouteKey][]netops.Route{}
+	for i := range routes {
+		of[routes[i].Key()] = append(of[routes[i].Key()], routes[i])
 	}
-	return places
+	return of
 }
 
-// standing is how a route that is wanted stands with what has its place.
-type standing struct {
-	held  *netops.Route  // it is there already
-	stale []netops.Route // routes of ours that nobody wants any more
+// existing is what the host has under the key of a route that is wanted.
+type existing struct {
+	same  *netops.Route  // satisfies what is wanted
+	stale []netops.Route // ours, and wanted by no living attachment
 }
 
-// standing judges what has the place of a route: another one that is not ours,
-// or that a living attachment wants, is an error. What IPv6 has merged with a
-// route of ours is not ours.
-func (r *request) standing(want *netops.Route, there []netops.Route, others func() (owners, error)) (standing, error) {
+// examine judges the routes under the key of one that is wanted. It is an error
+// with code 101 if one is there that is not ours, or that a living attachment
+// wants. A route of ours that IPv6 has merged with another one is not ours.
+func (r *request) examine(want *netops.Route, there []netops.Route, others func() (owners, error)) (existing, error) {
 	for i := range there {
 		if want.SatisfiedBy(&there[i]) {
-			return standing{held: &there[i]}, nil
+			return existing{same: &there[i]}, nil
 		}
 	}
 	for i := range there {
 		have := &there[i]
 		if have.Protocol != netops.Protocol || len(have.Hops) > 0 {
-			return standing{}, cni.Errorf(cni.CodeOwned, "there is %q already, which is not ours", have)
+			return existing{}, notOurs(have)
 		}
 		all, err := others()
 		if err != nil {
-			return standing{}, err
+			return existing{}, err
 		}
 		owner := all.of(have, func(e *record.Entry) bool { return !r.certainlyGone(e) })
 		switch {
 		case owner != nil && owner.Err != nil:
-			return standing{}, cni.Errorf(cni.CodeOwned, "there is %q already, which the record %s may want: %w", have, owner.Path(), owner.Err)
+			return existing{}, cni.Errorf(cni.CodeOwned, "there is %q already, which the record %s may want: %w", have, owner.Path(), owner.Err)
 		case owner != nil:
-			return standing{}, cni.Errorf(cni.CodeOwned, "there is %q already, which %s wants for %s", have, owner.Plugin, owner.Key)
+			return existing{}, cni.Errorf(cni.CodeOwned, "there is %q already, which %s wants for %s", have, owner.Plugin, owner.Key)
 		}
 	}
-	return standing{stale: there}, nil
+	return existing{stale: there}, nil
 }
 
-// owners are the records of attachments that may want some routes of the host.
+// notOurs is the error for a route or neighbour in the place of a wanted one.
+func notOurs(have any) error {
+	return cni.Errorf(cni.CodeOwned, "there is %q already, which is not ours", have)
+}
+
+// owners are the records of other attachments that may want something of the host.
 type owners []owner
 
 type owner struct {
@@ -132,37 +147,31 @@ type owner struct {
 	wants netops.Wants
 }
 
-// others reads the records of other attachments that name something of a state,
-// when it is called for the first time.
-func (r *request) others(of netops.State, not ...*record.Entry) func() (owners, error) {
+// of finds the record of an attachment that wants a route, among those that
+// count. One that cannot be read may want it.
+func (all owners) of(route *netops.Route, counts func(*record.Entry) bool) *record.Entry {
+	for _, o := range all {
+		if o.Err != nil || o.wants.Has(route) && counts(o.Entry) {
+			return o.Entry
+		}
+	}
+	return nil
+}
+
+// want reports whether one of them wants objects, or may.
+func (all owners) want(objects netops.State) bool {
+	return slices.ContainsFunc(all, func(o owner) bool { return o.Err != nil || o.Done.Host.Wants(objects) })
+}
+
+// otherOwners reads the records of other attachments that name something of a
+// state, when it is called for the first time.
+func (r *request) otherOwners(of netops.State, not ...*record.Entry) func() (owners, error) {
 	return sync.OnceValues(func() (all owners, err error) {
 		err = r.eachOther(&of, not, func(e *record.Entry) {
 			all = append(all, owner{e, netops.NewWants(e.Done.Host)})
 		})
 		return all, err
 	})
-}
-
-// demand is who else wants what of a state on the host.
-type demand struct {
-	owners   // of routes and neighbours, and some of those of the rest
-	unwanted []netops.Rule
-	wishes   map[string]netops.Sysctl // how sysctls are wanted, by key
-}
-
-// demand reads the records of other attachments. Where hundreds share a rule, the
-// first tells.
-func (r *request) demand(s netops.State, of []*record.Entry) (d demand, err error) {
-	left := s
-	left.Rules, left.Sysctls = slices.Clone(s.Rules), slices.Clone(s.Sysctls)
-	err = r.eachOther(&left, of, func(e *record.Entry) {
-		d.owners = append(d.owners, owner{e, netops.NewWants(e.Done.Host)})
-		if objects != nil {
-			objects.demand(&d, &left, e)
-		}
-	})
-	d.unwanted = left.Rules
-	return d, err
 }
 
 // eachOther visits the records of other attachments that name something of a
@@ -180,13 +189,12 @@ func (r *request) eachOther(of *netops.State, not []*record.Entry, visit func(*r
 	})
 }
 
-// of finds one that wants a route, among those that count, or whose record
-// cannot be read, so that it may.
-func (all owners) of(route *netops.Route, counts func(*record.Entry) bool) *record.Entry {
-	for _, o := range all {
-		if o.Err != nil || o.wants.Has(route) && counts(o.Entry) {
-			return o.Entry
-		}
-	}
-	return nil
+// routeFailure is the failure of a route's addition.
+func routeFailure(r *netops.Route, err error) *netops.OpError {
+	return &netops.OpError{Op: r.AddCommand(), Err: err, Route: *r, Adds: true}
+}
+
+// objectFailure is the failure of what is done about objects of other kinds.
+func objectFailure(objects netops.State, command string, err error) *netops.OpError {
+	return &netops.OpError{Op: command, Err: err, About: objects, Adds: true}
 }

@@ -33,15 +33,15 @@ type Planner interface {
 // record to go by do not call it.
 type Preparer interface {
 	Planner
-	Prepare(context.Context, Surroundings) (Planner, error)
+	Prepare(context.Context, PrepareInput) (Planner, error)
 }
 
-// Surroundings are what a planner may look at before it decides.
-type Surroundings struct {
+// PrepareInput is what a planner may look at before it decides.
+type PrepareInput struct {
 	Prev *cniresult.Result
 	Pod  *netops.Netns // nil for a DEL without a record
-	// Host opens the host's namespace, which is not the caller's to close.
-	Host func() (*netops.Netns, error)
+	// OpenHost opens the host's namespace, which is not the caller's to close.
+	OpenHost func() (*netops.Netns, error)
 }
 
 // Announcer is a planner that has something to tell the pod's links when its
@@ -67,8 +67,8 @@ type Decision struct {
 	// gains, each once its route is there.
 	Result *cniresult.Result
 	Listed []Listing
-	// Lenient says that a route that cannot be added is left out.
-	Lenient bool
+	// ContinueOnError says that a route which cannot be added is left out.
+	ContinueOnError bool
 	// Warnings tell what is left out already.
 	Warnings []string
 	// Idle says that nothing is done, and nothing recorded.
@@ -83,8 +83,8 @@ type Listing struct {
 
 // List adds the entry of the result for a route that is wanted; there is none for
 // one that leads nowhere. Of the optional fields those are told that the
-// configuration gives. onLink tells that it goes by no gateway, where who reads
-// the result would think of that in its ips.
+// configuration gives. onLink tells that it goes by no gateway, where a
+// reader of the result would assume the one in its ips.
 func (d *Decision) List(r *netops.Route, e *cniroute.Route, onLink bool) {
 	if !cniresult.Listable(r) {
 		return

@@ -63,9 +63,9 @@ func (r *request) logOperation(command string, took time.Duration, err error) {
 	r.Debug(command, "took", took)
 }
 
-// nothingThere reports whether a path leads to no network namespace, so that
-// the pod behind it is gone.
-func nothingThere(err error) bool {
+// podGone reports whether a path leads to no network namespace, so that the pod
+// behind it is gone.
+func podGone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, netops.ErrNotNamespace) ||
 		errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP)
 }

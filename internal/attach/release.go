@@ -5,44 +5,42 @@ package attach
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"slices"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
-// undo takes a claim back, of an ADD that fails. What others want stays.
-func (c *claim) undo(ctx context.Context) error {
-	if c == nil {
-		return nil
-	}
-	// Nobody is to leave a route to an attachment that does not come to be.
-	if err := c.of.BeginUndo(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	lock, err := c.store().LockHost(ctx)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	ours := c.of.Done.Host
-	ours.Routes = c.ours
-	err = c.release(ctx, lock, c.host, ours, c.of)
-	var failed netops.Failures
-	if _, failed = c.host.AddEach(ctx, c.stale); len(failed) > 0 {
-		// Where somebody has the place by now, it is his.
-		failed = slices.DeleteFunc(failed, (*netops.OpError).Exists)
-	}
-	if len(failed) > 0 {
-		err = errors.Join(err, failed)
-	}
-	return err
+// demand is what other attachments want of a state on the host.
+type demand struct {
+	owners                            // of routes and neighbours, and some of those of the rest
+	unwanted []netops.Rule            // rules of the state that none wants
+	sysctls  map[string]netops.Sysctl // how sysctls are wanted, by key
 }
 
-// release takes away what is ours of a state on the host, and what no other
+// demand reads the records of other attachments. Where hundreds share a rule, the
+// first one tells.
+func (r *request) demand(s netops.State, of []*record.Entry) (d demand, err error) {
+	left := s
+	left.Rules, left.Sysctls = slices.Clone(s.Rules), slices.Clone(s.Sysctls)
+	d.sysctls = map[string]netops.Sysctl{}
+	err = r.eachOther(&left, of, func(e *record.Entry) {
+		d.owners = append(d.owners, owner{e, netops.NewWants(e.Done.Host)})
+		left.Rules = slices.DeleteFunc(left.Rules, func(rule netops.Rule) bool {
+			return e.Err != nil || e.Done.Host.Wants(netops.State{Rules: []netops.Rule{rule}})
+		})
+		for _, other := range e.Done.Host.Sysctls {
+			d.sysctls[other.Key] = other
+			left.Sysctls = slices.DeleteFunc(left.Sysctls, func(s netops.Sysctl) bool { return s.Key == other.Key })
+		}
+	})
+	d.unwanted = left.Rules
+	return d, err
+}
+
+// release removes from the host what is ours of a state, and what no other
 // record wants: routes and rules that carry our protocol, neighbours, and the
-// values of sysctls. It is called under the lock.
+// values of sysctls. The caller holds the host's lock.
 func (r *request) release(ctx context.Context, lock *record.HostLock, host *netops.Netns, s netops.State, of ...*record.Entry) error {
 	have, err := host.Find(ctx, s.Routes, true)
 	if err != nil {
@@ -57,12 +55,15 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *neto
 	if err != nil {
 		return err
 	}
-	// The error is to be a Failures, or nil.
 	failed := r.releaseRoutes(ctx, host, s.Routes, d.owners)
-	if objects != nil {
-		failed = append(failed, objects.release(ctx, r, lock, host, s, d, of)...)
+	failed = append(failed, r.releaseAddresses(ctx, lock, host, s.Neighs, d, of)...)
+	failed = append(failed, host.DeleteObjects(ctx, netops.State{Rules: d.unwanted})...)
+	for i := range s.Sysctls {
+		if err := r.resetSysctl(ctx, lock, host, &s.Sysctls[i], d); err != nil {
+			failed = append(failed, objectFailure(netops.State{Sysctls: s.Sysctls[i : i+1]}, s.Sysctls[i].Key, err))
+		}
 	}
-	if len(failed) > 0 {
+	if len(failed) > 0 { // an error that is a Failures, or nil
 		return failed
 	}
 	return nil
@@ -72,7 +73,7 @@ func (r *request) releaseRoutes(ctx context.Context, host *netops.Netns, ours []
 	unwanted := slices.DeleteFunc(ours, func(route netops.Route) bool {
 		owner := others.of(&route, func(*record.Entry) bool { return true })
 		if owner != nil && owner.Err != nil {
-			r.Warn("a route stays that a record which cannot be read may want", "route", route.String(), "record", owner.Path(), "error", owner.Err)
+			r.Warn("a route stays because a record that cannot be read may want it", "route", route.String(), "record", owner.Path(), "error", owner.Err)
 		}
 		return owner != nil
 	})
@@ -90,20 +91,25 @@ func (r *request) releaseRecords(ctx context.Context, all []*undoing) {
 		switch {
 		case u.Done.Host.IsZero():
 		case errors.As(err, &each):
-			wanted := netops.NewWants(u.Done.Host)
-			own := slices.DeleteFunc(slices.Clone(each), func(f *netops.OpError) bool {
-				if f.About.IsZero() {
-					return !wanted.Has(&f.Route)
-				}
-				return !u.Done.Host.Wants(f.About)
-			})
-			if len(own) > 0 {
+			if own := failuresOf(u.Done.Host, each); len(own) > 0 {
 				u.failed = own
 			}
 		default:
 			u.failed = err
 		}
 	}
+}
+
+// failuresOf are those failures that are about what a record has done on the
+// host.
+func failuresOf(done netops.State, all netops.Failures) netops.Failures {
+	wanted := netops.NewWants(done)
+	return slices.DeleteFunc(slices.Clone(all), func(f *netops.OpError) bool {
+		if f.About.IsZero() {
+			return !wanted.Has(&f.Route)
+		}
+		return !done.Wants(f.About)
+	})
 }
 
 func (r *request) releaseAll(ctx context.Context, all []*undoing) error {

@@ -21,13 +21,17 @@ type Decode func(*cni.Config) Planner
 type Policy struct {
 	// PrevResultOptional says that the plugin may stand first in a chain.
 	PrevResultOptional bool
-	// KeysFromArgs says that args.cni may override the keys. Whoever may
-	// annotate a pod can set it, so the keys must concern the pod only.
+	// KeysFromArgs says that args.cni may override the keys. A user
+	// who may annotate a pod can set it, so the keys must concern the pod only.
 	KeysFromArgs bool
 	// DelWithoutRecord says that a DEL which finds no record goes by what
 	// [Planner.Expect] says of the host, and removes of that what carries our
 	// protocol.
 	DelWithoutRecord bool
+	// PlanFromUnchangedPod says that [Planner.Plan] sees the pod as it was
+	// before earlier ADDs of the attachment: what these removed there tells what
+	// is wanted.
+	PlanFromUnchangedPod bool
 	// CheckIgnoresPrevResult says that results do not list what the plugin
 	// does, so that CHECK judges all of it.
 	CheckIgnoresPrevResult bool
@@ -59,6 +63,7 @@ type request struct {
 }
 
 func (p Policy) request(r *cni.Request, decode Decode) *request {
+	netops.EveryKind()
 	root := r.StateDir
 	if root == "" {
 		var err error
@@ -105,7 +110,7 @@ func (r *request) decode() (p Planner, prev *cniresult.Result, err error) {
 
 func (r *request) prepare(ctx context.Context, p Planner, prev *cniresult.Result, pod *netops.Netns) (Planner, error) {
 	if unprepared, ok := p.(Preparer); ok {
-		return unprepared.Prepare(ctx, Surroundings{prev, pod, r.openHost})
+		return unprepared.Prepare(ctx, PrepareInput{prev, pod, r.openHost})
 	}
 	return p, nil
 }

@@ -9,59 +9,13 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 
-	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
-// del takes back what the records of the attachment say, newest first. It
-// reads nothing else of the configuration than where they are: what ADD
-// refuses, DEL cleans up.
-func del(ctx context.Context, r *request) error {
-	r.Lenient(func(*cni.Config) {})
-	held := locks{}
-	defer held.unlock()
-	entries, recorded, err := r.choose(held, r.key(), false, func(*record.Entry) bool { return true })
-	if err != nil {
-		return err
-	}
-	if !recorded && r.policy.DelWithoutRecord {
-		return r.undoExpected(ctx)
-	}
-	all, err := r.undo(ctx, entries)
-	return cmp.Or(err, joined(all))
-}
-
-// undoExpected takes away what configuration and prevResult say of the host,
-// as far as it is ours and no record wants it. Where they are of no use, nothing
-// says that there is anything.
-func (r *request) undoExpected(ctx context.Context) error {
-	want, err := r.expected(ctx)
-	if err != nil {
-		why, _, _ := strings.Cut(err.Error(), "\n")
-		r.Warn("nothing tells what to take away: there is no record, and what the configuration wants is not known", "error", why)
-		return nil
-	}
-	all := []*undoing{{Entry: &record.Entry{Record: record.Record{Done: want}}}}
-	r.releaseRecords(ctx, all)
-	return joined(all)
-}
-
-func (r *request) expected(ctx context.Context) (netops.Plan, error) {
-	planner, prev, err := r.decode()
-	if err != nil {
-		return netops.Plan{}, err
-	}
-	if planner, err = r.prepare(ctx, planner, prev, nil); err != nil {
-		return netops.Plan{}, err
-	}
-	return planner.Expect(prev, netops.Snapshot{})
-}
-
-// locks are those that are held, by their names. A namespace without a lock
-// file has nobody at work in it; its lock is nil.
+// locks are those that are held, by their names. In a namespace without a lock
+// file no process is at work; its lock is nil.
 type locks map[string]*record.Lock
 
 func (held locks) unlock() {
@@ -70,11 +24,11 @@ func (held locks) unlock() {
 	}
 }
 
-// choose finds those records of an attachment that which names, newest first,
+// chooseRecords finds those records of an attachment that which names, newest first,
 // and takes the locks of their namespaces, which the caller gives back, also
 // after an error. Where it only tries, it leaves out what another process has
 // locked. It reports whether there is a record at all.
-func (r *request) choose(held locks, k record.Key, try bool, which func(*record.Entry) bool) (chosen []*record.Entry, recorded bool, err error) {
+func (r *request) chooseRecords(held locks, k record.Key, try bool, which func(*record.Entry) bool) (chosen []*record.Entry, recorded bool, err error) {
 	entries, err := r.store().Entries(k)
 	if err != nil || len(entries) == 0 {
 		return nil, false, err
@@ -82,7 +36,7 @@ func (r *request) choose(held locks, k record.Key, try bool, which func(*record.
 	if err := r.lockAll(held, entries, try); err != nil {
 		return nil, false, err
 	}
-	// Whoever had a lock may have changed or removed what was listed.
+	// The process that had a lock may have changed or removed what was listed.
 	if entries, err = r.store().Entries(k); err != nil {
 		return nil, false, err
 	}
@@ -132,7 +86,7 @@ func (r *request) undo(ctx context.Context, entries []*record.Entry) ([]*undoing
 func (r *request) undoOnHost(ctx context.Context, entries []*record.Entry) (begun []*undoing, err error) {
 	for _, e := range entries {
 		if err := e.BeginUndo(); errors.Is(err, fs.ErrNotExist) {
-			continue // somebody else has taken it back
+			continue // another process has taken it back
 		} else if err != nil {
 			return nil, err
 		}
@@ -169,16 +123,16 @@ func (r *request) undoIn(ctx context.Context, together []*undoing) {
 func (r *request) undoInPod(ctx context.Context, ns *netops.Netns, together []*undoing) {
 	refused := make([]error, len(together))
 	if ns != nil {
-		others, whole, err := r.besides(together)
+		others, complete, err := r.otherRecords(together)
 		for i, u := range together {
 			if refused[i] = err; err == nil {
-				refused[i] = ns.Undo(ctx, r.toUndo(u.Entry, others, whole))
+				refused[i] = ns.Undo(ctx, r.toUndo(u.Entry, others, complete))
 			}
 		}
 	}
 	for i, u := range together {
 		if refused[i] != nil {
-			u.failed = errors.Join(u.failed, r.passing(ns.Rescue(ctx, refused[i])))
+			u.failed = errors.Join(u.failed, r.transient(ns.Rescue(ctx, refused[i])))
 		}
 		if u.failed == nil {
 			u.failed = u.Remove()
@@ -186,16 +140,16 @@ func (r *request) undoInPod(ctx context.Context, ns *netops.Netns, together []*u
 	}
 }
 
-// besides are the finished records of other attachments of a pod. Most pods have
-// none: then nothing is read.
-func (r *request) besides(together []*undoing) (others []*record.Entry, whole bool, err error) {
+// otherRecords are the finished records of other attachments of a pod; complete
+// says that all could be read. Most pods have none: then nothing is read.
+func (r *request) otherRecords(together []*undoing) (others []*record.Entry, complete bool, err error) {
 	if len(together) == 0 || r.store().Recorded(together[0].Netns.Lock) <= len(together) {
 		return nil, true, nil
 	}
 	return r.store().InNamespace(together[0].Netns.Lock)
 }
 
-func joined(all []*undoing) error {
+func failuresJoined(all []*undoing) error {
 	failed := make([]error, len(all))
 	for i, u := range all {
 		failed[i] = u.failed
@@ -259,7 +213,7 @@ func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
 	for _, path := range paths {
 		ns, err := r.open(path)
 		if err != nil {
-			if !nothingThere(err) {
+			if !podGone(err) {
 				failed = err
 			}
 			continue
@@ -274,57 +228,8 @@ func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
 	return nil, failed
 }
 
-// toUndo is what a record has done that is to be taken back in its pod: without
-// what others want there as well, which is theirs from now on, and without
-// putting back routes of ours that nobody wants any more.
-func (r *request) toUndo(e *record.Entry, others []*record.Entry, whole bool) netops.Change {
-	done := e.Done.Pod
-	added := done.Add.Routes
-	done.Add.Routes = nil
-	for i := range added {
-		if !r.handOver(&added[i], others) {
-			done.Add.Routes = append(done.Add.Routes, added[i])
-		}
-	}
-	for _, built := range []bool{false, true} { // who wants the same goes before who wants another value
-		for _, heir := range others {
-			if done.TransferOwnership(&heir.Done.Pod, &heir.Held.Pod.Add, built) {
-				r.rewrite(heir)
-			}
-		}
-	}
-	if whole { // a record that cannot be read may want it
-		done.Del.Routes = slices.DeleteFunc(slices.Clone(done.Del.Routes), func(route netops.Route) bool {
-			return route.Protocol == netops.Protocol && !slices.ContainsFunc(others, func(o *record.Entry) bool { return o.Wants(&route) })
-		})
-	}
-	return done
-}
-
-// handOver gives a route to another attachment of the pod that wants it.
-func (r *request) handOver(route *netops.Route, others []*record.Entry) bool {
-	if route.Raw != nil {
-		return false // what is left of one that was there
-	}
-	for _, heir := range others {
-		if !heir.Inherit(route) {
-			continue
-		}
-		r.rewrite(heir)
-		return true
-	}
-	return false
-}
-
-// rewrite saves what another attachment was given.
-func (r *request) rewrite(heir *record.Entry) {
-	if err := heir.Rewrite(); err != nil {
-		r.Warn("something stays that another attachment wants, and will not know for its own", "record", heir.Path(), "error", err)
-	}
-}
-
-// passing is what of an error may go away by itself. The rest is told.
-func (r *request) passing(err error) error {
+// transient is what of an error may go away by itself. The rest is told.
+func (r *request) transient(err error) error {
 	var failures netops.Failures
 	if err == nil || !errors.As(err, &failures) {
 		return err // the kernel could not even be looked at
@@ -334,64 +239,13 @@ func (r *request) passing(err error) error {
 		if netops.Passing(f) {
 			again = append(again, f)
 		} else {
-			r.Warn("not everything could be put back", "error", f)
+			r.Warn("not everything in the pod could be taken back", "error", f)
 		}
 	}
 	if again == nil {
 		return nil
 	}
 	return again
-}
-
-// gc takes back the records of this network whose attachments are no longer
-// valid, and those that killed processes have left.
-func gc(ctx context.Context, r *request) error {
-	r.Lenient(func(*cni.Config) {})
-	list, given, err := r.Valid()
-	if err != nil {
-		return err
-	}
-	valid := make(map[cni.Attachment]bool, len(list))
-	for _, a := range list {
-		valid[a] = true
-	}
-	keys, err := r.store().Attachments(r.Attachment().Network)
-	if err != nil {
-		return err
-	}
-	held, failed := locks{}, []error{}
-	var entries []*record.Entry
-	for _, k := range keys {
-		chosen, _, err := r.choose(held, k, true, func(e *record.Entry) bool {
-			switch {
-			case e.Progress != record.Finished:
-				return true
-			case given:
-				return !valid[cni.Attachment{Network: k.Network, ContainerID: k.ContainerID, IfName: k.IfName}]
-			}
-			return r.certainlyGone(e)
-		})
-		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", k, err))
-		}
-		entries = append(entries, chosen...)
-	}
-	all, err := r.undo(ctx, entries)
-	held.unlock()
-	failed = append(failed, err)
-	for _, u := range all {
-		if u.failed != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", u.Key, u.failed))
-		}
-	}
-	for _, k := range keys {
-		r.store().Sweep(k)
-	}
-	r.store().SweepRoot()
-	if objects != nil {
-		failed = append(failed, objects.sweep(ctx, r))
-	}
-	return errors.Join(failed...)
 }
 
 // certainlyGone reports whether the pod of a record is gone for certain. A

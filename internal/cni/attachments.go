@@ -13,7 +13,7 @@ const (
 	gcOldKey = "cni.dev/attachments"
 )
 
-// AttachmentKeys are the keys of that list, for who passes it on.
+// AttachmentKeys are the keys of that list, for a plugin that passes it on.
 var AttachmentKeys = []string{gcKey, gcOldKey}
 
 // Valid lists the attachments of the network that are still valid, at GC.

@@ -19,8 +19,8 @@ import (
 // 1.1, section 5, "Error").
 const (
 	CodeKernel   uint = 100 // the kernel refused an operation
-	CodeOwned    uint = 101 // a route, a rule or a neighbour is owned by somebody else
-	CodeConflict uint = 102 // somebody else has an address
+	CodeOwned    uint = 101 // a route, a rule or a neighbour has another owner
+	CodeConflict uint = 102 // another host or pod has an address
 	CodeDelegate uint = 105 // a plugin that the work was delegated to failed
 	CodeDrift    uint = 106 // CHECK found drift
 )
@@ -77,7 +77,7 @@ func printError(w io.Writer, version string, e *types.Error) error {
 	return err
 }
 
-// shortened is a text of so many lines as somebody may read.
+// shortened is a text cut to a hundred lines: a user reads no more.
 func shortened(text string) string {
 	const enough = 100
 	at := 0

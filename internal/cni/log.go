@@ -27,7 +27,7 @@ const (
 // elsewhere.
 var verboseLogs string
 
-// verboseOld is how many old files are kept that nobody asked for.
+// verboseOld is how many old files the verbose flavour keeps.
 const verboseOld = 3
 
 // defaultLog is what holds without log_options.

@@ -62,8 +62,8 @@ func (f *logFile) write(line []byte) (int, error) {
 	return f.file.Write(line)
 }
 
-// open makes the file, and the folders that it lies in. A pipe that nobody may
-// be reading is none.
+// open makes the file, and the folders that it lies in. A pipe is
+// refused: without a reader, opening it would wait.
 func (f *logFile) open() error {
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 		return err

@@ -9,8 +9,8 @@ import (
 )
 
 // setAside moves the full file away. That needs no lock: Windows moves no file
-// that somebody has open, so ours is closed first, and whoever is not the last
-// to have it goes on in it.
+// that a process has open, so ours is closed first. As long as another process
+// has it open, it goes on in it.
 func (f *logFile) setAside(full os.FileInfo, now time.Time) error {
 	_ = f.file.Close()
 	err := f.moveAway(full, now)

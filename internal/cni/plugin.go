@@ -68,7 +68,7 @@ func (p Plugin) Run(ctx context.Context, args []string) int {
 		p.printHelp(os.Stderr)
 		return 2
 	}
-	// That nobody reads what is printed is an error like others: ADD takes its
+	// A closed standard output is an error like any other: ADD takes its
 	// changes back, and DEL goes on.
 	signal.Ignore(syscall.SIGPIPE)
 	doc, err := p.serve(ctx, preview)

@@ -15,9 +15,9 @@ func interrupted(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, errSignal)
 }
 
-// UntilSignal ends the context at SIGTERM or SIGINT. It is called as late as
-// can be, for what it costs, and never ended: when the change is made, its
-// result is to be told.
+// UntilSignal ends the context at SIGTERM or SIGINT. It is called only around
+// kernel changes: registering costs start-up time. It is never unregistered: when
+// the changes are made, their result must still be printed.
 func UntilSignal(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)

@@ -20,7 +20,7 @@ const (
 )
 
 // Prepare evaluates the expression.
-func (c config) Prepare(ctx context.Context, _ attach.Surroundings) (attach.Planner, error) {
+func (c config) Prepare(ctx context.Context, _ attach.PrepareInput) (attach.Planner, error) {
 	if c.expression == nil && c.failure == nil {
 		c.compile()
 	}

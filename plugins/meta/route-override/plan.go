@@ -62,7 +62,7 @@ func (c config) interfaces(prev *cniresult.Result) []string {
 
 // Plan decides in the order flushroutes, flushgateway, delroutes, addroutes.
 func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decision, error) {
-	d := attach.Decision{Lenient: c.ignoreErrors}
+	d := attach.Decision{ContinueOnError: c.ignoreErrors}
 	devs := c.interfaces(prev)
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return d, err

@@ -31,9 +31,8 @@ var router = cni.Plugin{
 	Verbs:   policy.Verbs(decode),
 }
 
-var policy = attach.Policy{CheckIgnoresPrevResult: true}
+var policy = attach.Policy{PlanFromUnchangedPod: true, CheckIgnoresPrevResult: true}
 
 func main() {
-	attach.EveryKind()
 	cni.Main(router)
 }

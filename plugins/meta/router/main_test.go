@@ -4,12 +4,10 @@ import (
 	"flag"
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/attach"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 func TestMain(m *testing.M) {
-	attach.EveryKind()
 	// They wait for the kernel more than for a processor.
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)

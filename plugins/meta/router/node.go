@@ -63,7 +63,7 @@ func (n node) devices() []string {
 
 // Prepare finds the node's end of the overlay interface, and its addresses. ADD
 // then asks the link whether somebody else has one of the pod's.
-func (c config) Prepare(ctx context.Context, s attach.Surroundings) (attach.Planner, error) {
+func (c config) Prepare(ctx context.Context, s attach.PrepareInput) (attach.Planner, error) {
 	if c.verb != "ADD" && c.verb != "plan" || c.skip {
 		return c, nil
 	}
@@ -131,12 +131,12 @@ func (c config) Announce(ctx context.Context, pod *netops.Netns, made netops.Cha
 }
 
 // findNode looks at the node, as far as it counts.
-func (c *config) findNode(ctx context.Context, s attach.Surroundings) error {
+func (c *config) findNode(ctx context.Context, s attach.PrepareInput) error {
 	routed := !c.onlyMAC && !c.sriov
 	if !routed && !c.probe.enabled {
 		return nil
 	}
-	host, err := s.Host()
+	host, err := s.OpenHost()
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // Prepare finds the node's addresses, and waits for the pod's. Only ADD waits.
-func (c config) Prepare(ctx context.Context, s attach.Surroundings) (attach.Planner, error) {
+func (c config) Prepare(ctx context.Context, s attach.PrepareInput) (attach.Planner, error) {
 	if c.hostIPs == nil {
 		c.hostIPs, c.unknown = c.findNode(ctx)
 	}

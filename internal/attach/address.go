@@ -1,0 +1,149 @@
+//go:build linux
+
+package attach
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
+)
+
+// addressNote and the address name the note of which record has an address.
+const addressNote = "address/"
+
+// takeAddress notes that the attachment has the address of a neighbour. What is
+// left of an owner whose pod is gone is removed.
+func (c *hostChange) takeAddress(ctx context.Context, lock *record.HostLock, e *netops.Neigh) error {
+	owner, err := c.addressOwner(e)
+	switch {
+	case err != nil:
+		return err
+	case owner == nil:
+	case owner.Key == c.entry.Key && owner.Netns.Identity == c.entry.Netns.Identity:
+		return nil // an earlier entry of this chain
+	case !c.certainlyGone(owner):
+		return addressTaken(e, owner)
+	default:
+		c.Warn("taking over the address of an attachment whose pod is gone", "address", e.IP, "record", owner.Path())
+		if failed := c.releaseNeighs(ctx, c.host, owner.Done.Host.Neighs); failed != nil {
+			return failed
+		}
+	}
+	return lock.SetNote(addressNote+e.IP.String(), c.entry.Name())
+}
+
+// addressOwner is the record that has the address of a neighbour, nil where none
+// has. A record of a later version may have it.
+func (r *request) addressOwner(e *netops.Neigh) (*record.Entry, error) {
+	name, err := r.store().Note(addressNote + e.IP.String())
+	if err != nil {
+		return nil, err
+	}
+	owner, err := r.store().Named(name)
+	switch {
+	case owner == nil || err != nil:
+		return nil, err
+	case errors.Is(owner.Err, record.ErrNewer):
+		may := cni.Errorf(cni.CodeOwned, "%s may be an address of the record %s: %w", e.IP, owner.Path(), owner.Err)
+		return nil, objectFailure(netops.State{Neighs: []netops.Neigh{*e}}, e.AddCommand(), may)
+	}
+	// A damaged record wants nothing.
+	if slices.ContainsFunc(owner.Done.Host.Neighs, func(o netops.Neigh) bool { return o.IP == e.IP }) {
+		return owner, nil
+	}
+	return nil, nil
+}
+
+func addressTaken(e *netops.Neigh, owner *record.Entry) *netops.OpError {
+	return objectFailure(netops.State{Neighs: []netops.Neigh{*e}}, e.AddCommand(),
+		cni.Errorf(cni.CodeOwned, "%s is the address of %s", e.IP, owner.Key))
+}
+
+// neighConflict is why a neighbour that exists is not as it is wanted; nil where
+// it is.
+func (c *hostChange) neighConflict(ctx context.Context, wanted netops.State) error {
+	have, err := lookBesideRoutes(ctx, c.host, wanted)
+	if err != nil {
+		return err
+	}
+	for i := range wanted.Neighs {
+		if other := have.ConflictingNeigh(&wanted.Neighs[i]); other != nil {
+			return notOurs(other)
+		}
+	}
+	return nil
+}
+
+// neighConflicts are the neighbours that an ADD would be refused.
+func (r *request) neighConflicts(want, have netops.State) (failed netops.Failures, err error) {
+	for i := range want.Neighs {
+		e := &want.Neighs[i]
+		owner, err := r.addressOwner(e)
+		if err != nil {
+			return nil, err
+		}
+		if owner != nil && owner.Key != r.key() && !r.certainlyGone(owner) {
+			failed = append(failed, addressTaken(e, owner))
+		}
+		if other := have.ConflictingNeigh(e); other != nil {
+			failed = append(failed, objectFailure(netops.State{Neighs: want.Neighs[i : i+1]}, e.AddCommand(), notOurs(other)))
+		}
+	}
+	return failed, nil
+}
+
+// releaseAddresses removes the neighbours and address notes of attachments that
+// go, unless another entry of the chain wants them.
+func (r *request) releaseAddresses(ctx context.Context, lock *record.HostLock, host *netops.Netns, list []netops.Neigh, d demand, of []*record.Entry) netops.Failures {
+	failed := r.releaseNeighs(ctx, host, slices.DeleteFunc(slices.Clone(list), func(e netops.Neigh) bool {
+		return d.want(netops.State{Neighs: []netops.Neigh{e}})
+	}))
+	for i := range list {
+		if err := r.dropAddress(lock, &list[i], of); err != nil {
+			failed = append(failed, objectFailure(netops.State{Neighs: list[i : i+1]}, list[i].AddCommand(), err))
+		}
+	}
+	return failed
+}
+
+// releaseNeighs deletes those neighbours that are as we have made them.
+func (r *request) releaseNeighs(ctx context.Context, host *netops.Netns, list []netops.Neigh) netops.Failures {
+	if len(list) == 0 {
+		return nil
+	}
+	have, err := lookBesideRoutes(ctx, host, netops.State{Neighs: list})
+	if err != nil {
+		return netops.Failures{objectFailure(netops.State{Neighs: list}, list[0].AddCommand(), err)}
+	}
+	ours := slices.DeleteFunc(have.Neighs, func(h netops.Neigh) bool {
+		return h.Protocol != netops.Protocol || !slices.ContainsFunc(list, func(e netops.Neigh) bool {
+			return e.Dev == h.Dev && e.IP == h.IP && e.HardwareAddr == h.HardwareAddr
+		})
+	})
+	return host.DeleteObjects(ctx, netops.State{Neighs: ours})
+}
+
+// dropAddress removes the note of an address, unless another record has it.
+func (r *request) dropAddress(lock *record.HostLock, e *netops.Neigh, of []*record.Entry) error {
+	note := addressNote + e.IP.String()
+	name, err := r.store().Note(note)
+	if err == nil && slices.ContainsFunc(of, func(o *record.Entry) bool { return o.Name() == name }) {
+		err = lock.DropNote(note)
+	}
+	return err
+}
+
+// sweepAddresses removes the notes of records that were lost.
+func (r *request) sweepAddresses(ctx context.Context) error {
+	lock, err := r.store().LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	r.store().SweepNotes(lock, addressNote)
+	return nil
+}
