@@ -8,7 +8,6 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/itchyny/gojq v0.12.20
 	github.com/rogpeppe/go-internal v1.16.0
-	golang.org/x/net v0.43.0
 	golang.org/x/sys v0.49.0
 )
 

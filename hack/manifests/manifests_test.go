@@ -149,7 +149,7 @@ func promises(t *testing.T, objects []any, p preset) {
 		"Linux nodes only":        spec.NodeSelector["kubernetes.io/os"] == "linux",
 		"tolerates everything":    slices.ContainsFunc(spec.Tolerations, func(t corev1.Toleration) bool { return t == corev1.Toleration{Operator: corev1.TolerationOpExists} }),
 		"system-node-critical":    spec.PriorityClassName == "system-node-critical",
-		"not the node's network":  !spec.HostNetwork && !spec.HostPID && !spec.HostIPC,
+		"the node's network":      spec.HostNetwork && !spec.HostPID && !spec.HostIPC,
 		"no token":                spec.AutomountServiceAccountToken != nil && !*spec.AutomountServiceAccountToken && spec.ServiceAccountName != "",
 		"uid 0":                   *own.RunAsUser == 0 && *own.RunAsGroup == 0,
 		"a read-only root":        *own.ReadOnlyRootFilesystem,
@@ -158,7 +158,7 @@ func promises(t *testing.T, objects []any, p preset) {
 		"no capabilities":      confined == !p.Privileged && (confined || own.AllowPrivilegeEscalation == nil),
 		"requests are limits":  len(c.Resources.Requests) == 2 && reflect.DeepEqual(c.Resources.Requests, c.Resources.Limits),
 		"enough memory":        c.Resources.Limits.Memory().Cmp(resource.MustParse("16Mi")) > 0,
-		"probes":               probes(c, "/healthz", "/readyz"),
+		"probes":               probes(spec),
 		"reasons are told":     c.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError,
 		"selects its own pods": selects(ds),
 		"a version":            strings.Contains(c.Image, ":v"),
@@ -177,11 +177,19 @@ func promises(t *testing.T, objects []any, p preset) {
 	checkSCC(t, objects, p)
 }
 
-func probes(c corev1.Container, live, ready string) bool {
-	port := c.Ports[0]
-	return slices.Contains(c.Args, fmt.Sprintf("--listen=:%d", port.ContainerPort)) &&
-		c.LivenessProbe.HTTPGet.Path == live && c.LivenessProbe.HTTPGet.Port.StrVal == port.Name &&
-		c.ReadinessProbe.HTTPGet.Path == ready && c.ReadinessProbe.HTTPGet.Port.StrVal == port.Name
+// probes reports whether both probes run in the container, and the installer can
+// tell them something: there is no port of the node for them.
+func probes(spec corev1.PodSpec) bool {
+	c := spec.Containers[0]
+	asks := func(p *corev1.Probe, what string) bool {
+		return p.Exec != nil && slices.Equal(p.Exec.Command, []string{"/installer", "probe", what})
+	}
+	written := slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
+		return m.MountPath == "/run/installer" && slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool {
+			return v.Name == m.Name && v.EmptyDir != nil
+		})
+	})
+	return written && asks(c.LivenessProbe, "live") && asks(c.ReadinessProbe, "ready") && len(c.Ports) == 0
 }
 
 func selects(ds *appsv1.DaemonSet) bool {
@@ -384,12 +392,12 @@ func TestChartValues(t *testing.T) {
 	}
 	spec := daemonSetOf(t, decode(t, text)).Spec.Template.Spec
 	c := spec.Containers[0]
-	want := []string{"--listen=:8080", "--plugins=route-override,seamless", "--uninstall-on-exit", "--state=/state/installed"}
+	want := []string{"--plugins=route-override,seamless", "--uninstall-on-exit", "--state=/run/installer/installed"}
 	if !slices.Equal(c.Args, want) || c.Image != "example.org/cni-netops/installer:v9.9.9" || c.ImagePullPolicy != corev1.PullAlways {
 		t.Errorf("%q %s %s", c.Args, c.Image, c.ImagePullPolicy)
 	}
 	if len(spec.NodeSelector) != 2 || spec.Affinity == nil || spec.ImagePullSecrets[0].Name != "registry" || len(spec.Volumes) != 2 ||
-		c.VolumeMounts[1].MountPath != "/state" || c.Resources.Limits.Cpu().String() != "1" {
+		c.VolumeMounts[1].MountPath != "/run/installer" || c.Resources.Limits.Cpu().String() != "1" {
 		t.Errorf("%+v", spec)
 	}
 }

@@ -34,7 +34,7 @@ const (
 )
 
 // compare looks at what is in a plugin's place: its content, its mode, and
-// whether somebody else could write to it.
+// whether another user could write to it.
 func compare(from, to string) (state, error) {
 	st, err := os.Lstat(to)
 	switch {
@@ -122,7 +122,7 @@ func place(from, to string) error {
 	return syncFolder(dir)
 }
 
-// copyWhole copies a file that nobody is writing to.
+// copyWhole copies a file that no process is writing to.
 func copyWhole(to io.Writer, from *os.File) error {
 	before, err := from.Stat()
 	if err != nil {
@@ -153,7 +153,7 @@ func syncFolder(dir string) error {
 }
 
 // removeLeftovers removes what an installer that was killed has not finished.
-// The folder is locked, so that nobody is at work on one.
+// The folder is locked, so that no other installer is at work on one.
 func (i *installer) removeLeftovers() error {
 	files, err := os.ReadDir(i.target)
 	if err != nil {
@@ -170,13 +170,13 @@ func (i *installer) removeLeftovers() error {
 	return nil
 }
 
-// errLocked says that somebody else has the lock, and keeps it.
-var errLocked = errors.New("somebody else has it locked")
+// errLocked says that another process has the lock, and keeps it.
+var errLocked = errors.New("another process has it locked")
 
 // lockFolder keeps other installers away, of another release say, that is being
 // rolled out. The lock is on the folder itself: no file may lie there for it.
-// Whoever may read the folder can lock it as well, so nobody is waited for
-// longer than that: the error is errLocked then.
+// Every process that may read the folder can lock it as well, so none is waited
+// for longer than that: the error is errLocked then.
 func lockFolder(ctx context.Context, dir string, most time.Duration) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, most, errLocked)
 	defer cancel()

@@ -28,10 +28,7 @@ func newInstaller(o options, out io.Writer) (*installer, error) {
 	if err := i.choose(o.plugins); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.target, 0o755); err != nil {
-		return nil, unwritable(o.target, err)
-	}
-	if err := i.standAside(o.state); err != nil {
+	if err := i.standAside(o.state, o.status); err != nil {
 		return nil, err
 	}
 	var err error
@@ -73,19 +70,20 @@ func (i *installer) choose(names string) error {
 }
 
 // standAside sees to it that neither the installer, nor what it copies from, nor
-// its state lies in the target: some runtimes run every file there.
-func (i *installer) standAside(state string) error {
+// what it writes for itself lies in the target: some runtimes run every file
+// there.
+func (i *installer) standAside(state, status string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the installer: %w", err)
 	}
-	target, err := os.Stat(i.target)
-	if err != nil {
-		return err
+	target := folderAt(i.target)
+	if target == nil {
+		return nil // what a look makes there is a folder of its own
 	}
-	if state != "" {
-		if st, err := os.Stat(filepath.Dir(state)); err == nil && os.SameFile(st, target) {
-			return fmt.Errorf("--state %s is in the folder of the plugins: runtimes may run every file there", state)
+	for name, file := range map[string]string{"state": state, "status": status} {
+		if st, err := os.Stat(filepath.Dir(file)); file != "" && err == nil && os.SameFile(st, target) {
+			return fmt.Errorf("--%s %s is in the folder of the plugins: runtimes may run every file there", name, file)
 		}
 	}
 	for _, dir := range []string{filepath.Dir(self), i.source} {
@@ -106,7 +104,7 @@ func (i *installer) look(ctx context.Context) (changed bool, err error) {
 	unlock, err := lockFolder(ctx, i.target, lockPatience)
 	switch {
 	case errors.Is(err, errLocked):
-		// Copies have names of their own. Only leftovers may be somebody's.
+		// Copies have names of their own. Only leftovers may be another installer's.
 		_, _ = fmt.Fprintf(i.out, "%v: going on without\n", err)
 	case err != nil:
 		return false, err
@@ -146,7 +144,7 @@ func (i *installer) lookAt(name string) (changed bool, err error) {
 		}
 		return false, nil
 	}
-	// Noted before: a kill in between must not leave what nobody removes.
+	// Noted before: a kill in between must not leave what no installer removes.
 	i.placed.add(name)
 	if err := place(from, to); err != nil {
 		return false, err
@@ -172,9 +170,12 @@ func (i *installer) say(name, what string) {
 	_, _ = fmt.Fprintf(i.out, "%s: %s\n", filepath.Join(i.target, name), what)
 }
 
-// uninstall removes what this installer placed, unless somebody has put
-// something else there.
+// uninstall removes what this installer placed, unless something else has been
+// put there.
 func (i *installer) uninstall() error {
+	if folderAt(i.target) == nil {
+		return i.placed.forget() // no look has succeeded, or the folder is gone
+	}
 	unlock, err := lockFolder(context.Background(), i.target, lockPatience)
 	switch {
 	case err == nil:

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,12 +79,13 @@ func build(dir string) error {
 type node struct {
 	*testing.T
 	source, bin string
+	status      string // file
 }
 
 // newNode is a node with an empty folder, and an image of three plugins in
 // their first release.
 func newNode(t *testing.T) node {
-	n := node{t, t.TempDir(), filepath.Join(t.TempDir(), "opt", "cni", "bin")}
+	n := node{t, t.TempDir(), filepath.Join(t.TempDir(), "opt", "cni", "bin"), filepath.Join(t.TempDir(), "run", "status")}
 	for _, name := range []string{"flannel", "host-routes", "route-override"} {
 		n.provide(name, release1)
 	}
@@ -111,7 +109,7 @@ func (n node) path(name string) string { return filepath.Join(n.bin, name) }
 
 // command is the installer with these arguments.
 func (n node) command(args ...string) *exec.Cmd {
-	return exec.Command(installerPath, append([]string{"--source", n.source, "--target", n.bin}, args...)...)
+	return exec.Command(installerPath, append([]string{"--source", n.source, "--target", n.bin, "--status", n.status}, args...)...)
 }
 
 // powerless is a command by the same user without any capability, as in a
@@ -286,7 +284,7 @@ func TestInstallOverOthers(t *testing.T) {
 	if b, _ := os.ReadFile(foreign); string(b) != "foreign" {
 		t.Errorf("it wrote through a link: %q", b)
 	}
-	// A folder is nobody's plugin: it is told, and the others are installed.
+	// A folder is no plugin: it is told, and the others are installed.
 	_, _ = os.Remove(n.path("flannel")), os.Mkdir(n.path("flannel"), 0o755)
 	n.provide("host-routes", release2)
 	n.refused(n.command("--once"), "installer: cannot install into "+n.bin+": flannel: there is a folder in its place\n", "host-routes: installed over another one\n")
@@ -480,7 +478,7 @@ func TestUninstall(t *testing.T) {
 	r := n.start(n.command("--uninstall-on-exit"))
 	r.untilSaid("route-override: installed")
 	n.holds(all1)
-	// Somebody else's upgrade, which it has no time to see.
+	// Another installer's upgrade, which it has no time to see.
 	_ = r.Process.Signal(syscall.SIGSTOP)
 	content, err := os.ReadFile(release2)
 	if err == nil {
@@ -542,9 +540,11 @@ func TestUnusableState(t *testing.T) {
 		}
 	}
 	n := newNode(t)
-	n.refused(n.command("--once", "--state", filepath.Join(t.TempDir(), "none", "state")), "installer: write --state: ")
-	n.holds(all1)
-	n.refused(n.command("--once", "--state", n.path("state")), "is in the folder of the plugins")
+	n.refused(n.command("--once", "--state", filepath.Join(t.TempDir(), "none", "state")), "installer: lock --state: ", "no such file or directory")
+	n.holds(nil)
+	n.once()
+	n.refused(n.command("--once", "--state", n.path("state")), "--state "+n.path("state")+" is in the folder of the plugins")
+	n.refused(n.command("--status", n.path("status")), "--status "+n.path("status")+" is in the folder of the plugins")
 }
 
 // What was installed before the choice became a smaller one is removed, too.
@@ -630,7 +630,7 @@ func TestLockedForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := n.start(n.command("--uninstall-on-exit"))
-	r.untilSaid("somebody else has it locked: going on without")
+	r.untilSaid("another process has it locked: going on without")
 	r.untilSaid("route-override: installed")
 	r.end(syscall.SIGTERM)
 	n.holds(nil)
@@ -646,11 +646,9 @@ func TestUnwritable(t *testing.T) {
 		}
 		defer func() { _ = unix.Unmount(n.bin, unix.MNT_DETACH) }()
 		n.once("--plugins", "flannel") // there is nothing to write
-		for _, mode := range []string{"--once", "--interval=1s"} {
-			out := n.refused(n.command(mode), "installer: cannot install into "+n.bin+": host-routes: ", "read-only file system: it is read-only: mount it writable")
-			if strings.Count(out, "cannot install") != 1 {
-				t.Errorf("it says so more than once: %s", out)
-			}
+		out := n.refused(n.command("--once"), "installer: cannot install into "+n.bin+": host-routes: ", "read-only file system: it is read-only: mount it writable")
+		if strings.Count(out, "cannot install") != 1 {
+			t.Errorf("it says so more than once: %s", out)
 		}
 		n.holds(map[string]string{"flannel": "1"})
 	})
@@ -693,68 +691,154 @@ func TestStandsAside(t *testing.T) {
 	n.refused(n.command("--once"), "installer: there are no plugins in "+n.source)
 }
 
-func get(url string) (int, string) {
-	response, err := http.Get(url)
-	if err != nil {
-		return 0, err.Error()
+// probe asks as a kubelet does. What it is told is "" for yes.
+func (n node) probe(what string) string {
+	n.Helper()
+	out, err := exec.Command(installerPath, "probe", "--status", n.status, what).CombinedOutput()
+	if (err == nil) != (len(out) == 0) {
+		n.Errorf("probe %s: %v: %q", what, err, out)
 	}
-	defer func() { _ = response.Body.Close() }()
-	body, _ := io.ReadAll(response.Body)
-	return response.StatusCode, string(body)
+	return string(out)
 }
 
-// The probes of a kubelet.
-func TestHealth(t *testing.T) {
-	const url = "http://127.0.0.1:8080"
+// The probes of a kubelet are processes beside the installer's.
+func TestProbes(t *testing.T) {
 	n := newNode(t)
-	r := n.start(n.command("--listen", "127.0.0.1:8080", "--interval", "100ms"))
-	r.until("ready", func() bool { code, _ := get(url + "/readyz"); return code == http.StatusOK })
+	if got := n.probe("ready"); got != "installer: no installer has written "+n.status+" yet\n" {
+		t.Errorf("before it runs: %q", got)
+	}
+	r := n.start(n.command("--interval", "100ms"))
+	r.until("ready", func() bool { return n.probe("ready") == "" })
 	n.holds(all1)
-	if code, body := get(url + "/healthz"); code != http.StatusOK || body != "ok\n" {
-		t.Errorf("%d %s", code, body)
-	}
-	if code, _ := get(url + "/other"); code != http.StatusNotFound {
-		t.Errorf("%d", code)
-	}
-	// Connections that are left open keep nobody out for longer than a kubelet waits.
-	for range 3 * maxConnections / 2 {
-		c, err := net.Dial("tcp", "127.0.0.1:8080")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = c.Close() }()
-	}
-	began := time.Now()
-	if code, _ := get(url + "/healthz"); code != http.StatusOK || time.Since(began) > 5*time.Second {
-		t.Errorf("%d after %s", code, time.Since(began))
+	if got := n.probe("live"); got != "" {
+		t.Errorf("%q", got)
 	}
 	_, _ = os.Remove(n.path("flannel")), os.Mkdir(n.path("flannel"), 0o755)
 	r.until("not ready", func() bool {
-		code, body := get(url + "/readyz")
-		return code == http.StatusServiceUnavailable && strings.Contains(body, "flannel: there is a folder in its place")
+		return strings.Contains(n.probe("ready"), "installer: cannot install into "+n.bin+": flannel: there is a folder in its place\n")
 	})
+	if got := n.probe("live"); got != "" {
+		t.Errorf("a look that fails is no reason to be restarted: %q", got)
+	}
 	_ = os.Remove(n.path("flannel"))
-	r.until("ready again", func() bool { code, _ := get(url + "/readyz"); return code == http.StatusOK })
-	n.refused(n.command("--listen", "127.0.0.1:8080"), "installer: serve /healthz and /readyz: ", "address already in use")
+	r.until("ready again", func() bool { return n.probe("ready") == "" })
+	r.end(syscall.SIGTERM)
+	n.refused(exec.Command(installerPath, "probe", "--status", n.status, "started"), `unknown probe "started", only "live" and "ready"`)
+	n.refused(exec.Command(installerPath, "probe", "--status", n.status), `"installer probe live" or "installer probe ready", not []`)
+	if err := os.WriteFile(n.status, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.refused(exec.Command(installerPath, "probe", "--status", n.status, "ready"), "read --status: ")
+}
+
+// That none succeeds for long is a reason to be restarted.
+func TestLive(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "run", "status")
+	r := newReporter(file, time.Minute, t.Output())
+	if now := sinceBoot(); r.live(now) != nil || r.live(now+r.patience+time.Minute) == nil || r.ready() == nil {
+		t.Errorf("at first: %+v at %s", r.status, now)
+	}
+	r.note(nil)
+	good := r.AliveUntil
+	r.note(errors.New("broken"))
+	if err := r.live(good + time.Second); err == nil || !strings.Contains(err.Error(), "broken") || r.AliveUntil != good {
+		t.Errorf("after long: %v", err)
+	}
+	if err := probe("ready", file); err == nil || err.Error() != "broken" {
+		t.Errorf("ready: %v", err)
+	}
+	if err := probe("live", file); err != nil {
+		t.Errorf("live: %v", err)
+	}
+	r.AliveUntil = sinceBoot() - time.Second
+	r.write()
+	if err := probe("live", file); err == nil {
+		t.Error("it lives beyond its time")
+	}
+}
+
+// A status that cannot be written is told once, and hinders nothing else.
+func TestUnwritableStatus(t *testing.T) {
+	n := newNode(t)
+	n.status = filepath.Join(release1, "status")
+	r := n.start(n.command("--interval", "50ms"))
+	r.untilSaid("route-override: installed")
+	for _, name := range []string{"flannel", "host-routes"} {
+		_ = os.Remove(n.path(name))
+		r.untilSaid(name + ": was removed, installed again")
+	}
+	if got := strings.Count(r.said(), "write --status, without which probes fail: "); got != 1 {
+		t.Errorf("%d times in\n%s", got, r.said())
+	}
 	r.end(syscall.SIGTERM)
 }
 
-// A look that fails is no reason to be restarted; that none succeeds for long
-// is one.
-func TestAlive(t *testing.T) {
-	h := newHealth(time.Minute)
-	if h.alive() != nil || h.ready() == nil {
-		t.Errorf("at first %v, %v", h.alive(), h.ready())
+// A first look that fails is tried again, as every other one is. What is wrong is
+// told once.
+func TestFirstLookFails(t *testing.T) {
+	n := newNode(t)
+	opt := filepath.Dir(filepath.Dir(n.bin))
+	if err := os.WriteFile(opt, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	h.note(nil)
-	h.note(errors.New("broken"))
-	if h.alive() != nil || h.ready() == nil {
-		t.Errorf("after a failure %v, %v", h.alive(), h.ready())
+	r := n.start(n.command("--uninstall-on-exit"))
+	r.until("several looks", func() bool {
+		return strings.Contains(n.probe("ready"), opt+": not a directory") && strings.Count(r.said(), "\n") > 0
+	})
+	if got := n.probe("live"); got != "" {
+		t.Errorf("%q", got)
 	}
-	h.good = time.Now().Add(-h.patience - time.Second)
-	if err := h.alive(); err == nil || !strings.Contains(err.Error(), "broken") {
-		t.Errorf("after long %v", err)
+	if err := os.Remove(opt); err != nil {
+		t.Fatal(err)
 	}
+	r.untilSaid("route-override: installed")
+	n.holds(all1)
+	if got := strings.Count(r.said(), "cannot install"); got != 1 {
+		t.Errorf("%d times in\n%s", got, r.said())
+	}
+	r.end(syscall.SIGTERM)
+	n.holds(nil)
+	// One that never succeeded has nothing to remove.
+	n.bin = filepath.Join(release1, "opt", "cni", "bin")
+	r = n.start(n.command("--uninstall-on-exit"))
+	r.until("told", func() bool { return strings.Contains(r.said(), "not a directory") })
+	r.end(syscall.SIGTERM)
+}
+
+// A path that comes to lead to another folder is seen long before the interval
+// is over.
+func TestLedElsewhere(t *testing.T) {
+	n := newNode(t)
+	folders := t.TempDir()
+	for _, name := range []string{"1", "2"} {
+		if err := os.Mkdir(filepath.Join(folders, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := errors.Join(os.MkdirAll(filepath.Dir(n.bin), 0o755), os.Symlink(filepath.Join(folders, "1"), n.bin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := n.start(n.command("--interval", "1h"))
+	r.until("in the first", func() bool { return fmt.Sprint(n.there()) == fmt.Sprint(all1) })
+	if err := errors.Join(os.Symlink(filepath.Join(folders, "2"), n.bin+".new"), os.Rename(n.bin+".new", n.bin)); err != nil {
+		t.Fatal(err)
+	}
+	r.until("in the second", func() bool { return fmt.Sprint(n.there()) == fmt.Sprint(all1) })
+	_ = os.Remove(n.path("flannel"))
+	r.until("the second is watched", func() bool { return fmt.Sprint(n.there()) == fmt.Sprint(all1) })
+	r.end(syscall.SIGTERM)
+}
+
+// Two installers with one --state would each forget what the other has placed.
+func TestStateOfAnother(t *testing.T) {
+	n := newNode(t)
+	state := filepath.Join(t.TempDir(), "state")
+	r := n.start(n.command("--uninstall-on-exit", "--state", state))
+	r.untilSaid("route-override: installed")
+	n.refused(n.command("--once", "--state", state), "lock --state: another installer uses "+state+": give each one of its own")
+	r.end(syscall.SIGTERM)
+	n.once("--state", state)
 }
 
 func TestCommandLine(t *testing.T) {
@@ -765,7 +849,7 @@ func TestCommandLine(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	for _, flag := range []string{"-source", "-target", "-plugins", "-once", "-uninstall-on-exit", "-state", "-listen", "-interval", "-version"} {
+	for _, flag := range []string{"-source", "-target", "-plugins", "-once", "-uninstall-on-exit", "-state", "-status", "-interval", "-version"} {
 		if !slices.ContainsFunc(strings.Split(string(out), "\n"), func(l string) bool { return strings.HasPrefix(l, "  "+flag) }) {
 			t.Errorf("no %s in %s", flag, out)
 		}

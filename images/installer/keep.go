@@ -15,30 +15,31 @@ import (
 // unpacked over the folder say.
 const shortPause = 100 * time.Millisecond
 
+// pathInterval is the time between two questions whether the target's path
+// still leads to the folder that is watched: no watch tells that.
+const pathInterval = time.Second
+
 // keep installs, and then looks whenever something has changed in the target,
 // and every now and then: a watch may miss what another node does to a shared
-// folder. It ends with ctx, or when the first look fails.
-func (i *installer) keep(ctx context.Context, interval time.Duration, h *health) error {
+// folder. A look that fails is tried again, the first one as well. It ends with
+// ctx.
+func (i *installer) keep(ctx context.Context, interval time.Duration, r *reporter) {
 	changes := i.watch()
-	changes.renew()
-	if _, err := i.look(ctx); err != nil {
-		return err
-	}
-	h.note(nil)
-	var failed error
+	quiet, failed := true, ""
 	for pause := shortPause; ; {
-		quiet := wait(ctx, changes.seen, nextLook(failed, pause, interval))
-		wait(ctx, nil, pause)
 		changes.renew()
 		changed, err := i.look(ctx)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return
 		}
-		h.note(err)
-		if failed = err; failed != nil {
-			_, _ = fmt.Fprintln(i.out, failed)
+		r.note(err)
+		if r.Problem != "" && r.Problem != failed {
+			_, _ = fmt.Fprintln(i.out, r.Problem)
 		}
-		pause = nextPause(pause, interval, changed || failed != nil, quiet)
+		failed = r.Problem
+		pause = nextPause(pause, interval, changed || err != nil, quiet)
+		quiet = changes.wait(ctx, nextLook(err, pause, interval))
+		sleep(ctx, pause)
 	}
 }
 
@@ -50,7 +51,7 @@ func nextLook(err error, pause, interval time.Duration) time.Duration {
 	return interval
 }
 
-// nextPause grows while there is always something to do: somebody else may
+// nextPause grows while there is always something to do: another installer may
 // want another release in this place, and would not give up either. It ends
 // when nothing has happened for a whole interval.
 func nextPause(pause, interval time.Duration, busy, quiet bool) time.Duration {
@@ -63,24 +64,19 @@ func nextPause(pause, interval time.Duration, busy, quiet bool) time.Duration {
 	return pause
 }
 
-// wait waits for something to be seen, for ctx to end, or for so long: then it
-// reports that it was quiet.
-func wait(ctx context.Context, seen <-chan struct{}, most time.Duration) (quiet bool) {
-	timer := time.NewTimer(most)
-	defer timer.Stop()
+// sleep waits for so long, or for ctx to end.
+func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-seen:
-	case <-timer.C:
-		return true
+	case <-time.After(d):
 	}
-	return false
 }
 
 // watch sees changes in the target.
 type watch struct {
 	fd     int // below 0: there is none to be had
 	target string
+	folder os.FileInfo // that the path led to, nil if to none
 	seen   chan struct{}
 	out    io.Writer
 	told   bool // that there is no watch left
@@ -103,6 +99,7 @@ func (i *installer) watch() *watch {
 // renew watches the folder that the path leads to now. For the one that is
 // watched already it does nothing.
 func (w *watch) renew() {
+	w.folder = folderAt(w.target)
 	if w.fd < 0 {
 		return
 	}
@@ -115,6 +112,47 @@ func (w *watch) renew() {
 		w.told = true
 		_, _ = fmt.Fprintf(w.out, "%s: cannot be watched, the node has no watch left (sysctl fs.inotify.max_user_watches)\n", w.target)
 	}
+}
+
+// wait waits for a change to be seen, for ctx to end, or for so long: then it
+// reports that it was quiet.
+func (w *watch) wait(ctx context.Context, most time.Duration) (quiet bool) {
+	timer, path := time.NewTimer(most), time.NewTicker(pathInterval)
+	defer timer.Stop()
+	defer path.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-w.seen:
+			return false
+		case <-timer.C:
+			return true
+		case <-path.C:
+			if w.ledElsewhere() {
+				return false
+			}
+		}
+	}
+}
+
+// ledElsewhere reports whether the path leads to another folder than it did: a
+// link may have been turned, or a folder above exchanged.
+func (w *watch) ledElsewhere() bool {
+	now := folderAt(w.target)
+	if w.folder == nil || now == nil {
+		return w.folder != now
+	}
+	return !os.SameFile(w.folder, now)
+}
+
+// folderAt is the folder that a path leads to, or nil.
+func folderAt(path string) os.FileInfo {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
+	return st
 }
 
 // read empties the queue. What happened does not matter: all is looked at.

@@ -22,9 +22,12 @@ type options struct {
 	source, target  string
 	plugins         string // separated by commas; empty: all
 	once, uninstall bool
-	state, listen   string
+	state, status   string
 	interval        time.Duration
 }
+
+// statusFile is in a folder of the container.
+const statusFile = "/run/installer/status"
 
 func main() { os.Exit(exit(run(os.Args[1:], os.Stdout))) }
 
@@ -48,7 +51,7 @@ func parse(args []string, out io.Writer) (o options, version bool, err error) {
 	f.BoolVar(&o.once, "once", false, "install and exit, as an init container does")
 	f.BoolVar(&o.uninstall, "uninstall-on-exit", false, "remove what was installed when told to end")
 	f.StringVar(&o.state, "state", "", "file to remember in what was installed, for --uninstall-on-exit after a restart")
-	f.StringVar(&o.listen, "listen", "", "address for /healthz and /readyz, :8080 say (default none)")
+	f.StringVar(&o.status, "status", statusFile, "file to write for \"installer probe live\" and \"installer probe ready\"")
 	f.DurationVar(&o.interval, "interval", time.Minute, "time between looks at the folder, beside those that a change in it calls for")
 	f.BoolVar(&version, "version", false, "print the version and exit")
 	if err := f.Parse(args); err != nil {
@@ -67,8 +70,29 @@ func parse(args []string, out io.Writer) (o options, version bool, err error) {
 	return o, version, nil
 }
 
+// parseProbe reads what follows "probe".
+func parseProbe(args []string, out io.Writer) (what, file string, err error) {
+	f := flag.NewFlagSet("installer probe", flag.ContinueOnError)
+	f.SetOutput(out)
+	f.StringVar(&file, "status", statusFile, "file that the installer writes")
+	if err := f.Parse(args); err != nil {
+		return "", "", err
+	}
+	if f.NArg() != 1 {
+		return "", "", fmt.Errorf(`"installer probe live" or "installer probe ready", not %q`, f.Args())
+	}
+	return f.Arg(0), file, nil
+}
+
 // run does what the command line asks for, until it is told to end.
 func run(args []string, out io.Writer) error {
+	if len(args) > 0 && args[0] == "probe" {
+		what, file, err := parseProbe(args[1:], out)
+		if err != nil {
+			return err
+		}
+		return probe(what, file)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	o, version, err := parse(args, out)
@@ -87,15 +111,9 @@ func run(args []string, out io.Writer) error {
 		_, err := i.look(ctx)
 		return err
 	}
-	h := newHealth(o.interval)
-	if err := h.serve(o.listen); err != nil {
-		return err
-	}
-	if err := i.keep(ctx, o.interval, h); err != nil && ctx.Err() == nil {
-		return err
-	}
+	i.keep(ctx, o.interval, newReporter(o.status, o.interval, out))
 	if o.uninstall {
-		stop() // whoever tells it twice wants it to end now
+		stop() // a second signal ends it at once
 		return i.uninstall()
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // placed remembers what an installer has placed: that much it may remove. With
@@ -30,6 +32,9 @@ func openPlaced(file, target string, out io.Writer) (*placed, error) {
 	if file == "" {
 		return p, nil
 	}
+	if err := lockState(file); err != nil {
+		return nil, fmt.Errorf("lock --state: %w", err)
+	}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
 		return p, nil
@@ -46,6 +51,21 @@ func openPlaced(file, target string, out io.Writer) (*placed, error) {
 		p.record = found
 	}
 	return p, nil
+}
+
+// lockState keeps other installers from this state until the process ends: each
+// would forget what the others have placed. The lock has a file of its own, which
+// stays: the state's is replaced by every write.
+func lockState(file string) error {
+	fd, err := unix.Open(file+".lock", unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: file + ".lock", Err: err}
+	}
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("another installer uses %s: give each one of its own", file)
+	}
+	return err
 }
 
 // has reports whether a plugin was placed, or was about to be.

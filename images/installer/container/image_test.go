@@ -24,6 +24,9 @@ const version1, version2 = "v0.1.0", "v0.2.0"
 
 var id1 string
 
+// networks and plugins are the folders where podman looks for these.
+var networks, plugins string
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "image-test-")
 	code := 1
@@ -42,7 +45,9 @@ func TestMain(m *testing.M) {
 }
 
 func prepare(dir string) (err error) {
-	err = plugintest.Podman(dir)
+	networks, plugins = filepath.Join(dir, "networks"), filepath.Join(dir, "plugins")
+	err = errors.Join(os.Mkdir(networks, 0o755), os.Mkdir(plugins, 0o755), plugintest.Podman(dir,
+		fmt.Sprintf("cni_plugin_dirs = [%q]", plugins), fmt.Sprintf("network_config_dir = %q", networks)))
 	for _, version := range []string{version1, version2} {
 		err = errors.Join(err, build(version))
 	}
@@ -72,10 +77,10 @@ func podman(args ...string) (string, error) {
 }
 
 // confined are the limits under which the DaemonSet runs the image: uid 0
-// without capabilities, on a read-only root, without a network.
+// without capabilities, on a read-only root, on the node's network.
 func confined(bin, version string, args ...string) []string {
-	return append([]string{"run", "--network=none", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--user=0:0",
-		"--volume=" + bin + ":/host/opt/cni/bin", image(version)}, args...)
+	return append([]string{"run", "--network=host", "--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges",
+		"--user=0:0", "--mount=type=tmpfs,destination=/run/installer", "--volume=" + bin + ":/host/opt/cni/bin", image(version)}, args...)
 }
 
 // once installs by the image, and says what was said.
@@ -183,7 +188,7 @@ func TestOnce(t *testing.T) {
 // As a DaemonSet runs it: it repairs, answers probes, and clears up.
 func TestStays(t *testing.T) {
 	bin := newBin(t)
-	args := confined(bin, version1, "--listen=:8080", "--uninstall-on-exit")
+	args := confined(bin, version1, "--uninstall-on-exit", "--state=/run/installer/installed")
 	if _, err := podman(append([]string{args[0], "--detach", "--name=installer"}, args[1:]...)...); err != nil {
 		t.Fatal(err)
 	}
@@ -193,15 +198,9 @@ func TestStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "repaired", there)
-	pid, err := podman("inspect", "--format", "{{.State.Pid}}", "installer")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{"/healthz", "/readyz"} {
-		request := `exec 3<>/dev/tcp/127.0.0.1/8080; printf 'GET ` + path + ` HTTP/1.0\r\n\r\n' >&3; cat <&3`
-		out, err := exec.Command("nsenter", "--target", pid, "--net", "bash", "-c", request).CombinedOutput()
-		if err != nil || !strings.HasPrefix(string(out), "HTTP/1.0 200 OK") {
-			t.Errorf("%s: %v: %s", path, err, out)
+	for _, probe := range []string{"live", "ready"} {
+		if out, err := podman("exec", "installer", "/installer", "probe", probe); err != nil {
+			t.Errorf("%s: %v: %s", probe, err, out)
 		}
 	}
 	began := time.Now()
@@ -226,5 +225,35 @@ func TestUnwritable(t *testing.T) {
 	_, err := podman(args...)
 	if err == nil || !strings.Contains(err.Error(), "read-only file system: it is read-only: mount it writable") {
 		t.Errorf("%v", err)
+	}
+}
+
+// The archive that the page tells how to make has the full name by which
+// containerd looks for the image of the manifests.
+func TestArchive(t *testing.T) {
+	page, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n### Without a registry\n")
+	_, script, _ := strings.Cut(section, "\n```sh\n")
+	script, _, found := strings.Cut(script, "```")
+	if !found {
+		t.Fatal("there are no commands")
+	}
+	archive := filepath.Join(t.TempDir(), "installer.tar")
+	cmd := exec.Command("bash", "-euo", "pipefail", "-c", strings.ReplaceAll(script, "installer.tar", archive))
+	cmd.Dir = "../../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	index, err := exec.Command("tar", "-xOf", archive, "index.json").Output()
+	const name = "cni-netops/installer:" + version1
+	if err != nil || !strings.Contains(string(index), `"org.opencontainers.image.ref.name":"docker.io/`+name+`"`) {
+		t.Errorf("%v: %s", err, index)
+	}
+	manifest, err := os.ReadFile("../../cni-netops.yaml")
+	if err != nil || !strings.Contains(string(manifest), "image: "+name+"\n") {
+		t.Errorf("%v: the manifest has another image than %s", err, name)
 	}
 }
