@@ -188,7 +188,7 @@ func TestEveryPluginIsInTheReadme(t *testing.T) {
 // make's targets that pages name are there.
 func TestTargets(t *testing.T) {
 	makefile := read(t, "Makefile")
-	for _, page := range []string{"README.md", "images/README.md"} {
+	for _, page := range []string{"README.md", "images/README.md", "RELEASING.md"} {
 		for _, block := range blocks(read(t, page), "sh") {
 			for line := range strings.Lines(block) {
 				words := strings.Fields(strings.TrimPrefix(line, "sudo "))
