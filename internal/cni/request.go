@@ -61,7 +61,7 @@ func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *Reques
 	// skel looks only after ADD, with the changes made, and fails a DEL that
 	// has nothing to do there. We look first.
 	args.NetnsOverride = "true"
-	doc.Fold(names(p.allKeys()))
+	doc.FoldCase(names(p.allKeys()))
 	doc.Text("name", &r.network)
 	doc.Text("cniVersion", &r.Version)
 	r.Config = Config{Object: doc.Object, Problems: doc.Problems, Text: doc.text, Verb: verb,
@@ -152,7 +152,7 @@ func (r *Request) MayChange(own bool) error {
 // Strict reads a plugin's own keys, and refuses the configuration if anything
 // in it is wrong.
 func (r *Request) Strict(read func(*Config)) error {
-	r.Config.RefuseSlips(names(r.Plugin.allKeys()), cniKeys)
+	r.Config.RejectMisspelled(names(r.Plugin.allKeys()), cniKeys)
 	read(&r.Config)
 	for _, w := range r.Config.Warnings {
 		r.log.Warn(w)
@@ -180,8 +180,8 @@ func (r *Request) TakeArgs() {
 	if !ok {
 		return
 	}
-	own.Fold(names(r.Plugin.Keys))
-	own.RefuseSlips(names(r.Plugin.allKeys()), nil)
+	own.FoldCase(names(r.Plugin.Keys))
+	own.RejectMisspelled(names(r.Plugin.allKeys()), nil)
 	for _, k := range commonKeys {
 		if own.Has(k.Name) {
 			c.Unsupported(own.At(k.Name), "may not be set for a single attachment")

@@ -23,7 +23,7 @@ type document struct {
 func parseDocument(data []byte) (doc document, ok bool) {
 	doc.text, doc.Problems = data, &strictjson.Problems{}
 	doc.Object, ok = strictjson.NewValue(data, "", doc.Problems).Object()
-	doc.Fold(specKeys)
+	doc.FoldCase(specKeys)
 	return doc, ok
 }
 

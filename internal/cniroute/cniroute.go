@@ -132,8 +132,8 @@ func (s Schema) decodeFields(list strictjson.Value) []fields {
 			continue
 		}
 		told := len(list.Problems().List)
-		o.Fold(keys)
-		o.Only(keys...)
+		o.FoldCase(keys)
+		o.RejectUnknown(keys...)
 		f := s.fields(o)
 		f.faulty = len(list.Problems().List) > told
 		all = append(all, f)
@@ -381,8 +381,8 @@ func (c checker) hop(v strictjson.Value, key string, dst netip.Prefix) (hop neto
 		return hop, false
 	}
 	keys := []string{"gw", "dev", "weight"}
-	o.Fold(keys)
-	o.Only(keys...)
+	o.FoldCase(keys)
+	o.RejectUnknown(keys...)
 	var weight uint32
 	hop.Dev = c.dev(key+".dev", text(o, "dev"))
 	o.Uint32("weight", &weight, 1, maxWeight)

@@ -203,8 +203,8 @@ func (o Object) Object(key string) (Object, bool) {
 	return v.Object()
 }
 
-// Only refuses every other key: the object is wholly ours.
-func (o Object) Only(known ...string) {
+// RejectUnknown rejects every key but these, in an object that only we read.
+func (o Object) RejectUnknown(known ...string) {
 	for _, key := range o.Keys() {
 		if slices.Contains(known, key) {
 			continue
@@ -217,10 +217,10 @@ func (o Object) Only(known ...string) {
 	}
 }
 
-// Fold takes a key that differs from one of ours in upper and lower case only
-// for it, as Go's own decoders do, with a warning. As everywhere, one whose
-// value is null is not there.
-func (o Object) Fold(ours []string) {
+// FoldCase renames a key that differs from one of ours in upper and lower case
+// only, with a warning: Go's own decoders take the one for the other. A key whose
+// value is null is dropped instead, as null means absent.
+func (o Object) FoldCase(ours []string) {
 	for _, key := range o.Keys() {
 		at := slices.IndexFunc(ours, func(k string) bool { return strings.EqualFold(k, key) })
 		if at < 0 || slices.Contains(ours, key) {
@@ -238,10 +238,10 @@ func (o Object) Fold(ours []string) {
 	}
 }
 
-// RefuseSlips refuses a key that is a slip away from one of ours, in an object
-// that others put keys into as well. Those in foreign, and all that are not
-// alike, pass.
-func (o Object) RefuseSlips(ours, foreign []string) {
+// RejectMisspelled rejects a key that looks like one of ours misspelled, in an
+// object that runtimes and other plugins put keys into as well. The keys in
+// foreign pass, and all that look like none of ours.
+func (o Object) RejectMisspelled(ours, foreign []string) {
 	for _, key := range o.Keys() {
 		if slices.Contains(ours, key) || slices.Contains(foreign, key) {
 			continue
@@ -266,17 +266,17 @@ func (o Object) Overridden(by Object, keys []string) Object {
 	return merged
 }
 
-// nearest finds the known key that one is a slip away from: one edit, or two
-// for names of six letters and more. Upper and lower case are no edits. Of
-// several it is the nearest.
+// nearest finds the known key that a misspelled one is: one edit away, or two for
+// names of six letters and more. Upper and lower case are no edits. Of several it
+// is the nearest.
 func nearest(key string, known []string) (string, bool) {
 	best, edits := "", math.MaxInt
 	for _, k := range known {
-		slips := 1
+		allowed := 1
 		if len(k) >= 6 {
-			slips = 2
+			allowed = 2
 		}
-		if d := distance(letters(key), letters(k), slips); d <= slips && d < edits {
+		if d := distance(letters(key), letters(k), allowed); d <= allowed && d < edits {
 			best, edits = k, d
 		}
 	}

@@ -143,7 +143,7 @@ func TestAllProblemsWithTheirPaths(t *testing.T) {
 		for _, v := range list.List() {
 			if item, ok := v.Object(); ok {
 				item.Uint32("x", &number, 1, 9)
-				item.Only("x")
+				item.RejectUnknown("x")
 			}
 		}
 	}
@@ -225,8 +225,8 @@ func TestKeysThatAreNearOurs(t *testing.T) {
 		"":               "",
 	} {
 		o, p := open(t, `{`+string(mustJSON(key))+`: [1]}`)
-		o.Fold(ours)
-		o.RefuseSlips(ours, foreign)
+		o.FoldCase(ours)
+		o.RejectMisspelled(ours, foreign)
 		if want == "" {
 			wantTold(t, key, p)
 		} else {
@@ -277,7 +277,7 @@ func TestDistance(t *testing.T) {
 	}
 }
 
-func TestFold(t *testing.T) {
+func TestFoldCase(t *testing.T) {
 	for _, tt := range []struct {
 		doc, want string // what there is as "table"
 		told      []string
@@ -291,20 +291,20 @@ func TestFold(t *testing.T) {
 		{`{"Table": null}`, ``, nil},
 	} {
 		o, p := open(t, tt.doc)
-		o.Fold([]string{"table"})
+		o.FoldCase([]string{"table"})
 		wantTold(t, tt.doc, p, tt.told...)
 		v, _ := o.Get("table")
 		if string(v.Raw) != tt.want && (tt.want != "" || !null(v.Raw) && v.Raw != nil) {
 			t.Errorf("%s: %s, want %s", tt.doc, v.Raw, tt.want)
 		}
-		o.RefuseSlips([]string{"table"}, nil)
+		o.RejectMisspelled([]string{"table"}, nil)
 		wantTold(t, tt.doc+" is told once", p, tt.told...)
 	}
 }
 
-func TestOnly(t *testing.T) {
+func TestRejectUnknown(t *testing.T) {
 	o, p := open(t, `{"gw": 1, "wg": 2, "deviceID": 3, "Gw": null, "gv": null}`)
-	o.Only("gw", "dev", "weight")
+	o.RejectUnknown("gw", "dev", "weight")
 	wantTold(t, "ours", p,
 		`Gw: unknown key; did you mean "gw"? (key)`,
 		`deviceID: unknown key; there are gw, dev, weight (key)`,
@@ -393,9 +393,9 @@ func walk(t *testing.T, v Value) {
 		return
 	}
 	ours := []string{"table", "addroutes", "gw", "B"}
-	o.Fold(ours)
-	o.Only(ours...)
-	o.RefuseSlips(ours, []string{"gv"})
+	o.FoldCase(ours)
+	o.RejectUnknown(ours...)
+	o.RejectMisspelled(ours, []string{"gv"})
 	merged := o.Overridden(o, ours)
 	for key := range merged.fields {
 		if member, ok := merged.Get(key); ok {

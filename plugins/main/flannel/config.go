@@ -111,7 +111,7 @@ func absolute(path, goos string) bool {
 // decodeDelegate judges what is generated into, or instead of. All else is the
 // delegate's business.
 func decodeDelegate(o strictjson.Object, p *strictjson.Problems) {
-	o.Fold(generated)
+	o.FoldCase(generated)
 	for _, key := range []string{keyName, keyIPAM} {
 		if o.Has(key) {
 			p.Unsupported(o.At(key), "is generated, and may not be given")
@@ -141,7 +141,7 @@ func misfit(t string) string {
 // decodeIPAM judges what is added to, and what flannel's subnet stands in the
 // place of.
 func decodeIPAM(conf *config, o strictjson.Object, p *strictjson.Problems) {
-	o.Fold(slices.Concat([]string{keyType, keyRoutes}, subnetKeys))
+	o.FoldCase(slices.Concat([]string{keyType, keyRoutes}, subnetKeys))
 	conf.ipam, conf.replaced = o, subnetKeys
 	if v, ok := o.Get(keyType); ok {
 		if t, ok := v.Text(); ok && t != hostLocal {

@@ -25,7 +25,7 @@ var routeKeys = []string{"dst", "gw", "mtu", "advmss", "priority", "metric", "ta
 // decodeRoute judges the values of a route. Two of one destination stay two
 // where table or metric differ.
 func decodeRoute(o strictjson.Object, v strictjson.Value) route {
-	o.Fold(routeKeys)
+	o.FoldCase(routeKeys)
 	r := route{raw: v.Raw}
 	if text, dst := decodeDst(o, v); dst.IsValid() {
 		r.dst = dst

@@ -217,8 +217,8 @@ func (c *config) decodeRPFilter(p *cni.Config) {
 		return
 	}
 	keys := []string{"value", "set_host"}
-	o.Fold(keys)
-	o.Only(keys...)
+	o.FoldCase(keys)
+	o.RejectUnknown(keys...)
 	o.Uint32("value", &c.rpFilter, 0, 2)
 	o.Bool("set_host", &c.rpHost)
 }
@@ -229,8 +229,8 @@ func (c *config) decodeProbe(p *cni.Config) {
 		return
 	}
 	keys := []string{"enabled", "interval", "retries"}
-	o.Fold(keys)
-	o.Only(keys...)
+	o.FoldCase(keys)
+	o.RejectUnknown(keys...)
 	o.Bool("enabled", &c.probe.enabled)
 	c.probe.enabled = c.probe.enabled && c.routes() // only_op_mac does just that
 	if v, ok := o.Get("interval"); ok {
