@@ -44,7 +44,7 @@ func (r *request) transferRoute(route *netops.Route, others []*record.Entry) boo
 		return false // what is left of one that was there
 	}
 	for _, newOwner := range others {
-		if !newOwner.Inherit(route) {
+		if !newOwner.TakeOver(route) {
 			continue
 		}
 		r.saveOwner(newOwner)

@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// list is what is in a folder of records; nil is that of none. One that cannot
-// be there, or that is reached by a symbolic link below the root, holds none of
-// ours: Create makes none like that.
+// list is what is in a folder of records; nil where there is no folder. One that
+// is reached by a symbolic link below the root holds no records: Create makes none
+// like that.
 func (s Store) list(dir string) ([]fs.DirEntry, error) {
 	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
-	if dir != s.root { // whoever chose that may have chosen a link
+	if dir != s.root { // the administrator may have chosen a link
 		flags |= unix.O_NOFOLLOW
 	}
 	fd, err := unix.Open(dir, flags, 0)
-	if nowhere(err) {
+	if cannotExist(err) {
 		return nil, nil
 	} else if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
@@ -30,8 +30,9 @@ func (s Store) list(dir string) ([]fs.DirEntry, error) {
 	f := os.NewFile(uintptr(fd), dir)
 	defer func() { _ = f.Close() }()
 	for up := filepath.Dir(dir); len(up) > len(s.root); up = filepath.Dir(up) {
-		// Not to know is not to have none: others' records say what must stay.
-		if st, err := os.Lstat(up); err != nil && !nowhere(err) {
+		// An error is not the same as an empty folder: the records of other
+		// attachments tell what must stay.
+		if st, err := os.Lstat(up); err != nil && !cannotExist(err) {
 			return nil, err
 		} else if err != nil || !st.IsDir() {
 			return nil, nil
@@ -44,8 +45,8 @@ func (s Store) list(dir string) ([]fs.DirEntry, error) {
 	return files, err
 }
 
-// nowhere reports whether a folder cannot be there.
-func nowhere(err error) bool {
+// cannotExist reports whether an error says that nothing can be at a path.
+func cannotExist(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.EINVAL)
 }
 
@@ -84,8 +85,8 @@ func there(path string) bool {
 	return err == nil
 }
 
-// temporary begins the name of a file that is being written. Nobody removes
-// that of another process while it may still be written.
+// temporary begins the name of a file that is being written. No process removes
+// that of another one while it may still be written.
 const temporary = ".new-"
 
 // write puts a file into place whole, by rename. It is not synced: records
@@ -117,7 +118,7 @@ func write(dir, path string, data []byte) error {
 	return err
 }
 
-// createTemporary makes a file that nobody else writes.
+// createTemporary makes a file that no other process writes.
 func createTemporary(dir string) (path string, fd int, err error) {
 	for range attempts {
 		path = filepath.Join(dir, temporary+strconv.Itoa(os.Getpid())+"-"+strconv.FormatInt(time.Now().UnixNano(), 36))

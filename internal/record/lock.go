@@ -38,8 +38,8 @@ func (s Store) Lock(name string) (*Lock, error) {
 	return s.lock(name, unix.O_CREAT, unix.LOCK_EX)
 }
 
-// TryLock takes a lock that nobody holds; it is ErrLocked if somebody does,
-// and nil where there is none to take.
+// TryLock takes a lock without waiting. The error is ErrLocked where another
+// process holds it; the lock is nil where it has no file.
 func (s Store) TryLock(name string) (*Lock, error) {
 	l, err := s.lock(name, 0, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,7 +70,7 @@ func lock(path string, create, how int) (*Lock, error) {
 			}
 			return nil, &fs.PathError{Op: "lock", Path: l.path, Err: err}
 		}
-		// Whoever held it may have removed the file: then it locks nothing.
+		// The process that held it may have removed the file: then it locks nothing.
 		if l.current() {
 			return l, nil
 		}
@@ -78,19 +78,19 @@ func lock(path string, create, how int) (*Lock, error) {
 	}
 }
 
-// hostLock is a folder, so that there is no file to leave behind. Nobody else
-// may look into it, or could lock it.
+// hostLock is a folder, so that there is no file to leave behind. Other users may
+// not open it, or they could lock it.
 const hostLock = "host"
 
-// LockHost waits for the lock under which it is decided who else wants what is
-// on the host, or until ctx ends. It is one for all plugins that keep their
-// records here, and is held for moments only, after the lock of a namespace and
-// never before it. It is nil where nobody has recorded anything of the host.
+// LockHost waits for the lock under which attachments decide what of the host
+// they share, or until ctx ends. It is one for all plugins that keep their records
+// here, and is held for moments only, after the lock of a namespace and never
+// before it. It is nil where no record has anything of the host.
 func (s Store) LockHost(ctx context.Context) (*HostLock, error) {
 	path := filepath.Join(s.root, hostLock)
 	for {
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if nowhere(err) {
+		if cannotExist(err) {
 			return nil, nil
 		} else if err != nil {
 			return nil, &fs.PathError{Op: "open lock", Path: path, Err: err}
@@ -101,7 +101,7 @@ func (s Store) LockHost(ctx context.Context) (*HostLock, error) {
 		if l := (&Lock{fd, path}); l.current() {
 			return &HostLock{fd}, nil
 		}
-		_ = unix.Close(fd) // somebody has removed the folder
+		_ = unix.Close(fd) // another process has removed the folder
 	}
 }
 
@@ -115,8 +115,8 @@ func (l *HostLock) Unlock() {
 	}
 }
 
-// flockUntil waits for a lock. To ask for it again and again would eat the
-// machine; so who has enough of waiting leaves that alone, which gives the lock
+// flockUntil waits for a lock, or until ctx ends. Polling would cost processor
+// time; so when ctx ends, the wait goes on in its goroutine, which gives the lock
 // back when it has it. After an error the file is not the caller's any more.
 func flockUntil(ctx context.Context, fd int) error {
 	err := flock(fd, unix.LOCK_EX|unix.LOCK_NB)

@@ -13,16 +13,16 @@ import (
 )
 
 // What no object of the kernel can tell is noted beside the lock of the host, and
-// made and taken away only under it: which attachment uses an address, what a
-// sysctl was before the first one set it. A note is a symbolic link that leads
-// nowhere and that nobody follows: it is made, with its text, in one system call,
-// or not at all.
+// changed only under it: which attachment uses an address, what a
+// sysctl was before the first one set it. A note is a dangling symbolic
+// link that is read but never followed: it is made, with its text, in one system
+// call, or not at all.
 
 // Note is the text of a note; empty where there is none.
 func (s Store) Note(name string) (string, error) {
 	text := make([]byte, unix.PathMax)
 	n, err := unix.Readlink(filepath.Join(s.root, hostLock, noteFile(name)), text)
-	if nowhere(err) {
+	if cannotExist(err) {
 		return "", nil
 	} else if err != nil {
 		return "", &fs.PathError{Op: "read note", Path: name, Err: err}
@@ -32,7 +32,7 @@ func (s Store) Note(name string) (string, error) {
 
 // SetNote makes a note, in the place of the one that there was.
 func (l *HostLock) SetNote(name, text string) error {
-	if l == nil { // somebody has removed the folder
+	if l == nil { // another process has removed the folder
 		return &fs.PathError{Op: "make note", Path: name, Err: unix.ENOENT}
 	}
 	file := noteFile(name)
@@ -48,12 +48,12 @@ func (l *HostLock) SetNote(name, text string) error {
 	return nil
 }
 
-// DropNote takes a note away.
+// DropNote removes a note.
 func (l *HostLock) DropNote(name string) error {
 	if l == nil {
 		return nil
 	}
-	if err := unix.Unlinkat(l.fd, noteFile(name), 0); err != nil && !nowhere(err) {
+	if err := unix.Unlinkat(l.fd, noteFile(name), 0); err != nil && !cannotExist(err) {
 		return &fs.PathError{Op: "remove note", Path: name, Err: err}
 	}
 	return nil

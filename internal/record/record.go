@@ -72,7 +72,7 @@ type Record struct {
 	// here tells the protocol.
 	Done netops.Plan `json:"done"`
 	Held netops.Plan `json:"held"`
-	// SkipCheck says that CHECK leaves it out.
+	// SkipCheck says that CHECK leaves out what this ADD did.
 	SkipCheck bool `json:"unjudged"`
 }
 
@@ -98,9 +98,10 @@ func (r Record) Wants(route *netops.Route) bool {
 	return slices.ContainsFunc(want.Pod.Add.Routes, func(w netops.Route) bool { return w.SameRoute(route) || w.SatisfiedBy(route) })
 }
 
-// Inherit makes a route that the attachment found in its pod, as it asked for
-// it, its own to undo: who made it goes. It reports whether it wants it.
-func (r *Record) Inherit(route *netops.Route) bool {
+// TakeOver makes the attachment the owner of a route that it found in its pod as
+// it asked for it: the attachment that made the route goes. It reports whether the
+// attachment wants the route.
+func (r *Record) TakeOver(route *netops.Route) bool {
 	held := r.Held.Pod.Add.Routes
 	at := slices.IndexFunc(held, func(w netops.Route) bool { return w.SameRoute(route) || w.SatisfiedBy(route) })
 	if at < 0 {

@@ -111,7 +111,7 @@ func FuzzDecode(f *testing.F) {
 
 // What somebody found in its pod as it asked for it becomes its own to undo when
 // who made it goes: by the way it was made, and as it asked for it.
-func TestInherit(t *testing.T) {
+func TestTakeOver(t *testing.T) {
 	made := testRoute("10.8.0.0/16")
 	made.Gw, made.Dev, made.MTU = netip.MustParseAddr("10.1.0.1"), "net1", 1400
 	wish := testRoute("10.8.0.0/16")
@@ -120,7 +120,7 @@ func TestInherit(t *testing.T) {
 	r.Held.Pod.Add.Routes = []netops.Route{testRoute("10.7.0.0/16"), wish}
 	before := len(r.Done.Pod.Add.Routes)
 	for range 2 { // a second time it has it already
-		if !r.Inherit(&made) {
+		if !r.TakeOver(&made) {
 			t.Fatal("it does not want it")
 		}
 		own := r.Done.Pod.Add.Routes[before:]
@@ -132,7 +132,7 @@ func TestInherit(t *testing.T) {
 		}
 	}
 	other := testRoute("10.6.0.0/16")
-	if r.Inherit(&other) {
+	if r.TakeOver(&other) {
 		t.Error("it inherits what it does not want")
 	}
 }

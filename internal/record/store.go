@@ -16,7 +16,7 @@ import (
 )
 
 // DefaultRoot is where records are kept unless the configuration says
-// otherwise: in /run/cni, for whoever is not root in $XDG_RUNTIME_DIR/cni.
+// otherwise: in /run/cni, for another user than root in $XDG_RUNTIME_DIR/cni.
 func DefaultRoot() (string, error) { return defaultRoot(os.Getuid(), os.Getenv) }
 
 func defaultRoot(uid int, getenv func(string) string) (string, error) {
@@ -47,7 +47,7 @@ func NewStore(root, plugin string) Store {
 // Progress is how far an ADD or DEL has come with a record.
 type Progress string
 
-// A planned or undoing record that nobody's lock covers is unfinished: its
+// A planned or undoing record whose namespace is not locked is unfinished: its
 // process was killed.
 const (
 	Planned  Progress = "planned"
@@ -93,9 +93,9 @@ func parseRecord(name string) (seq int, p Progress, ok bool) {
 	return seq, p, ok && (p == Planned || p == Finished || p == Undoing)
 }
 
-// misfit is why nothing can be recorded under a key; it is empty where
+// unusable is why nothing can be recorded under a key; it is empty where
 // something can.
-func (s Store) misfit(k Key) string {
+func (s Store) unusable(k Key) string {
 	if s.root == "" {
 		return "there is no folder for records"
 	}
@@ -124,7 +124,7 @@ func (s Store) Entries(k Key) ([]*Entry, error) {
 
 // entries lists the records of an attachment whose text matters.
 func (s Store) entries(k Key, matters func(text []byte) bool) ([]*Entry, error) {
-	if s.misfit(k) != "" {
+	if s.unusable(k) != "" {
 		return nil, nil
 	}
 	var found []*Entry
@@ -135,7 +135,7 @@ func (s Store) entries(k Key, matters func(text []byte) bool) ([]*Entry, error) 
 			return nil, err
 		}
 		// A file that is gone since then may only have another name: to miss
-		// the record of an ADD that is ending would be to never undo it.
+		// the record of an ADD that is ending would mean to never undo it.
 		if found, err = s.load(files, k, matters); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -172,7 +172,7 @@ func (s Store) load(files []fs.DirEntry, k Key, matters func([]byte) bool) ([]*E
 // Create saves a record as planned, after the entries that the attachment has:
 // beside is what Entries told under the lock, less what was removed since.
 func (s Store) Create(lock *Lock, r Record, beside []*Entry) (*Entry, error) {
-	if why := s.misfit(r.Key); why != "" {
+	if why := s.unusable(r.Key); why != "" {
 		return nil, errors.New("save record: " + why)
 	}
 	// What could not be read again would never be undone.
@@ -280,7 +280,7 @@ func (e *Entry) Remove() error {
 
 // Attachments lists those of a network that have records.
 func (s Store) Attachments(network string) ([]Key, error) {
-	if s.misfit(Key{Network: network, ContainerID: "x", IfName: "x"}) != "" {
+	if s.unusable(Key{Network: network, ContainerID: "x", IfName: "x"}) != "" {
 		return nil, nil
 	}
 	folders, err := s.list(filepath.Join(s.root, s.plugin, network))
@@ -290,7 +290,7 @@ func (s Store) Attachments(network string) ([]Key, error) {
 	var keys []Key
 	for _, f := range folders {
 		id, ifname, _ := strings.Cut(f.Name(), ":")
-		if k := (Key{Network: network, ContainerID: id, IfName: ifname}); f.IsDir() && s.misfit(k) == "" {
+		if k := (Key{Network: network, ContainerID: id, IfName: ifname}); f.IsDir() && s.unusable(k) == "" {
 			keys = append(keys, k)
 		}
 	}

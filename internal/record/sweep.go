@@ -14,7 +14,7 @@ import (
 // records: half-written files older than a minute, links of locks, and empty
 // folders.
 func (s Store) Sweep(k Key) {
-	if s.misfit(k) != "" {
+	if s.unusable(k) != "" {
 		return
 	}
 	dir := s.dir(k)
@@ -41,8 +41,8 @@ func recorded(files []fs.DirEntry, seq int) bool {
 	})
 }
 
-// release takes away the link of a number without a record, unless whoever
-// made it is still at work: then he holds the lock, which is the same file.
+// release removes the link of a number without a record, unless the process that
+// made it is still at work: then it holds the lock, which is the same file.
 func (s Store) release(dir string, seq int) {
 	link := (&Entry{dir: dir, seq: seq}).file(linkSuffix)
 	l, err := lock(link, 0, unix.LOCK_EX|unix.LOCK_NB)
@@ -89,7 +89,7 @@ func (s Store) SweepRoot() {
 }
 
 // removeTemporary removes the half-written ones of a folder's files that are
-// older than a minute: nobody is writing those any more.
+// older than a minute: no process is writing those any more.
 func removeTemporary(dir string, files []fs.DirEntry) {
 	for _, f := range files {
 		if !strings.HasPrefix(f.Name(), temporary) {
