@@ -14,6 +14,7 @@ const (
 	addRoutes    = "addroutes"
 	skipCheck    = "skipcheck"
 	ignoreErrors = "ignoreErrors"
+	skipMissing  = "skipMissingFamilies"
 )
 
 // config is a valid configuration.
@@ -25,6 +26,8 @@ type config struct {
 	add          []cniroute.Route
 	skipCheck    bool
 	ignoreErrors bool
+	// skipMissingFamilies leaves out what is added of a family that the pod lacks.
+	skipMissingFamilies bool
 	// added says that ADD was done, so that prevResult lists what it added.
 	added bool
 }
@@ -35,6 +38,7 @@ func decode(c *cni.Config) attach.Planner {
 	c.Bool(flushGateway, &conf.flushGateway)
 	c.Bool(skipCheck, &conf.skipCheck)
 	c.Bool(ignoreErrors, &conf.ignoreErrors)
+	c.Bool(skipMissing, &conf.skipMissingFamilies)
 	if list, ok := c.Get(delRoutes); ok {
 		conf.del = cniroute.CNI.DecodeList(list)
 	}

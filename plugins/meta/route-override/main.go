@@ -18,6 +18,7 @@ var routeOverride = cni.Plugin{
 		{Name: addRoutes, Help: "list of routes to add; without gw by the gateway of the result"},
 		{Name: skipCheck, Help: "true: CHECK succeeds without looking"},
 		{Name: ignoreErrors, Help: "true: a route that cannot be added is left out, with a warning"},
+		{Name: skipMissing, Help: "true: routes of an address family that the attachment lacks are left out"},
 	},
 	Verbs: policy.Verbs(decode),
 }

@@ -67,6 +67,7 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decisi
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return d, err
 	}
+	c, d.Warnings = c.withFamilies(devs, prev, pod)
 	additions, wanted, err := c.additions(prev, pod)
 	if err != nil {
 		return d, err
@@ -101,6 +102,7 @@ func (c config) Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return netops.Plan{}, err
 	}
+	c, _ = c.withFamilies(devs, prev, pod)
 	c.added = true
 	additions, wanted, err := c.additions(prev, pod)
 	if err != nil {

@@ -994,7 +994,23 @@ func TestIPv6Disabled(t *testing.T) {
 	c.After(added).OK("CHECK")
 	c.After(added).OK("DEL")
 	restored(t, pod, before)
-	c.Edit(func(conf map[string]any) { conf["addroutes"] = []any{map[string]any{"dst": "fd30::/64"}} }).Refused("ADD", 100, "ip -6 route add fd30::/64 via fd01::1 dev net1")
+	both := c.Edit(func(conf map[string]any) {
+		conf["addroutes"] = []any{map[string]any{"dst": "fd30::/64"}, map[string]any{"dst": "172.16.0.0/16"}}
+	})
+	both.Refused("ADD", 100, "ip -6 route add fd30::/64 via fd01::1 dev net1")
+	restored(t, pod, before)
+
+	// One configuration for pods with and without IPv6.
+	single := both.Edit(func(conf map[string]any) {
+		prev := conf["prevResult"].(map[string]any)
+		conf["skipMissingFamilies"], prev["ips"] = true, prev["ips"].([]any)[:1]
+	})
+	added = single.OK("ADD")
+	if !strings.Contains(added.Stderr, "left out, for want of an IPv6 address of the attachment: fd30::/64") || !strings.Contains(mains(pod), "172.16.0.0/16") {
+		t.Errorf("%s\n%s", added.Stderr, mains(pod))
+	}
+	single.After(added).OK("CHECK")
+	single.After(added).OK("DEL")
 	restored(t, pod, before)
 }
 
