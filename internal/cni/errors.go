@@ -92,24 +92,34 @@ func shortened(text string) string {
 }
 
 // Invalid is the error for a configuration with problems, nil for one without.
+// What the code is for comes first: values, then keys; and last the keys that
+// are missing because they are misspelt.
 func Invalid(p *strictjson.Problems) error {
 	if len(p.List) == 0 {
 		return nil
 	}
-	// What the code is for comes first.
-	var values, keys []string
+	meant := map[string]bool{}
 	for _, problem := range p.List {
-		if problem.Unsupported {
-			keys = append(keys, problem.String())
-		} else {
-			values = append(values, problem.String())
+		if problem.Meant != "" {
+			meant[problem.Meant] = true
 		}
 	}
-	code, lines := types.ErrUnsupportedField, slices.Concat(values, keys)
+	var values, keys, missing []string
+	for _, problem := range p.List {
+		switch line := problem.String(); {
+		case problem.Unsupported:
+			keys = append(keys, line)
+		case meant[problem.Path]:
+			missing = append(missing, line)
+		default:
+			values = append(values, line)
+		}
+	}
+	code := types.ErrUnsupportedField
 	if len(values) > 0 {
 		code = types.ErrInvalidNetworkConfig
 	}
-	return Several(code, lines)
+	return Several(code, slices.Concat(values, keys, missing))
 }
 
 // Several is one error that tells of several: in its first line of the first,

@@ -11,6 +11,8 @@ import (
 	"os"
 	"syscall"
 	"testing"
+
+	"github.com/cni-netops/plugins/internal/strictjson"
 )
 
 // Which code an error has, however it is wrapped.
@@ -49,6 +51,33 @@ func TestCNIError(t *testing.T) {
 	}
 	if e := cniError("example", errors.New("only")); e.Code != 999 || e.Msg != "example: only" || e.Details != "" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// A misspelt key is told before the key that is missing because of it, after
+// other values, for which the code is.
+func TestInvalid(t *testing.T) {
+	type problems = []strictjson.Problem
+	value := strictjson.Problem{Path: "tries", Text: "x is not a number"}
+	slip := strictjson.Problem{Path: "routin", Text: "unknown key", Unsupported: true, Meant: "routing"}
+	missing := strictjson.Problem{Path: "routing", Text: "missing"}
+	for _, tt := range []struct {
+		list problems
+		code uint
+		want string
+	}{
+		{problems{missing}, 7, "routing: missing"},
+		{problems{missing, slip}, 2, "routin: unknown key (and 1 more)\nrouting: missing"},
+		{problems{missing, slip, value}, 7, "tries: x is not a number (and 2 more)\nroutin: unknown key\nrouting: missing"},
+		{problems{slip, value}, 7, "tries: x is not a number (and 1 more)\nroutin: unknown key"},
+	} {
+		err := Invalid(&strictjson.Problems{List: tt.list})
+		if Code(err) != tt.code || err.Error() != tt.want {
+			t.Errorf("%v: code %d, %q; want %d, %q", tt.list, Code(err), err, tt.code, tt.want)
+		}
+	}
+	if err := Invalid(&strictjson.Problems{}); err != nil {
+		t.Error(err)
 	}
 }
 

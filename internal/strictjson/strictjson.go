@@ -20,6 +20,9 @@ type Problem struct {
 	Text string // "10.0.0.300" is not an IP address
 	// Unsupported says that the key is the problem, not its value.
 	Unsupported bool
+	// Meant is the path of the key that is missing because this one, a slip
+	// away from it, is there.
+	Meant string
 }
 
 func (p Problem) String() string {
@@ -210,7 +213,7 @@ func (o Object) RejectUnknown(known ...string) {
 			continue
 		}
 		if near, ok := nearest(key, known); ok {
-			o.p.Unsupported(o.At(key), "unknown key; did you mean %q?", near)
+			o.slip(key, near)
 		} else {
 			o.p.Unsupported(o.At(key), "unknown key; there are %s", strings.Join(known, ", "))
 		}
@@ -247,8 +250,15 @@ func (o Object) RejectMisspelled(ours, foreign []string) {
 			continue
 		}
 		if near, ok := nearest(key, ours); ok {
-			o.p.Unsupported(o.At(key), "unknown key; did you mean %q?", near)
+			o.slip(key, near)
 		}
+	}
+}
+
+func (o Object) slip(key, near string) {
+	o.p.Unsupported(o.At(key), "unknown key; did you mean %q?", near)
+	if !o.Has(near) {
+		o.p.List[len(o.p.List)-1].Meant = o.At(near)
 	}
 }
 

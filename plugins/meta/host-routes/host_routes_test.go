@@ -252,6 +252,10 @@ func TestErrors(t *testing.T) {
 	}
 	conf := `{"cniVersion": "1.1.0", "name": "net", "type": "host-routes", "routin": "[]", "routing": "[]"}`
 	plugintest.New(t, hostRoutes.Name, pod, conf).Refused("ADD", 2, `routin: unknown key; did you mean "routing"?`)
+	conf = `{"cniVersion": "1.1.0", "name": "net", "type": "host-routes", "routin": "[]"}`
+	plugintest.New(t, hostRoutes.Name, pod, conf).Refused("ADD", 2, `host-routes: routin: unknown key; did you mean "routing"? (and 1 more)`)
+	call(t, pod, `[{prefx: "10.9.0.5", device: "cni0"}]`).
+		Refused("ADD", 7, `host-routes: routing[0].prefx: unknown key; did you mean "prefix"? (and 1 more)`)
 }
 
 // Endless, hungry and deeply recursive expressions end within their limits, and
