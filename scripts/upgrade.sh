@@ -9,6 +9,11 @@
 #
 #	git worktree add /tmp/earlier COMMIT && make -C /tmp/earlier build
 #	scripts/upgrade.sh /tmp/earlier/bin
+#
+# To write what a release leaves behind into the archives of records (which they
+# are is told in hack/stress/release_test.go):
+#
+#	scripts/upgrade.sh OLD -outputdir "$PWD/internal/record/testdata/first-release" -args -write
 set -euo pipefail
 old=$(realpath -e "${1:?folder of the plugins to replace}")
 shift
@@ -29,4 +34,5 @@ fi
 # Inside the namespaces there is no network to download modules from.
 scripts/build_upstream.sh
 export CGO_ENABLED=0 STRESS_BUILT=1 UPGRADE_FROM=$old UPGRADE_TO=$new
+export PATH=$PATH:$new:$old # what is on it is seen in the namespaces, below /tmp as well
 go test -v -count=1 -timeout 1h -tags upgrade -run '^TestUpgrade$' ./hack/stress "$@"

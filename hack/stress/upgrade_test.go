@@ -141,8 +141,7 @@ func (e *earlier) left(state string, point int) bool {
 		}
 		// Its thread was another one this time. What is done to files is sure.
 		calls := e.places(verbs[state])
-		e.sweep()
-		e.vanished()
+		e.anew()
 		return e.end(state, place{calls[len(calls)-1], 1})
 	}
 	for e.search(state) {
@@ -150,10 +149,17 @@ func (e *earlier) left(state string, point int) bool {
 			e.points[state] = append(e.points[state], e.next[state])
 			return true
 		}
-		e.sweep()
-		e.vanished()
+		e.anew()
 	}
 	return false
+}
+
+// anew builds the pods once more, after a process was killed.
+func (e *earlier) anew() {
+	e.t.Helper()
+	e.sweep()
+	e.vanished()
+	e.build()
 }
 
 // sweep removes files that a killed process was writing. A GC does that when
@@ -252,6 +258,7 @@ func (e *earlier) write(path string) {
 		delete(e.files, "result.1")
 		delete(e.files, "result.2")
 	} else {
+		e.build()
 		e.restored(finished, 0)
 		if diff := changed(kernel, e.kernel(e.all()...)); diff != nil { // neighbours are in no order
 			e.t.Fatalf("the commands of plan do not make what ADD made:\n%s", strings.Join(diff, "\n"))
