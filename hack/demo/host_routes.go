@@ -128,7 +128,7 @@ func (p *public) shared() {
 func (p *public) drift() {
 	p.step("Somebody deletes the route: CHECK tells")
 	p.showIP(node, "route del 203.0.113.5")
-	p.drifted(1, p.web, "ip route add 203.0.113.5 dev cni0: it is not there")
+	p.drifted(1, p.web, "ip route add 203.0.113.5 dev cni0: missing")
 }
 
 func (p *public) undo() {

@@ -174,7 +174,7 @@ func (u *underlay) drift() {
 	u.step("Somebody deletes a rule in the pod, and the node's route: CHECK tells")
 	u.showIP("pod", "rule del pref 31100")
 	u.showIP(node, "route del "+podOnLAN+" table 500")
-	u.lan.drifted(1, u.pod, "ip rule add pref 31100 from 10.244.1.5 lookup 100: it is not there", "ip route add "+podOnLAN)
+	u.lan.drifted(1, u.pod, "ip rule add pref 31100 from 10.244.1.5 lookup 100: missing", "ip route add "+podOnLAN)
 }
 
 func (u *underlay) conflict() {

@@ -108,7 +108,7 @@ func (w *walled) withRoute() {
 func (w *walled) drift() {
 	w.step("Somebody deletes the route: CHECK tells")
 	w.showIP("pod", "route del "+nodeAddress)
-	w.node.drifted(0, w.pod, "ip route add "+nodeAddress+" via 10.22.0.1 dev eth0: it is not there")
+	w.node.drifted(0, w.pod, "ip route add "+nodeAddress+" via 10.22.0.1 dev eth0: missing")
 }
 
 func (w *walled) undo() {

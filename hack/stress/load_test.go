@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
@@ -247,7 +248,7 @@ func (l *load) beside(pod *netopstest.NS, dev, gateway string, f func()) {
 // watch lists, time and again, what is on the node: however the kernel's lists
 // are interrupted, what stays is in each of them.
 func (l *load) watch(until <-chan struct{}) {
-	host, err := netops.Here()
+	host, err := kernel.Here()
 	if err != nil {
 		l.t.Error(err)
 		return

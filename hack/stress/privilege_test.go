@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
@@ -81,7 +81,7 @@ func pageOf(t *testing.T, s subject) string {
 // beyond them, and DEL has nothing to do.
 func TestSymbolicLinks(t *testing.T) {
 	stored(t, func(t *testing.T, w *sweep) {
-		ns, err := netops.Open(w.pod.Path)
+		ns, err := kernel.Open(w.pod.Path)
 		if err != nil {
 			t.Fatal(err)
 		}

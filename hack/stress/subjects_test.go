@@ -15,7 +15,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
@@ -27,7 +26,6 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	netops.EveryKind() // as in the plugins, of which the load test makes their views
 	prepare := []func() error{plugintest.Upstream, plugintest.Ours(released), plugintest.Faulty(faulty)}
 	if os.Getenv("STRESS_BUILT") != "" { // a part of the tests beside others: what runs cannot be written to
 		prepare = []func() error{plugintest.Upstream, built}

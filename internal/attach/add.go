@@ -5,7 +5,6 @@ package attach
 import (
 	"context"
 	"errors"
-
 	"io"
 	"os"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -61,7 +61,7 @@ func add(ctx context.Context, r *request) error {
 
 // decide looks at the pod and lets the planner decide. Where that is its policy,
 // the planner sees the pod as it was before earlier entries of the chain.
-func (r *request) decide(ctx context.Context, planner Planner, prev *cniresult.Result, ns *netops.Netns, earlier []*record.Entry) (Decision, netops.Snapshot, error) {
+func (r *request) decide(ctx context.Context, planner Planner, prev *cniresult.Result, ns *kernel.Netns, earlier []*record.Entry) (Decision, netops.Snapshot, error) {
 	have, err := ns.Snapshot(ctx, planner.Query(prev))
 	if err != nil {
 		return Decision{}, have, err
@@ -178,7 +178,7 @@ func (a *attachment) apply(ctx context.Context, d Decision, done netops.Change) 
 	failed, err := a.ns.Try(ctx, done)
 	left := make([]netops.Route, len(failed))
 	for i, f := range failed {
-		left[i] = f.Route
+		left[i] = *f.Object.(*netops.Route)
 		a.Warn("route left out", "error", f)
 	}
 	return left, err

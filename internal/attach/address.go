@@ -9,6 +9,7 @@ import (
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -49,7 +50,7 @@ func (r *request) addressOwner(e *netops.Neigh) (*record.Entry, error) {
 		return nil, err
 	case errors.Is(owner.Err, record.ErrNewer):
 		may := cni.Errorf(cni.CodeOwned, "%s may be an address of the record %s: %w", e.IP, owner.Path(), owner.Err)
-		return nil, objectFailure(netops.State{Neighs: []netops.Neigh{*e}}, e.AddCommand(), may)
+		return nil, failure(e, may)
 	}
 	// A damaged record wants nothing.
 	if slices.ContainsFunc(owner.Done.Host.Neighs, func(o netops.Neigh) bool { return o.IP == e.IP }) {
@@ -59,8 +60,7 @@ func (r *request) addressOwner(e *netops.Neigh) (*record.Entry, error) {
 }
 
 func addressTaken(e *netops.Neigh, owner *record.Entry) *netops.OpError {
-	return objectFailure(netops.State{Neighs: []netops.Neigh{*e}}, e.AddCommand(),
-		cni.Errorf(cni.CodeOwned, "%s is the address of %s", e.IP, owner.Key))
+	return failure(e, cni.Errorf(cni.CodeOwned, "%s is the address of %s", e.IP, owner.Key))
 }
 
 // neighConflict is why a neighbour that exists is not as it is wanted; nil where
@@ -90,7 +90,7 @@ func (r *request) neighConflicts(want, have netops.State) (failed netops.Failure
 			failed = append(failed, addressTaken(e, owner))
 		}
 		if other := have.ConflictingNeigh(e); other != nil {
-			failed = append(failed, objectFailure(netops.State{Neighs: want.Neighs[i : i+1]}, e.AddCommand(), notOurs(other)))
+			failed = append(failed, failure(e, notOurs(other)))
 		}
 	}
 	return failed, nil
@@ -98,26 +98,26 @@ func (r *request) neighConflicts(want, have netops.State) (failed netops.Failure
 
 // releaseAddresses removes the neighbours and address notes of attachments that
 // go, unless another entry of the chain wants them.
-func (r *request) releaseAddresses(ctx context.Context, lock *record.HostLock, host *netops.Netns, list []netops.Neigh, d demand, of []*record.Entry) netops.Failures {
+func (r *request) releaseAddresses(ctx context.Context, lock *record.HostLock, host *kernel.Netns, list []netops.Neigh, d demand, of []*record.Entry) netops.Failures {
 	failed := r.releaseNeighs(ctx, host, slices.DeleteFunc(slices.Clone(list), func(e netops.Neigh) bool {
-		return d.want(netops.State{Neighs: []netops.Neigh{e}})
+		return d.want(&e)
 	}))
 	for i := range list {
 		if err := r.dropAddress(lock, &list[i], of); err != nil {
-			failed = append(failed, objectFailure(netops.State{Neighs: list[i : i+1]}, list[i].AddCommand(), err))
+			failed = append(failed, failure(&list[i], err))
 		}
 	}
 	return failed
 }
 
 // releaseNeighs deletes those neighbours that are as we have made them.
-func (r *request) releaseNeighs(ctx context.Context, host *netops.Netns, list []netops.Neigh) netops.Failures {
+func (r *request) releaseNeighs(ctx context.Context, host *kernel.Netns, list []netops.Neigh) netops.Failures {
 	if len(list) == 0 {
 		return nil
 	}
 	have, err := lookBesideRoutes(ctx, host, netops.State{Neighs: list})
 	if err != nil {
-		return netops.Failures{objectFailure(netops.State{Neighs: list}, list[0].AddCommand(), err)}
+		return netops.Failures{failure(&list[0], err)}
 	}
 	ours := slices.DeleteFunc(have.Neighs, func(h netops.Neigh) bool {
 		return h.Protocol != netops.Protocol || !slices.ContainsFunc(list, func(e netops.Neigh) bool {

@@ -10,19 +10,20 @@ import (
 	"slices"
 
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
 // attachment is one in a pod that lives, whose namespace is locked.
 type attachment struct {
 	*request
-	ns    *netops.Netns
+	ns    *kernel.Netns
 	where record.Namespace
 	boot  string
 	lock  *record.Lock
 }
 
-func (r *request) lockAttachment(ns *netops.Netns) (*attachment, error) {
+func (r *request) lockAttachment(ns *kernel.Netns) (*attachment, error) {
 	boot, identity, err := r.identify(ns)
 	if err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func (r *request) lockAttachment(ns *netops.Netns) (*attachment, error) {
 }
 
 // identify tells a sandbox from every other one, also of another boot.
-func (r *request) identify(ns *netops.Netns) (boot string, identity netops.Identity, err error) {
+func (r *request) identify(ns *kernel.Netns) (boot string, identity netops.Identity, err error) {
 	if identity, err = ns.Identity(r.Config.IfName); err == nil {
 		boot, err = record.Boot()
 	}
@@ -125,7 +126,7 @@ func (a *attachment) takeBackUnlessKept(ctx context.Context, e *record.Entry) (k
 }
 
 // takeBack takes one record back. ns is its pod, nil where that is gone.
-func (a *attachment) takeBack(ctx context.Context, ns *netops.Netns, e *record.Entry) error {
+func (a *attachment) takeBack(ctx context.Context, ns *kernel.Netns, e *record.Entry) error {
 	all, err := a.undoOnHost(ctx, []*record.Entry{e})
 	a.undoInPod(ctx, ns, all)
 	return cmp.Or(err, failuresJoined(all))

@@ -9,16 +9,17 @@ import (
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
 // openHost opens the host's namespace, once for a request. Its changes are
 // logged, if the log has debug lines.
-func (r *request) openHost() (*netops.Netns, error) {
+func (r *request) openHost() (*kernel.Netns, error) {
 	if r.host != nil {
 		return r.host, nil
 	}
-	host, err := netops.Here()
+	host, err := kernel.Here()
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (r *request) look(ctx context.Context, wanted netops.State) (have netops.St
 }
 
 // lookBesideRoutes is look for every other kind of object.
-func lookBesideRoutes(ctx context.Context, host *netops.Netns, wanted netops.State) (netops.State, error) {
+func lookBesideRoutes(ctx context.Context, host *kernel.Netns, wanted netops.State) (netops.State, error) {
 	wanted.Routes = nil
 	if wanted.IsZero() {
 		return wanted, nil
@@ -79,7 +80,7 @@ func (r *request) neededOnHost(ctx context.Context, wanted netops.State) (needed
 		found, err := r.examine(want, existing[want.Key()], others)
 		switch {
 		case err != nil:
-			failed = append(failed, routeFailure(want, err))
+			failed = append(failed, failure(want, err))
 		case found.same == nil:
 			needed.Del.Routes = append(needed.Del.Routes, found.stale...)
 			needed.Add.Routes = append(needed.Add.Routes, *want)
@@ -158,9 +159,9 @@ func (all owners) of(route *netops.Route, counts func(*record.Entry) bool) *reco
 	return nil
 }
 
-// want reports whether one of them wants objects, or may.
-func (all owners) want(objects netops.State) bool {
-	return slices.ContainsFunc(all, func(o owner) bool { return o.Err != nil || o.Done.Host.Wants(objects) })
+// want reports whether one of them wants an object, or may.
+func (all owners) want(o netops.Object) bool {
+	return slices.ContainsFunc(all, func(by owner) bool { return by.Err != nil || by.wants.Has(o) })
 }
 
 // otherOwners reads the records of other attachments that name something of a
@@ -189,12 +190,7 @@ func (r *request) eachOther(of *netops.State, not []*record.Entry, visit func(*r
 	})
 }
 
-// routeFailure is the failure of a route's addition.
-func routeFailure(r *netops.Route, err error) *netops.OpError {
-	return &netops.OpError{Op: r.AddCommand(), Err: err, Route: *r, Adds: true}
-}
-
-// objectFailure is the failure of what is done about objects of other kinds.
-func objectFailure(objects netops.State, command string, err error) *netops.OpError {
-	return &netops.OpError{Op: command, Err: err, About: objects, Adds: true}
+// failure is that of an object which was to be added, or set.
+func failure(o netops.Object, err error) *netops.OpError {
+	return &netops.OpError{Operation: netops.Operation{Verb: netops.Add, Object: o}, Err: err}
 }

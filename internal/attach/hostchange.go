@@ -12,6 +12,7 @@ import (
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -26,7 +27,7 @@ const retryDelay = 50 * time.Millisecond
 type hostChange struct {
 	*request
 	entry    *record.Entry
-	host     *netops.Netns
+	host     *kernel.Netns
 	routes   []netops.Route // now there with our protocol: undo removes them, unless other attachments want them
 	replaced []netops.Route // stale ones that gave way: undo puts them back
 }
@@ -99,7 +100,7 @@ func mostTelling(failed netops.Failures) error {
 func routesOf(failed netops.Failures) []netops.Route {
 	routes := make([]netops.Route, len(failed))
 	for i, f := range failed {
-		routes[i] = f.Route
+		routes[i] = *f.Object.(*netops.Route)
 	}
 	return routes
 }
@@ -154,7 +155,7 @@ func (c *hostChange) shareOrReplace(ctx context.Context, want *netops.Route, the
 	found, err := c.examine(want, there, others)
 	switch {
 	case err != nil:
-		return netops.Failures{routeFailure(want, err)}
+		return netops.Failures{failure(want, err)}
 	case found.same != nil && found.same.Protocol != netops.Protocol:
 		return nil // not ours to undo
 	case found.same != nil:
@@ -165,7 +166,7 @@ func (c *hostChange) shareOrReplace(ctx context.Context, want *netops.Route, the
 		c.Warn("a route of ours that no attachment wants any more gives way", "route", found.stale[i].String())
 	}
 	if failed := c.host.DeleteEach(ctx, found.stale); failed != nil {
-		return netops.Failures{routeFailure(want, failed)}
+		return netops.Failures{failure(want, failed)}
 	}
 	c.replaced = append(c.replaced, found.stale...)
 	added, failed := c.host.AddEach(ctx, []netops.Route{*want})
@@ -208,7 +209,7 @@ func (c *hostChange) makeRulesAndNeighs(ctx context.Context, want netops.State) 
 	_, all := c.host.AddObjects(ctx, netops.State{Rules: want.Rules, Neighs: want.Neighs})
 	for _, f := range all {
 		if f.Exists() {
-			f.Err = c.neighConflict(ctx, f.About)
+			f.Err = c.neighConflict(ctx, netops.StateOf(f.Object))
 		}
 		if f.Err != nil {
 			failed = append(failed, f)

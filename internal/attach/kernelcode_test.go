@@ -18,7 +18,7 @@ import (
 // Which code an error of a verb has, however it is wrapped.
 func TestWithCode(t *testing.T) {
 	kernel := func(errno unix.Errno) error {
-		return &netops.OpError{Op: "ip route add 10.0.0.0/8 dev net1", Err: &netops.KernelError{Errno: errno}}
+		return &netops.OpError{Operation: netops.Operation{Verb: netops.Add, Object: &netops.Route{}}, Err: &netops.KernelError{Errno: errno}}
 	}
 	for _, tt := range []struct {
 		name string
@@ -37,7 +37,7 @@ func TestWithCode(t *testing.T) {
 		{"unreachable", kernel(unix.ENETUNREACH), 100},
 		{"not permitted", kernel(unix.EPERM), 100},
 		{"no such device", kernel(unix.ENODEV), 11},
-		{"several, told about the first", netops.Failures{{Op: "ip route add x", Err: kernel(unix.ENETUNREACH)}, {Op: "ip route add y", Err: kernel(unix.EEXIST)}}, 100},
+		{"several, told about the first", netops.Failures{{Err: kernel(unix.ENETUNREACH)}, {Err: kernel(unix.EEXIST)}}, 100},
 		{"what the kernel cannot delete", netops.ErrCannotDelete, 100},
 		{"what is still there", netops.ErrStillThere, 100},
 		{"a system call", os.NewSyscallError("socket", unix.EMFILE), 5},

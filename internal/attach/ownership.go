@@ -15,13 +15,6 @@ import (
 // says that others are all there are.
 func (r *request) toUndo(e *record.Entry, others []*record.Entry, complete bool) netops.Change {
 	done := e.Done.Pod
-	added := done.Add.Routes
-	done.Add.Routes = nil
-	for i := range added {
-		if !r.transferRoute(&added[i], others) {
-			done.Add.Routes = append(done.Add.Routes, added[i])
-		}
-	}
 	for _, built := range []bool{false, true} { // one that wants the same goes before one that wants another value
 		for _, newOwner := range others {
 			if done.TransferOwnership(&newOwner.Done.Pod, &newOwner.Held.Pod.Add, built) {
@@ -35,22 +28,6 @@ func (r *request) toUndo(e *record.Entry, others []*record.Entry, complete bool)
 		})
 	}
 	return done
-}
-
-// transferRoute makes another attachment of the pod that wants a route its owner.
-// It reports whether there is one.
-func (r *request) transferRoute(route *netops.Route, others []*record.Entry) bool {
-	if route.Raw != nil {
-		return false // what is left of one that was there
-	}
-	for _, newOwner := range others {
-		if !newOwner.TakeOver(route) {
-			continue
-		}
-		r.saveOwner(newOwner)
-		return true
-	}
-	return false
 }
 
 // saveOwner saves what another attachment owns from now on.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -48,7 +49,7 @@ func plan(ctx context.Context, r *request) error {
 
 // earlierEntries are the earlier entries of the chain, the newest first, where
 // they matter to the planner. Nothing is locked.
-func (r *request) earlierEntries(ns *netops.Netns) ([]*record.Entry, error) {
+func (r *request) earlierEntries(ns *kernel.Netns) ([]*record.Entry, error) {
 	if !r.policy.PlanFromUnchangedPod {
 		return nil, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 )
 
 // Planner decides what an attachment changes. Its methods are pure.
@@ -39,16 +40,16 @@ type Preparer interface {
 // PrepareInput is what a planner may look at before it decides.
 type PrepareInput struct {
 	Prev *cniresult.Result
-	Pod  *netops.Netns // nil for a DEL without a record
+	Pod  *kernel.Netns // nil for a DEL without a record
 	// OpenHost opens the host's namespace, which is not the caller's to close.
-	OpenHost func() (*netops.Netns, error)
+	OpenHost func() (*kernel.Netns, error)
 }
 
 // Announcer is a planner that has something to tell the pod's links when its
 // change is made.
 type Announcer interface {
 	Planner
-	Announce(ctx context.Context, pod *netops.Netns, made netops.Change) error
+	Announce(ctx context.Context, pod *kernel.Netns, made netops.Change) error
 }
 
 // Prober is a planner that needs more for the next ADD than a configuration

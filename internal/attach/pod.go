@@ -12,10 +12,11 @@ import (
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 )
 
 // netns opens CNI_NETNS for ADD and CHECK.
-func (r *request) netns() (*netops.Netns, error) {
+func (r *request) netns() (*kernel.Netns, error) {
 	ns, err := r.open(r.Config.Netns)
 	if err != nil {
 		return nil, noPod(r.Request, err)
@@ -34,7 +35,7 @@ func (r *request) netns() (*netops.Netns, error) {
 // RequirePod fails unless CNI_NETNS is a network namespace that ADD or CHECK
 // may work in. It is not entered.
 func RequirePod(r *cni.Request) error {
-	own, err := netops.IsOwn(r.Config.Netns)
+	own, err := kernel.IsOwn(r.Config.Netns)
 	if err != nil {
 		return noPod(r, err)
 	}
@@ -46,8 +47,8 @@ func noPod(r *cni.Request, err error) error {
 }
 
 // open opens a namespace whose changes are logged, if the log has debug lines.
-func (r *request) open(path string) (*netops.Netns, error) {
-	ns, err := netops.Open(path)
+func (r *request) open(path string) (*kernel.Netns, error) {
+	ns, err := kernel.Open(path)
 	if err == nil && r.LogsDebug() {
 		ns.OnSend = r.logOperation
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -27,7 +28,7 @@ func (r *request) demand(s netops.State, of []*record.Entry) (d demand, err erro
 	err = r.eachOther(&left, of, func(e *record.Entry) {
 		d.owners = append(d.owners, owner{e, netops.NewWants(e.Done.Host)})
 		left.Rules = slices.DeleteFunc(left.Rules, func(rule netops.Rule) bool {
-			return e.Err != nil || e.Done.Host.Wants(netops.State{Rules: []netops.Rule{rule}})
+			return e.Err != nil || netops.NewWants(e.Done.Host).Has(&rule)
 		})
 		for _, other := range e.Done.Host.Sysctls {
 			d.sysctls[other.Key] = other
@@ -41,7 +42,7 @@ func (r *request) demand(s netops.State, of []*record.Entry) (d demand, err erro
 // release removes from the host what is ours of a state, and what no other
 // record wants: routes and rules that carry our protocol, neighbours, and the
 // values of sysctls. The caller holds the host's lock.
-func (r *request) release(ctx context.Context, lock *record.HostLock, host *netops.Netns, s netops.State, of ...*record.Entry) error {
+func (r *request) release(ctx context.Context, lock *record.HostLock, host *kernel.Netns, s netops.State, of ...*record.Entry) error {
 	have, err := host.Find(ctx, s.Routes, true)
 	if err != nil {
 		return err
@@ -60,7 +61,7 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *neto
 	failed = append(failed, host.DeleteObjects(ctx, netops.State{Rules: d.unwanted})...)
 	for i := range s.Sysctls {
 		if err := r.resetSysctl(ctx, lock, host, &s.Sysctls[i], d); err != nil {
-			failed = append(failed, objectFailure(netops.State{Sysctls: s.Sysctls[i : i+1]}, s.Sysctls[i].Key, err))
+			failed = append(failed, failure(&s.Sysctls[i], err))
 		}
 	}
 	if len(failed) > 0 { // an error that is a Failures, or nil
@@ -69,7 +70,7 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *neto
 	return nil
 }
 
-func (r *request) releaseRoutes(ctx context.Context, host *netops.Netns, ours []netops.Route, others owners) netops.Failures {
+func (r *request) releaseRoutes(ctx context.Context, host *kernel.Netns, ours []netops.Route, others owners) netops.Failures {
 	unwanted := slices.DeleteFunc(ours, func(route netops.Route) bool {
 		owner := others.of(&route, func(*record.Entry) bool { return true })
 		if owner != nil && owner.Err != nil {
@@ -105,10 +106,7 @@ func (r *request) releaseRecords(ctx context.Context, all []*undoing) {
 func failuresOf(done netops.State, all netops.Failures) netops.Failures {
 	wanted := netops.NewWants(done)
 	return slices.DeleteFunc(slices.Clone(all), func(f *netops.OpError) bool {
-		if f.About.IsZero() {
-			return !wanted.Has(&f.Route)
-		}
-		return !done.Wants(f.About)
+		return !wanted.Has(f.Object)
 	})
 }
 

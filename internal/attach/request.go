@@ -9,7 +9,7 @@ import (
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniresult"
-	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -59,11 +59,10 @@ type request struct {
 	policy        Policy
 	decodePlanner Decode
 	root          string        // of all plugins' records
-	host          *netops.Netns // nil until it is opened
+	host          *kernel.Netns // nil until it is opened
 }
 
 func (p Policy) request(r *cni.Request, decode Decode) *request {
-	netops.EveryKind()
 	root := r.StateDir
 	if root == "" {
 		var err error
@@ -108,7 +107,7 @@ func (r *request) decode() (p Planner, prev *cniresult.Result, err error) {
 	return p, prev, err
 }
 
-func (r *request) prepare(ctx context.Context, p Planner, prev *cniresult.Result, pod *netops.Netns) (Planner, error) {
+func (r *request) prepare(ctx context.Context, p Planner, prev *cniresult.Result, pod *kernel.Netns) (Planner, error) {
 	if unprepared, ok := p.(Preparer); ok {
 		return unprepared.Prepare(ctx, PrepareInput{prev, pod, r.openHost})
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -39,7 +40,7 @@ func (c *hostChange) setSysctl(ctx context.Context, lock *record.HostLock, s *ne
 	return writeSysctl(ctx, c.host, *s)
 }
 
-func writeSysctl(ctx context.Context, host *netops.Netns, s netops.Sysctl) error {
+func writeSysctl(ctx context.Context, host *kernel.Netns, s netops.Sysctl) error {
 	if _, failed := host.AddObjects(ctx, netops.State{Sysctls: []netops.Sysctl{s}}); failed != nil {
 		return failed
 	}
@@ -48,7 +49,7 @@ func writeSysctl(ctx context.Context, host *netops.Netns, s netops.Sysctl) error
 
 // sysctlOn is the value of a sysctl, empty where there is none, and the index of
 // the interface that it is of: another interface may have the name later.
-func sysctlOn(ctx context.Context, host *netops.Netns, s *netops.Sysctl) (value string, index uint32, err error) {
+func sysctlOn(ctx context.Context, host *kernel.Netns, s *netops.Sysctl) (value string, index uint32, err error) {
 	have, err := host.Snapshot(ctx, netops.Query{Sysctls: []string{s.Key}})
 	if err != nil || len(have.Sysctls) == 0 {
 		return "", 0, err
@@ -71,7 +72,7 @@ func sysctlNotePrefix(boot string, index uint32) string {
 // resetSysctl gives a sysctl the value that another attachment wants, or else the
 // one that it had before the first attachment, unless its value is not ours any
 // more.
-func (r *request) resetSysctl(ctx context.Context, lock *record.HostLock, host *netops.Netns, s *netops.Sysctl, d demand) error {
+func (r *request) resetSysctl(ctx context.Context, lock *record.HostLock, host *kernel.Netns, s *netops.Sysctl, d demand) error {
 	now, index, err := sysctlOn(ctx, host, s)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -99,7 +100,7 @@ func (r *request) undoOnHost(ctx context.Context, entries []*record.Entry) (begu
 // undoIn takes back what was done in one sandbox, if it lives and anything was
 // changed there.
 func (r *request) undoIn(ctx context.Context, together []*undoing) {
-	var ns *netops.Netns
+	var ns *kernel.Netns
 	if slices.ContainsFunc(together, func(u *undoing) bool { return !u.Done.Pod.IsZero() }) {
 		var err error
 		if ns, err = r.sandbox(together[0].Entry); err != nil {
@@ -120,7 +121,7 @@ func (r *request) undoIn(ctx context.Context, together []*undoing) {
 // failure, which keeps the record: what is refused for good would make the pod
 // undeletable. A route that went before the one that it leads over is tried
 // again when both are due.
-func (r *request) undoInPod(ctx context.Context, ns *netops.Netns, together []*undoing) {
+func (r *request) undoInPod(ctx context.Context, ns *kernel.Netns, together []*undoing) {
 	refused := make([]error, len(together))
 	if ns != nil {
 		others, complete, err := r.otherRecords(together)
@@ -197,7 +198,7 @@ func (r *request) usable(e *record.Entry) bool {
 
 // sandbox opens the namespace of a record: what CNI_NETNS or the record's path
 // leads to, if it is the recorded one. It is nil where the pod is gone.
-func (r *request) sandbox(e *record.Entry) (*netops.Netns, error) {
+func (r *request) sandbox(e *record.Entry) (*kernel.Netns, error) {
 	boot, err := record.Boot()
 	if err != nil {
 		return nil, err
@@ -256,7 +257,7 @@ func (r *request) certainlyGone(e *record.Entry) bool {
 	if err == nil && boot != e.Boot {
 		return true
 	}
-	ns, err := netops.Open(e.Netns.Path)
+	ns, err := kernel.Open(e.Netns.Path)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}

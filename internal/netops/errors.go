@@ -11,7 +11,7 @@ import (
 var (
 	// ErrInterrupted says that the kernel's lists changed faster than they
 	// could be read. Try again later.
-	ErrInterrupted = errors.New("dump interrupted by changes of others")
+	ErrInterrupted = errors.New("the kernel's list changed while it was read")
 	// ErrNotNamespace says that a path leads to something else than a network
 	// namespace.
 	ErrNotNamespace = errors.New("not a network namespace")
@@ -20,10 +20,10 @@ var (
 	ErrNotRestored = errors.New("taking it back failed")
 	// ErrStillThere says that the kernel found nothing to delete, and lists it
 	// all the same.
-	ErrStillThere = errors.New("it is still there")
+	ErrStillThere = errors.New("still present")
 	// ErrCannotDelete says that a route is refused because its deletion would
 	// hit another one.
-	ErrCannotDelete = errors.New("the kernel would delete another one of that destination, table and metric instead")
+	ErrCannotDelete = errors.New("the kernel would delete another route of that destination, table and metric instead")
 	// ErrNoLink says that no interface has that name.
 	ErrNoLink = errors.New("no such interface")
 )
@@ -31,20 +31,42 @@ var (
 // OpError is an operation that failed, named by its command, of ip(8) or
 // sysctl(8).
 type OpError struct {
-	Op  string
+	Operation
 	Err error
-	// Route is what the operation was about. Where it was about another object
-	// About has that.
-	Route Route
-	About State
-	Adds  bool // or sets; else it deletes
-
-	object object
-	swap   bool // it is one of two that belong together
+	// Exchange says that the operation is one of two that belong together.
+	Exchange bool
 }
 
-func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
+func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Operation, e.Err) }
 func (e *OpError) Unwrap() error { return e.Err }
+
+// Exists reports whether the kernel refused an addition because another object
+// has its place.
+func (e *OpError) Exists() bool { return e.Adds() && errors.Is(e.Err, unix.EEXIST) }
+
+// Missing reports whether an operation failed for an interface that is not
+// there.
+func (e *OpError) Missing() bool {
+	return errors.Is(e.Err, ErrNoLink) || errors.Is(e.Err, unix.ENODEV)
+}
+
+// Adds reports whether the operation was to add or to set an object.
+func (e *OpError) Adds() bool { return !e.Operation.Deletes() }
+
+// KernelError is the kernel's refusal, with the reason it gives for it.
+type KernelError struct {
+	Errno  unix.Errno
+	Reason string // of extended acknowledgements; may be empty
+}
+
+func (e *KernelError) Error() string {
+	if e.Reason == "" {
+		return e.Errno.Error()
+	}
+	return fmt.Sprintf("%s (%s)", e.Errno.Error(), strings.TrimSuffix(e.Reason, "."))
+}
+
+func (e *KernelError) Unwrap() error { return e.Errno }
 
 // Failures are the operations of one change that failed, at least one.
 type Failures []*OpError
@@ -91,14 +113,3 @@ func Passing(err error) bool {
 	}
 	return false
 }
-
-// refused reports whether the kernel answered that it did not do it. Without
-// its answer an operation may have happened.
-func refused(err error) bool {
-	var k *KernelError
-	return errors.As(err, &k) || errors.Is(err, ErrNoLink) || errors.Is(err, ErrCannotDelete) || errors.Is(err, errNotTried)
-}
-
-// errNotTried marks the operations after the one at which a change was given
-// up.
-var errNotTried = errors.New("not tried")

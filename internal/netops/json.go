@@ -31,20 +31,18 @@ func (c Change) appendJSON(b []byte) []byte {
 	o.Flag("addFirst", c.AddFirst)
 	if len(c.Flushed) > 0 {
 		o.Key("lost")
-		o.B = appendList(o.B, c.Flushed, appendNeigh)
+		o.B = appendList(o.B, c.Flushed, (*Neigh).appendJSON)
 	}
 	return o.Close()
 }
 
-// appendJSON appends objects of all kinds, in every program: one that makes
-// routes only may have to rewrite the record of one that makes others.
 func (s State) appendJSON(b []byte) []byte {
 	b = appendList(append(b, `{"routes":`...), s.Routes, (*Route).appendJSON)
-	if s.others() > 0 {
-		b = appendList(append(b, `,"links":`...), s.Links, appendLink)
-		b = appendList(append(b, `,"sysctls":`...), s.Sysctls, appendSysctl)
-		b = appendList(append(b, `,"neighs":`...), s.Neighs, appendNeigh)
-		b = appendList(append(b, `,"rules":`...), s.Rules, appendRule)
+	if s.Len() > len(s.Routes) {
+		b = appendList(append(b, `,"links":`...), s.Links, (*LinkAddr).appendJSON)
+		b = appendList(append(b, `,"sysctls":`...), s.Sysctls, (*Sysctl).appendJSON)
+		b = appendList(append(b, `,"neighs":`...), s.Neighs, (*Neigh).appendJSON)
+		b = appendList(append(b, `,"rules":`...), s.Rules, (*Rule).AppendJSON)
 	}
 	return append(b, '}')
 }

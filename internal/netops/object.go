@@ -1,90 +1,468 @@
 package netops
 
 import (
-	"context"
-	"errors"
+	"iter"
+	"slices"
+
+	"github.com/cni-netops/plugins/internal/listindex"
 )
 
-// kinds deals with objects that are no routes. A program that makes routes only
-// has none, and is smaller by 110 KB for it: the linker leaves out what nothing
-// leads to.
-var kinds interface {
-	need(c *Change, have State, needed *Change, held *State)
-	override(c, later, left *Change)
-	follow(c, later *Change)
-	drift(c *Change, have State) []Drift
-	validate(*Change) error
-	wants(s *State, have State) bool
-	operations(c *Change, at stage) []operation
+// Object is one thing that a change makes or removes: a *Route, *Rule, *Neigh,
+// *LinkAddr or *Sysctl.
+type Object interface {
+	// Command is the ip(8) or sysctl(8) command that does that with the object.
+	Command(Verb) string
+	// Instead describes the object where another one should be.
+	Instead() string
+	// AddTo adds the object to a state.
+	AddTo(*State)
+	// Cover makes a query look at what has the object's place.
+	Cover(*Query)
+
+	stage(Verb) Stage
+	validate() error
+}
+
+// A kind is what is done with all objects of one type. It is written once, in
+// kindOf, over what the table below says of each.
+type kind interface {
+	len(*State) int
+	all(*State) iter.Seq[Object]
+	appendTo(to, from *State)
+	needed(c *Change, have *State, needed *Change, held *State)
+	overridden(c, later, left *Change)
+	followed(left, later *Change)
+	before(have *State, done *Change, before *State)
+	transfer(c, to *Change, held *State, built bool) (transferred bool)
 	remember(c, done *Change)
-	make(ctx context.Context, n *Netns, c *Change, at stage, done *[]operation) []*OpError
-	cover(*Query, *State)
-	look(context.Context, *Netns, Query, *Snapshot) error
-	bequeath(c, heir *Change, held *State, built bool) (given bool)
-	before(s *State, done *Change) State
+	drift(c *Change, have *State) []Drift
+	wanted(*State) wanted
 }
 
-// EveryKind lets the program look at and change objects of every kind, where it
-// would know routes only. It is called before anything else of this package.
-func EveryKind() { kinds = everyKind{} }
+// kinds are all there are, in the order of a record.
+var kinds = []kind{
+	&kindOf[Route, RouteKey]{
+		list:      func(s *State) *[]Route { return &s.Routes },
+		object:    func(r *Route) Object { return r },
+		key:       (*Route).Key,
+		same:      (*Route).SameRoute,
+		identical: (*Route).Identical,
+		satisfied: (*Route).SatisfiedBy,
+		holds:     (*Route).heldBy,
+		wants:     (*Route).SameNextHops,
+		remains:   func(r, have *Route) bool { return r.SubsetOf(have) && !have.Learnt() },
+		adopt:     (*Route).adopt,
+		found:     withSiblings,
+		part:      mergedPart,
+		placed:    inPlace,
+		shared:    true,
+	},
+	&kindOf[LinkAddr, string]{
+		list:      func(s *State) *[]LinkAddr { return &s.Links },
+		object:    func(l *LinkAddr) Object { return l },
+		key:       func(l *LinkAddr) string { return l.Dev },
+		satisfied: (*LinkAddr).satisfiedBy,
+		value:     true,
+	},
+	&kindOf[Sysctl, string]{
+		list:      func(s *State) *[]Sysctl { return &s.Sysctls },
+		object:    func(s *Sysctl) Object { return s },
+		key:       func(s *Sysctl) string { return s.Key },
+		satisfied: func(s, have *Sysctl) bool { return s.SatisfiedBy(have.Value) },
+		value:     true,
+	},
+	&kindOf[Neigh, neighKey]{
+		list:      func(s *State) *[]Neigh { return &s.Neighs },
+		object:    func(n *Neigh) Object { return n },
+		key:       (*Neigh).key,
+		satisfied: (*Neigh).SatisfiedBy,
+	},
+	&kindOf[Rule, Rule]{
+		list:      func(s *State) *[]Rule { return &s.Rules },
+		object:    func(r *Rule) Object { return r },
+		key:       (*Rule).key,
+		same:      (*Rule).SameRule,
+		satisfied: (*Rule).SatisfiedBy,
+		wants:     (*Rule).SameRule,
+		remains:   (*Rule).SameRule,
+	},
+}
 
-// errRoutesOnly is a mistake in a program's main function.
-var errRoutesOnly = errors.New("this program is built for routes only")
+// kindOf is what the package knows of objects of type T, which K names: the
+// kernel lets only one object have a key that is added exclusively.
+type kindOf[T any, K comparable] struct {
+	list   func(*State) *[]T
+	object func(*T) Object
+	key    func(*T) K
+	// value says that the object has a value at any time, as an interface its
+	// hardware address: to delete it is to say what it was before.
+	value bool
+	// shared says that several objects may have one key, as routes appended to
+	// others.
+	shared bool
+	// satisfied reports whether have, which has the key, is as it is asked for.
+	satisfied func(want, have *T) bool
 
-// stage is a part of a change.
-type stage uint8
+	// Where one of these is nil, satisfied stands for it.
+	holds   func(want, have *T) bool // have is what is to be added
+	same    func(o, have *T) bool    // to remove the one is to remove the other
+	wants   func(o, have *T) bool    // have is what o asks for, whatever else it carries
+	remains func(o, have *T) bool    // have is, or has in it, what should be absent
 
-const (
-	never stage = iota
-	switchIPv6
-	dropNeighs
-	setLinks
-	restoreNeighs // of others, which the kernel has deleted
-	addNeighs
-	dropRules
-	addRules
-	setSysctls
-	dropRoutes
-	swapRoutes
-	addRoutes
-)
+	// Where one of these is nil, nothing is done.
+	identical func(o, have *T) bool                    // to the last attribute: looked for before same
+	adopt     func(own, made *T)                       // takes over what only the kernel knew
+	found     func(ix listed[T, K], at int) T          // an object that is there, with its surroundings
+	part      func(ix listed[T, K], o *T) (T, bool)    // what of o is a part of another object
+	placed    func(ix listed[T, K], o *T, gone []bool) // gives o the place of one that goes
+}
 
-// order is that in which a change is made. IPv6 is switched on before anything
-// needs it. A new hardware address has the kernel delete the interface's
-// permanent neighbours, so that those to be added come after it. A rule leads
-// to routes, and is there while these are.
-func (c *Change) order() []stage {
-	if c.AddFirst {
-		return []stage{switchIPv6, dropNeighs, setLinks, restoreNeighs, addNeighs,
-			addRoutes, addRules, dropRules, swapRoutes, dropRoutes, setSysctls}
+// listed is a list of objects and an index over it, by key.
+type listed[T any, K comparable] struct {
+	list  []T
+	index listindex.Index[K]
+	key   func(*T) K
+}
+
+const none = -1
+
+func (k *kindOf[T, K]) index(s *State) listed[T, K] {
+	return listOf(*k.list(s), k.key)
+}
+
+func listOf[T any, K comparable](list []T, key func(*T) K) listed[T, K] {
+	return listed[T, K]{list, listindex.New(len(list), func(i int) K { return key(&list[i]) }), key}
+}
+
+// find is the place of the first object with o's key that match accepts; none
+// where there is none.
+func (ix listed[T, K]) find(o *T, match func(i int) bool) int {
+	if len(ix.list) == 0 {
+		return none
 	}
-	return []stage{switchIPv6, dropNeighs, setLinks, restoreNeighs, addNeighs,
-		dropRules, dropRoutes, swapRoutes, addRoutes, addRules, setSysctls}
-}
-
-// others is how many objects the state has that are no routes.
-func (s *State) others() int { return len(s.Links) + len(s.Sysctls) + len(s.Neighs) + len(s.Rules) }
-
-// routesOnly reports whether there is nothing but routes in the change.
-func (c *Change) routesOnly() bool { return c.Del.others()+c.Add.others()+len(c.Flushed) == 0 }
-
-// manageable reports why the program cannot make the change.
-func (c *Change) manageable() error {
-	if kinds == nil && !c.routesOnly() {
-		return errRoutesOnly
+	if i, ok := ix.index.Find(ix.key(o), match); ok {
+		return i
 	}
-	return nil
+	return none
 }
 
-// makeObjects makes those of a change that belong to a stage. It goes on after
-// a failure.
-func (n *Netns) makeObjects(ctx context.Context, c *Change, at stage, done *[]operation) []*OpError {
-	if kinds == nil || c.routesOnly() {
+// by is find with a relation of o to what is listed.
+func (ix listed[T, K]) by(relation func(o, have *T) bool, o *T) int {
+	return ix.find(o, func(i int) bool { return relation(o, &ix.list[i]) })
+}
+
+// first is the first object with o's key.
+func (ix listed[T, K]) first(o *T) int { return ix.find(o, func(int) bool { return true }) }
+
+// or is the first of two relations that is given.
+func or[T any](relation, otherwise func(o, have *T) bool) func(o, have *T) bool {
+	if relation != nil {
+		return relation
+	}
+	return otherwise
+}
+
+// means reports whether o and have are about the same: o removes it, or asks
+// for it.
+func (k *kindOf[T, K]) means(o, have *T) bool {
+	return or(k.same, k.satisfied)(o, have) || k.satisfied(o, have)
+}
+
+func (k *kindOf[T, K]) len(s *State) int { return len(*k.list(s)) }
+
+func (k *kindOf[T, K]) all(s *State) iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		list := *k.list(s)
+		for i := range list {
+			if !yield(k.object(&list[i])) {
+				return
+			}
+		}
+	}
+}
+
+func (k *kindOf[T, K]) appendTo(to, from *State) {
+	if list := *k.list(from); len(list) > 0 {
+		*k.list(to) = append(*k.list(to), list...)
+	}
+}
+
+// needed is [Change.Needed] for one kind.
+func (k *kindOf[T, K]) needed(c *Change, have *State, needed *Change, held *State) {
+	leaving, coming := *k.list(&c.Del), *k.list(&c.Add)
+	if len(leaving)+len(coming) == 0 {
+		return
+	}
+	ix := k.index(have)
+	gone := make([]bool, len(ix.list))
+	if !k.value {
+		*k.list(&needed.Del) = k.leaving(ix, leaving, gone)
+	}
+	before, holds := listOf(leaving, k.key), or(k.holds, k.satisfied)
+	add := make([]T, 0, len(coming))
+	for i := range coming {
+		o := &coming[i]
+		if ix.find(o, func(i int) bool { return !gone[i] && holds(o, &ix.list[i]) }) != none {
+			*k.list(held) = append(*k.list(held), *o)
+			continue
+		}
+		if k.value && !k.set(ix, before, o, needed) {
+			continue
+		}
+		add = append(add, *o)
+		if k.placed != nil {
+			k.placed(ix, &add[len(add)-1], gone)
+		}
+	}
+	*k.list(&needed.Add) = add
+}
+
+// leaving are those of a list that are there, as they are there, and marks them
+// as gone.
+func (k *kindOf[T, K]) leaving(ix listed[T, K], list []T, gone []bool) []T {
+	del := make([]T, 0, len(list))
+	for i := range list {
+		o := &list[i]
+		at := none
+		// The very same before one alike: IPv4 has routes that differ in their
+		// protocol only, and each answers for one.
+		for _, relation := range []func(o, have *T) bool{k.identical, or(k.same, k.satisfied)} {
+			if relation != nil && at == none {
+				at = ix.find(o, func(i int) bool { return !gone[i] && relation(o, &ix.list[i]) })
+			}
+		}
+		switch {
+		case at != none && k.found != nil:
+			gone[at] = true
+			del = append(del, k.found(ix, at))
+		case at != none:
+			gone[at] = true
+			del = append(del, ix.list[at])
+		case k.part != nil:
+			if part, ok := k.part(ix, o); ok {
+				del = append(del, part)
+			}
+		}
+	}
+	return del
+}
+
+// set notes what a value was that is to be set. It is not to be set where the
+// change says what it has to be, and another attachment has set it since.
+func (k *kindOf[T, K]) set(ix, before listed[T, K], o *T, needed *Change) bool {
+	at := ix.first(o)
+	if from := before.first(o); from != none && (at == none || !k.satisfied(&before.list[from], &ix.list[at])) {
+		return false
+	}
+	if at != none {
+		*k.list(&needed.Del) = append(*k.list(&needed.Del), ix.list[at])
+	}
+	return true
+}
+
+// overridden is [Change.Overridden] for one kind. What a value was before the
+// first of several changes is what counts.
+func (k *kindOf[T, K]) overridden(c, later, left *Change) {
+	deleted, added := k.index(&later.Del), k.index(&later.Add)
+	for o := range each(*k.list(&c.Add)) {
+		if k.value && added.first(o) == none || !k.value && deleted.by(k.means, o) == none {
+			*k.list(&left.Add) = append(*k.list(&left.Add), *o)
+		}
+	}
+	for o := range each(*k.list(&c.Del)) {
+		back := func(o, added *T) bool { return k.means(added, o) }
+		if k.value || added.by(back, o) == none {
+			*k.list(&left.Del) = append(*k.list(&left.Del), *o)
+		}
+	}
+}
+
+// followed adds what a later change does to what it has left of an earlier one.
+func (k *kindOf[T, K]) followed(left, later *Change) {
+	before := k.index(&left.Del)
+	for o := range each(*k.list(&later.Del)) {
+		if !k.value || before.first(o) == none {
+			*k.list(&left.Del) = append(*k.list(&left.Del), *o)
+		}
+	}
+	k.appendTo(&left.Add, &later.Add)
+}
+
+// before is [State.Before] for one kind.
+func (k *kindOf[T, K]) before(have *State, done *Change, before *State) {
+	made, was, there := k.index(&done.Add), k.index(&done.Del), k.index(have)
+	list := k.list(before)
+	if !k.value {
+		for o := range each(was.list) {
+			if k.shared || there.first(o) == none {
+				*list = append(*list, *o)
+			}
+		}
+	}
+	for h := range each(there.list) {
+		of := func(h, o *T) bool { return or(k.same, k.satisfied)(o, h) }
+		switch {
+		case made.by(of, h) == none:
+			*list = append(*list, *h)
+		case k.value:
+			if at := was.first(h); at != none {
+				*list = append(*list, was.list[at])
+			}
+		}
+	}
+}
+
+// transfer is [Change.TransferOwnership] for one kind.
+func (k *kindOf[T, K]) transfer(c, to *Change, held *State, built bool) (transferred bool) {
+	added, before := k.list(&c.Add), k.list(&c.Del)
+	if len(*added) == 0 {
+		return false
+	}
+	h := handover[T, K]{kindOf: k, built: built, held: k.index(held), own: k.index(&to.Add), before: k.index(&to.Del)}
+	h.taken, h.replaced = make([]bool, len(h.held.list)), make([]bool, len(h.before.list))
+	was, gone := k.index(&c.Del), make([]bool, len(*before))
+	var kept []T
+	for o := range each(*added) {
+		from := none
+		if k.value {
+			from = was.first(o)
+		}
+		if !transferable(k.object(o)) || !h.give(o, was, from) {
+			kept = append(kept, *o)
+			continue
+		}
+		transferred = true
+		if from != none {
+			gone[from] = true
+		}
+	}
+	if transferred {
+		*added, *before = kept, without(*before, gone)
+		*k.list(held) = without(h.held.list, h.taken)
+		*k.list(&to.Add) = slices.Concat(h.own.list, h.adds)
+		*k.list(&to.Del) = slices.Concat(without(h.before.list, h.replaced), h.dels)
+	}
+	return transferred
+}
+
+// handover is what one change gives to the one of a new owner.
+type handover[T any, K comparable] struct {
+	*kindOf[T, K]
+	built             bool
+	held, own, before listed[T, K] // of the new owner: found, added, deleted
+	taken, replaced   []bool       // of held and before, what it has no more
+	adds, dels        []T          // what it has besides
+}
+
+// give gives the new owner an object that it found as it asked for it, or that
+// it has taken over already in a DEL that was killed. With built, it is given
+// what a value was before the one that it has replaced.
+func (h *handover[T, K]) give(o *T, was listed[T, K], from int) bool {
+	meant := func(o, own *T) bool { return h.means(own, o) }
+	remember := func() {
+		if from != none {
+			h.dels = append(h.dels, was.list[from])
+		}
+	}
+	at := h.held.find(o, func(i int) bool { return !h.taken[i] && h.means(&h.held.list[i], o) })
+	if at != none {
+		h.taken[at] = true
+		own := *o
+		if h.adopt != nil {
+			own = h.held.list[at]
+			h.adopt(&own, o)
+		}
+		h.adds = append(h.adds, own)
+		remember()
+		return true
+	}
+	if h.own.by(meant, o) != none && (from == none || h.before.by(h.satisfied, &was.list[from]) != none) {
+		return true
+	}
+	if !h.built || !h.value {
+		return false
+	}
+	if at = h.before.find(o, func(i int) bool { return !h.replaced[i] && h.satisfied(o, &h.before.list[i]) }); at == none {
+		return false
+	}
+	h.replaced[at] = true
+	remember()
+	return true
+}
+
+// without is a list without those elements that are gone.
+func without[T any](list []T, gone []bool) []T {
+	left := make([]T, 0, len(list))
+	for i := range list {
+		if !gone[i] {
+			left = append(left, list[i])
+		}
+	}
+	return left
+}
+
+// remember adds to what was done of a change what values were before.
+func (k *kindOf[T, K]) remember(c, done *Change) {
+	if !k.value {
+		return
+	}
+	before := k.index(&c.Del)
+	for o := range each(*k.list(&done.Add)) {
+		if at := before.first(o); at != none {
+			*k.list(&done.Del) = append(*k.list(&done.Del), before.list[at])
+		}
+	}
+}
+
+// drift is [Change.Drift] for one kind.
+func (k *kindOf[T, K]) drift(c *Change, have *State) (drift []Drift) {
+	leaving, coming := *k.list(&c.Del), *k.list(&c.Add)
+	if len(leaving)+len(coming) == 0 {
 		return nil
 	}
-	return kinds.make(ctx, n, c, at, done)
+	ix := k.index(have)
+	for o := range each(leaving) {
+		if at := ix.by(or(k.remains, k.satisfied), o); at != none && !k.value {
+			drift = append(drift, Drift{Object: k.object(&ix.list[at]), Present: true})
+		}
+	}
+	for o := range each(coming) {
+		if ix.by(k.satisfied, o) != none {
+			continue
+		}
+		d := Drift{Object: k.object(o)}
+		if at := ix.first(o); at != none {
+			d.Instead = k.object(&ix.list[at]).Instead()
+		}
+		drift = append(drift, d)
+	}
+	return drift
 }
 
-// Wants reports whether the objects of have, which are no routes, are all as
-// ones of the state ask.
-func (s State) Wants(have State) bool { return kinds == nil || kinds.wants(&s, have) }
+// wanted is a set of objects of one kind that an attachment wants.
+type wanted interface{ has(Object) bool }
+
+type wantedOf[T any, K comparable] struct {
+	listed[T, K]
+	relation func(o, have *T) bool
+}
+
+func (k *kindOf[T, K]) wanted(s *State) wanted {
+	return wantedOf[T, K]{k.index(s), or(k.wants, k.satisfied)}
+}
+
+func (w wantedOf[T, K]) has(o Object) bool {
+	have, ok := any(o).(*T)
+	return ok && w.find(have, func(i int) bool { return w.relation(&w.list[i], have) }) != none
+}
+
+// each visits pointers to the elements of a list.
+func each[T any](list []T) iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		for i := range list {
+			if !yield(&list[i]) {
+				return
+			}
+		}
+	}
+}

@@ -1,74 +1,20 @@
-package netops
+package netops_test
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
 const mac1, mac2 = "02:00:00:00:00:01", "02:00:00:00:00:02"
-
-// parseObjects reads objects as ip(8) and sysctl(8) take them, as far as tests
-// need; "learnt" at a neighbour's end stands for one that is.
-func parseObjects(t testing.TB, lines ...string) State {
-	t.Helper()
-	var s State
-	for _, line := range lines {
-		words := strings.Fields(line)
-		value := func(key string) string {
-			if i := slices.Index(words, key); i >= 0 {
-				return words[i+1]
-			}
-			return ""
-		}
-		switch words[0] {
-		case "rule":
-			r := Rule{Protocol: Protocol, IPv6: strings.Contains(line, ":"), Priority: parseNumber(t, value("pref")), Table: parseNumber(t, value("lookup"))}
-			r.From, r.To = parseSelector(value("from")), parseSelector(value("to"))
-			if p := value("proto"); p != "" {
-				r.Protocol = uint8(parseNumber(t, p))
-			}
-			s.Rules = append(s.Rules, r)
-		case "neigh":
-			s.Neighs = append(s.Neighs, Neigh{IP: netip.MustParseAddr(words[1]), HardwareAddr: value("lladdr"), Dev: value("dev"), Learnt: words[len(words)-1] == "learnt"})
-		case "link":
-			s.Links = append(s.Links, LinkAddr{value("dev"), value("address")})
-		case "route":
-			s.Routes = append(s.Routes, parse(t, strings.TrimPrefix(line, "route ")))
-		default:
-			key, v, _ := strings.Cut(line, "=")
-			v, atMost := strings.CutSuffix(v, " or less")
-			s.Sysctls = append(s.Sysctls, Sysctl{Key: key, Value: v, AtMost: atMost})
-		}
-	}
-	return s
-}
-
-func parseNumber(t testing.TB, s string) uint32 {
-	t.Helper()
-	n := uint32(0)
-	for _, c := range s {
-		n = n*10 + uint32(c-'0')
-	}
-	return n
-}
-
-func parseSelector(s string) netip.Prefix {
-	if s == "" {
-		return netip.Prefix{}
-	}
-	if p, err := netip.ParsePrefix(s); err == nil {
-		return p
-	}
-	ip := netip.MustParseAddr(s)
-	return netip.PrefixFrom(ip, ip.BitLen())
-}
 
 func TestObjectsPrintAsCommands(t *testing.T) {
 	for line, want := range map[string]string{
@@ -83,26 +29,26 @@ func TestObjectsPrintAsCommands(t *testing.T) {
 		"neigh fd00::1 lladdr " + mac1 + " dev net1.7":     "ip neigh add fd00::1 lladdr " + mac1 + " dev net1.7 nud permanent",
 		"rule pref 5 from fd00::5 to fd01::/64 lookup 100": "ip -6 rule add pref 5 from fd00::5 to fd01::/64 lookup 100",
 	} {
-		if got := (Change{Add: parseObjects(t, line)}).String(); got != want {
+		if got := (netops.Change{Add: netopstest.ParseState(t, line)}).String(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	s := parseObjects(t, "rule pref 5 lookup 7", "neigh 192.0.2.1 lladdr "+mac1+" dev eth0")
-	if got := s.Rules[0].AddCommand() + "\n" + s.Neighs[0].AddCommand(); got != (Change{Add: State{Rules: s.Rules}}).String()+"\n"+(Change{Add: State{Neighs: s.Neighs}}).String() {
+	s := netopstest.ParseState(t, "rule pref 5 lookup 7", "neigh 192.0.2.1 lladdr "+mac1+" dev eth0")
+	if got := s.Rules[0].Command(netops.Add) + "\n" + s.Neighs[0].Command(netops.Add); got != (netops.Change{Add: netops.State{Rules: s.Rules}}).String()+"\n"+(netops.Change{Add: netops.State{Neighs: s.Neighs}}).String() {
 		t.Error(got)
 	}
-	if got := (Change{Del: s}).String(); got != "ip neigh del 192.0.2.1 lladdr "+mac1+" dev eth0\nip rule del pref 5 lookup 7" {
+	if got := (netops.Change{Del: s}).String(); got != "ip neigh del 192.0.2.1 lladdr "+mac1+" dev eth0\nip rule del pref 5 lookup 7" {
 		t.Error(got)
 	}
 }
 
 // whole is a change with everything in it.
-func whole(t testing.TB) Change {
-	return Change{
-		Del: parseObjects(t, "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "rule pref 7 lookup 100", "route default via 10.1.0.1 dev eth0"),
-		Add: parseObjects(t, "net/ipv4/conf/eth0/rp_filter=2", "net/ipv6/conf/eth0/disable_ipv6=0", "link dev eth0 address "+mac2,
+func whole(t testing.TB) netops.Change {
+	return netops.Change{
+		Del: netopstest.ParseState(t, "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "rule pref 7 lookup 100", "route default via 10.1.0.1 dev eth0"),
+		Add: netopstest.ParseState(t, "net/ipv4/conf/eth0/rp_filter=2", "net/ipv6/conf/eth0/disable_ipv6=0", "link dev eth0 address "+mac2,
 			"neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "rule pref 8 lookup 100", "route default via 10.1.0.1 dev eth0 table 100"),
-		Flushed: parseObjects(t, "neigh 10.1.0.9 lladdr "+mac1+" dev eth0").Neighs,
+		Flushed: netopstest.ParseState(t, "neigh 10.1.0.9 lladdr "+mac1+" dev eth0").Neighs,
 	}
 }
 
@@ -142,7 +88,7 @@ func TestNeededObjects(t *testing.T) {
 	}{
 		{name: "a rule", add: lines("rule pref 5 lookup 100"), needed: lines("rule pref 5 lookup 100")},
 		{name: "a rule that is there", have: lines("rule pref 5 lookup 100"), add: lines("rule pref 5 lookup 100"), held: lines("rule pref 5 lookup 100")},
-		{name: "a rule of another protocol", have: lines("rule pref 5 lookup 100 proto 3"), add: lines("rule pref 5 lookup 100"), needed: lines("rule pref 5 lookup 100")},
+		{name: "a rule of another protocol", have: lines("rule pref 5 lookup 100 proto 3"), add: lines("rule pref 5 lookup 100"), held: lines("rule pref 5 lookup 100")},
 		{name: "a rule that is gone", have: lines("rule pref 5 lookup 100 proto 3"), del: lines("rule pref 5 lookup 100")},
 		{name: "a rule that goes", have: lines("rule pref 5 lookup 100", "rule pref 6 lookup 100"), del: lines("rule pref 6 lookup 100"), neededDel: lines("rule pref 6 lookup 100")},
 		{name: "a rule that goes and comes", have: lines("rule pref 5 lookup 100"), del: lines("rule pref 5 lookup 100"), add: lines("rule pref 5 lookup 100"),
@@ -170,18 +116,11 @@ func TestNeededObjects(t *testing.T) {
 		{name: "an address", have: lines("link dev eth0 address "+mac1, "link dev net1 address "+mac2), add: lines("link dev eth0 address " + mac2),
 			neededDel: lines("link dev eth0 address " + mac1), needed: lines("link dev eth0 address " + mac2)},
 	} {
-		c := Change{Del: parseObjects(t, tt.del...), Add: parseObjects(t, tt.add...)}
-		have := parseObjects(t, tt.have...)
+		c := netops.Change{Del: netopstest.ParseState(t, tt.del...), Add: netopstest.ParseState(t, tt.add...)}
+		have := netopstest.ParseState(t, tt.have...)
 		needed, held := c.Needed(have)
-		same(t, tt.name+": needed", Change{Del: parseObjects(t, tt.neededDel...), Add: parseObjects(t, tt.needed...)}, needed)
-		same(t, tt.name+": held", parseObjects(t, tt.held...), held)
-	}
-}
-
-func same(t *testing.T, what string, want, got any) {
-	t.Helper()
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", what, diff)
+		netopstest.Same(t, tt.name+": needed", netops.Change{Del: netopstest.ParseState(t, tt.neededDel...), Add: netopstest.ParseState(t, tt.needed...)}, needed)
+		netopstest.Same(t, tt.name+": held", netopstest.ParseState(t, tt.held...), held)
 	}
 }
 
@@ -214,26 +153,26 @@ func TestBequeath(t *testing.T) {
 		{name: "another's value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=3"), heirAdd: lines("net/a/b=0"), built: true,
 			leftDel: lines("net/a/b=1"), leftAdd: lines("net/a/b=2"), thenDel: lines("net/a/b=3"), thenAdd: lines("net/a/b=0")},
 	} {
-		of := func(del, add []string) Change {
-			return Change{Del: parseObjects(t, del...), Add: parseObjects(t, add...)}
+		of := func(del, add []string) netops.Change {
+			return netops.Change{Del: netopstest.ParseState(t, del...), Add: netopstest.ParseState(t, add...)}
 		}
-		c, heir, held := of(tt.del, tt.add), of(tt.heirDel, tt.heirAdd), parseObjects(t, tt.held...)
+		c, heir, held := of(tt.del, tt.add), of(tt.heirDel, tt.heirAdd), netopstest.ParseState(t, tt.held...)
 		if given := c.TransferOwnership(&heir, &held, tt.built); given != tt.given {
 			t.Errorf("%s: given: %t", tt.name, given)
 		}
-		same(t, tt.name+": left", of(tt.leftDel, tt.leftAdd), c)
-		same(t, tt.name+": the heir's", of(tt.thenDel, tt.thenAdd), heir)
-		same(t, tt.name+": what he finds", parseObjects(t, tt.thenHolds...), held)
+		netopstest.Same(t, tt.name+": left", of(tt.leftDel, tt.leftAdd), c)
+		netopstest.Same(t, tt.name+": the heir's", of(tt.thenDel, tt.thenAdd), heir)
+		netopstest.Same(t, tt.name+": what he finds", netopstest.ParseState(t, tt.thenHolds...), held)
 	}
 }
 
 func TestBefore(t *testing.T) {
 	c := whole(t)
-	was := parseObjects(t, "link dev eth0 address "+mac1, "net/ipv4/conf/eth0/rp_filter=1", "net/ipv4/conf/all/rp_filter=0",
+	was := netopstest.ParseState(t, "link dev eth0 address "+mac1, "net/ipv4/conf/eth0/rp_filter=1", "net/ipv4/conf/all/rp_filter=0",
 		"rule pref 7 lookup 100", "rule pref 9 lookup 100", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0",
 		"route default via 10.1.0.1 dev eth0", "route 10.9.0.0/16 via 10.1.0.2 dev eth0")
 	needed, _ := c.Needed(was)
-	after := parseObjects(t, "link dev eth0 address "+mac2, "net/ipv4/conf/eth0/rp_filter=2", "net/ipv4/conf/all/rp_filter=0",
+	after := netopstest.ParseState(t, "link dev eth0 address "+mac2, "net/ipv4/conf/eth0/rp_filter=2", "net/ipv4/conf/all/rp_filter=0",
 		"neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "rule pref 8 lookup 100", "rule pref 9 lookup 100",
 		"route default via 10.1.0.1 dev eth0 table 100", "route 10.9.0.0/16 via 10.1.0.2 dev eth0")
 	sets := cmpopts.SortSlices(func(a, b any) bool { return fmt.Sprint(a) < fmt.Sprint(b) })
@@ -241,7 +180,7 @@ func TestBefore(t *testing.T) {
 		t.Errorf("(-was +before):\n%s", diff)
 	}
 	// What somebody else has set since is no matter of that change.
-	now := parseObjects(t, "net/ipv4/conf/eth0/rp_filter=0")
+	now := netopstest.ParseState(t, "net/ipv4/conf/eth0/rp_filter=0")
 	if got := now.Before(needed).Sysctls; got[0].Value != "0" {
 		t.Errorf("it was %v", got)
 	}
@@ -250,24 +189,24 @@ func TestBefore(t *testing.T) {
 // With an address go the permanent neighbours of that interface, which are
 // others', but for those that are to go.
 func TestLostNeighbours(t *testing.T) {
-	have := parseObjects(t, "link dev eth0 address "+mac1, "neigh 10.1.0.1 lladdr "+mac1+" dev eth0", "neigh 10.1.0.2 lladdr "+mac1+" dev eth0",
+	have := netopstest.ParseState(t, "link dev eth0 address "+mac1, "neigh 10.1.0.1 lladdr "+mac1+" dev eth0", "neigh 10.1.0.2 lladdr "+mac1+" dev eth0",
 		"neigh 10.1.0.3 lladdr "+mac1+" dev eth0 learnt", "neigh 10.1.0.4 lladdr "+mac1+" dev net1")
-	c := Change{Del: parseObjects(t, "neigh 10.1.0.2 lladdr "+mac1+" dev eth0"), Add: parseObjects(t, "link dev eth0 address "+mac2)}
+	c := netops.Change{Del: netopstest.ParseState(t, "neigh 10.1.0.2 lladdr "+mac1+" dev eth0"), Add: netopstest.ParseState(t, "link dev eth0 address "+mac2)}
 	needed, _ := c.Needed(have)
-	want := parseObjects(t, "neigh 10.1.0.1 lladdr "+mac1+" dev eth0").Neighs
-	same(t, "lost", want, needed.Flushed)
+	want := netopstest.ParseState(t, "neigh 10.1.0.1 lladdr "+mac1+" dev eth0").Neighs
+	netopstest.Same(t, "lost", want, needed.Flushed)
 	again, _ := needed.Needed(have)
-	same(t, "again", needed, again)
+	netopstest.Same(t, "again", needed, again)
 	// In between somebody has added one, and changed one.
-	now := parseObjects(t, "link dev eth0 address "+mac2, "neigh 10.1.0.1 lladdr "+mac2+" dev eth0", "neigh 10.1.0.5 lladdr "+mac1+" dev eth0")
+	now := netopstest.ParseState(t, "link dev eth0 address "+mac2, "neigh 10.1.0.1 lladdr "+mac2+" dev eth0", "neigh 10.1.0.5 lladdr "+mac1+" dev eth0")
 	back, _ := needed.Reverse().Needed(now)
-	same(t, "lost on the way back", now.Neighs, back.Flushed)
-	back, _ = needed.Reverse().Needed(parseObjects(t, "link dev eth0 address "+mac1))
-	same(t, "lost by a process that was killed", want, back.Flushed)
+	netopstest.Same(t, "lost on the way back", now.Neighs, back.Flushed)
+	back, _ = needed.Reverse().Needed(netopstest.ParseState(t, "link dev eth0 address "+mac1))
+	netopstest.Same(t, "lost by a process that was killed", want, back.Flushed)
 }
 
 func TestRivalNeigh(t *testing.T) {
-	want := &parseObjects(t, "neigh 10.1.0.7 lladdr "+mac1+" dev eth0").Neighs[0]
+	want := &netopstest.ParseState(t, "neigh 10.1.0.7 lladdr "+mac1+" dev eth0").Neighs[0]
 	for line, rival := range map[string]bool{
 		"neigh 10.1.0.7 lladdr " + mac1 + " dev eth0":        false,
 		"neigh 10.1.0.7 lladdr " + mac2 + " dev eth0":        true,
@@ -275,14 +214,14 @@ func TestRivalNeigh(t *testing.T) {
 		"neigh 10.1.0.7 lladdr " + mac2 + " dev net1":        false,
 		"neigh 10.1.0.8 lladdr " + mac2 + " dev eth0":        false,
 	} {
-		if got := parseObjects(t, line).ConflictingNeigh(want); got != nil != rival {
+		if got := netopstest.ParseState(t, line).ConflictingNeigh(want); got != nil != rival {
 			t.Errorf("%s: rival %v", line, got)
 		}
 	}
 }
 
 func TestWantsObjects(t *testing.T) {
-	s := parseObjects(t, "rule pref 5 lookup 100", "neigh 10.1.0.7 lladdr "+mac1+" dev eth0")
+	wants := netops.NewWants(netopstest.ParseState(t, "rule pref 5 lookup 100", "neigh 10.1.0.7 lladdr "+mac1+" dev eth0"))
 	for line, want := range map[string]bool{
 		"rule pref 5 lookup 100":                          true,
 		"rule pref 5 lookup 100 proto 3":                  false,
@@ -291,67 +230,71 @@ func TestWantsObjects(t *testing.T) {
 		"neigh 10.1.0.7 lladdr " + mac1 + " dev net1":     false,
 		"neigh fd00:10:1::7 lladdr " + mac1 + " dev eth0": false,
 	} {
-		if got := s.Wants(parseObjects(t, line)); got != want {
-			t.Errorf("%s: %t", line, got)
+		have := netopstest.ParseState(t, line)
+		for o := range have.All() {
+			if got := wants.Has(o); got != want {
+				t.Errorf("%s: %t", line, got)
+			}
 		}
 	}
 }
 
 func TestDriftOfObjects(t *testing.T) {
-	have := parseObjects(t, "rule pref 5 lookup 100", "neigh 10.1.0.7 lladdr "+mac2+" dev eth0", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0 learnt",
+	have := netopstest.ParseState(t, "rule pref 5 lookup 100", "neigh 10.1.0.7 lladdr "+mac2+" dev eth0", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0 learnt",
 		"neigh 10.1.0.9 lladdr "+mac1+" dev eth0", "net/a/b=0", "link dev eth0 address "+mac1, "neigh 10.1.0.10 lladdr "+mac1+" dev eth0 learnt")
-	c := Change{
-		Del: parseObjects(t, "rule pref 5 lookup 100", "rule pref 9 lookup 100", "neigh 10.1.0.9 lladdr "+mac1+" dev eth0", "neigh 10.1.0.10 lladdr "+mac1+" dev eth0", "net/a/b=0"),
-		Add: parseObjects(t, "rule pref 6 lookup 100", "neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "net/a/b=2", "net/a/c=1", "link dev eth0 address "+mac2),
+	c := netops.Change{
+		Del: netopstest.ParseState(t, "rule pref 5 lookup 100", "rule pref 9 lookup 100", "neigh 10.1.0.9 lladdr "+mac1+" dev eth0", "neigh 10.1.0.10 lladdr "+mac1+" dev eth0", "net/a/b=0"),
+		Add: netopstest.ParseState(t, "rule pref 6 lookup 100", "neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "net/a/b=2", "net/a/c=1", "link dev eth0 address "+mac2),
 	}
 	var got []string
 	for _, d := range c.Drift(have) {
 		got = append(got, d.String())
 	}
 	want := []string{
-		"ip neigh del 10.1.0.9 lladdr " + mac1 + " dev eth0: it is there",
-		"ip rule del pref 5 lookup 100: it is there",
-		"sysctl -w net.a.b=2: it is 0",
-		"sysctl -w net.a.c=1: it is not there",
-		"ip link set dev eth0 address " + mac2 + ": it is " + mac1,
-		"ip neigh add 10.1.0.7 lladdr " + mac1 + " dev eth0 nud permanent: there is 10.1.0.7 lladdr " + mac2 + " dev eth0",
-		"ip neigh add 10.1.0.8 lladdr " + mac1 + " dev eth0 nud permanent: there is 10.1.0.8 lladdr " + mac1 + " dev eth0, which the kernel has learnt",
-		"ip rule add pref 6 lookup 100: it is not there",
+		"ip link set dev eth0 address " + mac2 + ": found " + mac1 + " instead",
+		"sysctl -w net.a.b=2: found 0 instead",
+		"sysctl -w net.a.c=1: missing",
+		"ip neigh del 10.1.0.9 lladdr " + mac1 + " dev eth0: present, should be absent",
+		"ip neigh add 10.1.0.7 lladdr " + mac1 + " dev eth0 nud permanent: found 10.1.0.7 lladdr " + mac2 + " dev eth0 instead",
+		"ip neigh add 10.1.0.8 lladdr " + mac1 + " dev eth0 nud permanent: found 10.1.0.8 lladdr " + mac1 + " dev eth0 (learnt by the kernel) instead",
+		"ip rule del pref 5 lookup 100: present, should be absent",
+		"ip rule add pref 6 lookup 100: missing",
 	}
-	same(t, "drift", want, got)
+	netopstest.Same(t, "drift", want, got)
 }
 
 // What was before the first of several changes is what counts.
 func TestThenWithObjects(t *testing.T) {
-	first := Change{Del: parseObjects(t, "net/a/b=0", "rule pref 9 lookup 1"), Add: parseObjects(t, "net/a/b=1", "net/a/c=1", "rule pref 5 lookup 100", "rule pref 6 lookup 100")}
-	second := Change{Del: parseObjects(t, "net/a/b=1", "rule pref 5 lookup 100"), Add: parseObjects(t, "net/a/b=2", "rule pref 9 lookup 1")}
-	same(t, "then", Change{Del: parseObjects(t, "net/a/b=0", "rule pref 5 lookup 100"),
-		Add: parseObjects(t, "net/a/c=1", "net/a/b=2", "rule pref 6 lookup 100", "rule pref 9 lookup 1")}, first.Then(second))
-	same(t, "overridden", parseObjects(t, "net/a/c=1", "rule pref 6 lookup 100"), first.Overridden(second).Add)
+	first := netops.Change{Del: netopstest.ParseState(t, "net/a/b=0", "rule pref 9 lookup 1"), Add: netopstest.ParseState(t, "net/a/b=1", "net/a/c=1", "rule pref 5 lookup 100", "rule pref 6 lookup 100")}
+	second := netops.Change{Del: netopstest.ParseState(t, "net/a/b=1", "rule pref 5 lookup 100"), Add: netopstest.ParseState(t, "net/a/b=2", "rule pref 9 lookup 1")}
+	netopstest.Same(t, "then", netops.Change{Del: netopstest.ParseState(t, "net/a/b=0", "rule pref 5 lookup 100"),
+		Add: netopstest.ParseState(t, "net/a/c=1", "net/a/b=2", "rule pref 6 lookup 100", "rule pref 9 lookup 1")}, first.Then(second))
+	netopstest.Same(t, "overridden", netopstest.ParseState(t, "net/a/c=1", "rule pref 6 lookup 100"), first.Overridden(second).Add)
 }
 
 func TestChangesKeepObjects(t *testing.T) {
 	c := whole(t)
 	c.AddFirst = true
-	if c.IsZero() || (State{Rules: c.Add.Rules}).IsZero() || !(Change{Flushed: c.Flushed}).IsZero() {
+	rules := netops.State{Rules: c.Add.Rules}
+	if c.IsZero() || rules.IsZero() || !(netops.Change{Flushed: c.Flushed}).IsZero() {
 		t.Error("IsZero")
 	}
 	left := c.Without(c.Add.Routes)
-	same(t, "Without", State{Links: c.Add.Links, Sysctls: c.Add.Sysctls, Neighs: c.Add.Neighs, Rules: c.Add.Rules}, left.Add)
-	same(t, "Without's deletions", c.Del, left.Del)
-	same(t, "Taken", c, c.Taken())
-	same(t, "Tables", []uint32{TableMain, 100}, c.Tables())
-	q := Query{}
+	netopstest.Same(t, "Without", netops.State{Links: c.Add.Links, Sysctls: c.Add.Sysctls, Neighs: c.Add.Neighs, Rules: c.Add.Rules}, left.Add)
+	netopstest.Same(t, "Without's deletions", c.Del, left.Del)
+	netopstest.Same(t, "Taken", c, c.Taken())
+	netopstest.Same(t, "Tables", []uint32{netops.TableMain, 100}, c.Tables())
+	q := netops.Query{}
 	q.Cover(c)
-	same(t, "Cover", Query{Links: []string{"eth0"}, HardwareAddrs: true, Tables: []uint32{TableMain, 100}, Rules: true,
+	netopstest.Same(t, "Cover", netops.Query{Links: []string{"eth0"}, HardwareAddrs: true, Tables: []uint32{netops.TableMain, 100}, Rules: true,
 		Neighs: []string{"eth0", "eth0", "eth0"}, Sysctls: []string{"net/ipv4/conf/eth0/rp_filter", "net/ipv6/conf/eth0/disable_ipv6"}}, q)
 }
 
 func TestHostileObjects(t *testing.T) {
-	neigh := Neigh{Dev: "eth0", IP: netip.MustParseAddr("10.1.0.7"), HardwareAddr: mac1}
-	rule := Rule{Priority: 5, Table: 100}
-	of := func(change func(s *State, r *Rule, e *Neigh)) State {
-		var s State
+	neigh := netops.Neigh{Dev: "eth0", IP: netip.MustParseAddr("10.1.0.7"), HardwareAddr: mac1}
+	rule := netops.Rule{Priority: 5, Table: 100}
+	of := func(change func(s *netops.State, r *netops.Rule, e *netops.Neigh)) netops.State {
+		var s netops.State
 		r, e := rule, neigh
 		change(&s, &r, &e)
 		if r != rule {
@@ -362,138 +305,106 @@ func TestHostileObjects(t *testing.T) {
 		}
 		return s
 	}
-	for name, s := range map[string]State{
-		"up":               parseObjects(t, "net/../kernel/core_pattern=x"),
-		"not net":          parseObjects(t, "kernel/core_pattern=x"),
-		"net itself":       parseObjects(t, "net/x=1"),
-		"absolute":         parseObjects(t, "/net/ipv4/x=1"),
-		"double slash":     parseObjects(t, "net//ipv4/x=1"),
-		"zero byte":        parseObjects(t, "net/ipv4/\x00x=1"),
-		"long":             parseObjects(t, "net/ipv4/x="+strings.Repeat("1", 5000)),
-		"no mac":           of(func(_ *State, _ *Rule, e *Neigh) { e.HardwareAddr = "" }),
-		"bad mac":          of(func(_ *State, _ *Rule, e *Neigh) { e.HardwareAddr = "02:00" }),
-		"MAC in capitals":  of(func(_ *State, _ *Rule, e *Neigh) { e.HardwareAddr = "0A:00:00:00:00:01" }),
-		"zone":             of(func(_ *State, _ *Rule, e *Neigh) { e.IP = netip.MustParseAddr("fe80::1%eth0") }),
-		"mapped":           of(func(_ *State, _ *Rule, e *Neigh) { e.IP = netip.MustParseAddr("::ffff:10.1.0.7") }),
-		"no address":       of(func(_ *State, _ *Rule, e *Neigh) { e.IP = netip.Addr{} }),
-		"device":           of(func(_ *State, _ *Rule, e *Neigh) { e.Dev = "../eth0" }),
-		"learnt":           of(func(_ *State, _ *Rule, e *Neigh) { e.Learnt = true }),
-		"no table":         of(func(_ *State, r *Rule, _ *Neigh) { r.Table = 0 }),
-		"more":             of(func(_ *State, r *Rule, _ *Neigh) { r.MoreSelectors = true }),
-		"family":           of(func(_ *State, r *Rule, _ *Neigh) { r.From = netip.MustParsePrefix("fd00::/64") }),
-		"host bits":        of(func(_ *State, r *Rule, _ *Neigh) { r.To = netip.MustParsePrefix("10.1.0.5/16") }),
-		"any":              of(func(_ *State, r *Rule, _ *Neigh) { r.To = netip.MustParsePrefix("0.0.0.0/0") }),
-		"interface's name": {Links: []LinkAddr{{"a/b", mac1}}},
-		"interface's MAC":  {Links: []LinkAddr{{"eth0", "x"}}},
+	for name, s := range map[string]netops.State{
+		"up":               netopstest.ParseState(t, "net/../kernel/core_pattern=x"),
+		"not net":          netopstest.ParseState(t, "kernel/core_pattern=x"),
+		"net itself":       netopstest.ParseState(t, "net/x=1"),
+		"absolute":         netopstest.ParseState(t, "/net/ipv4/x=1"),
+		"double slash":     netopstest.ParseState(t, "net//ipv4/x=1"),
+		"zero byte":        netopstest.ParseState(t, "net/ipv4/\x00x=1"),
+		"long":             netopstest.ParseState(t, "net/ipv4/x="+strings.Repeat("1", 5000)),
+		"no mac":           of(func(_ *netops.State, _ *netops.Rule, e *netops.Neigh) { e.HardwareAddr = "" }),
+		"bad mac":          of(func(_ *netops.State, _ *netops.Rule, e *netops.Neigh) { e.HardwareAddr = "02:00" }),
+		"MAC in capitals":  of(func(_ *netops.State, _ *netops.Rule, e *netops.Neigh) { e.HardwareAddr = "0A:00:00:00:00:01" }),
+		"zone":             of(func(_ *netops.State, _ *netops.Rule, e *netops.Neigh) { e.IP = netip.MustParseAddr("fe80::1%eth0") }),
+		"mapped":           of(func(_ *netops.State, _ *netops.Rule, e *netops.Neigh) { e.IP = netip.MustParseAddr("::ffff:10.1.0.7") }),
+		"no address":       of(func(_ *netops.State, _ *netops.Rule, e *netops.Neigh) { e.IP = netip.Addr{} }),
+		"device":           of(func(_ *netops.State, _ *netops.Rule, e *netops.Neigh) { e.Dev = "../eth0" }),
+		"learnt":           of(func(_ *netops.State, _ *netops.Rule, e *netops.Neigh) { e.Learnt = true }),
+		"no table":         of(func(_ *netops.State, r *netops.Rule, _ *netops.Neigh) { r.Table = 0 }),
+		"more":             of(func(_ *netops.State, r *netops.Rule, _ *netops.Neigh) { r.MoreSelectors = true }),
+		"family":           of(func(_ *netops.State, r *netops.Rule, _ *netops.Neigh) { r.From = netip.MustParsePrefix("fd00::/64") }),
+		"host bits":        of(func(_ *netops.State, r *netops.Rule, _ *netops.Neigh) { r.To = netip.MustParsePrefix("10.1.0.5/16") }),
+		"any":              of(func(_ *netops.State, r *netops.Rule, _ *netops.Neigh) { r.To = netip.MustParsePrefix("0.0.0.0/0") }),
+		"interface's name": {Links: []netops.LinkAddr{{Dev: "a/b", HardwareAddr: mac1}}},
+		"interface's MAC":  {Links: []netops.LinkAddr{{Dev: "eth0", HardwareAddr: "x"}}},
 	} {
-		for _, p := range []Plan{{Host: s}, {Pod: Change{Del: s}}, {Pod: Change{Add: s}}} {
+		for _, p := range []netops.Plan{{Host: s}, {Pod: netops.Change{Del: s}}, {Pod: netops.Change{Add: s}}} {
 			if p.Validate() == nil {
 				t.Errorf("%s is valid", name)
 			}
 		}
 	}
-	if (Plan{Pod: Change{Flushed: []Neigh{{}}}}).Validate() == nil {
+	if (netops.Plan{Pod: netops.Change{Flushed: []netops.Neigh{{}}}}).Validate() == nil {
 		t.Error("lost neighbours are not looked at")
 	}
-	if err := (Plan{Pod: whole(t)}).Validate(); err != nil {
+	if err := (netops.Plan{Pod: whole(t)}).Validate(); err != nil {
 		t.Error(err)
 	}
 }
 
-// Each deletion hits what it means, or is not tried.
-func TestAimed(t *testing.T) {
-	for _, tt := range []struct {
-		name                 string
-		have, del            []string
-		there, hidden, order string
-	}{
-		{name: "gone", del: []string{"rule pref 5 lookup 1"}},
-		{name: "behind a stranger", have: []string{"rule pref 5 from 10.1.0.5 lookup 1", "rule pref 5 lookup 1"}, del: []string{"rule pref 5 lookup 1"},
-			hidden: "ip rule del pref 5 lookup 1"},
-		{name: "before a stranger", have: []string{"rule pref 5 lookup 1", "rule pref 5 from 10.1.0.5 lookup 1"}, del: []string{"rule pref 5 lookup 1"},
-			there: "ip rule del pref 5 lookup 1"},
-		{name: "behind another protocol's", have: []string{"rule pref 5 lookup 1 proto 3", "rule pref 5 lookup 1"}, del: []string{"rule pref 5 lookup 1"},
-			there: "ip rule del pref 5 lookup 1"},
-		{name: "behind one that goes too", have: []string{"rule pref 5 from 10.1.0.5 lookup 1", "rule pref 5 lookup 1"},
-			del:   []string{"rule pref 5 lookup 1", "rule pref 5 from 10.1.0.5 lookup 1"},
-			there: "ip rule del pref 5 from 10.1.0.5 lookup 1\nip rule del pref 5 lookup 1"},
-		{name: "another's neighbour", have: []string{"neigh 10.1.0.7 lladdr " + mac2 + " dev eth0"}, del: []string{"neigh 10.1.0.7 lladdr " + mac1 + " dev eth0"}},
-	} {
-		stage := dropRules
-		if strings.HasPrefix(tt.del[0], "neigh") {
-			stage = dropNeighs
-		}
-		there, hidden := aimed(everyKind{}.operations(&Change{Del: parseObjects(t, tt.del...)}, stage), parseObjects(t, tt.have...))
-		for what, got := range map[string][]operation{tt.there: there, tt.hidden: hidden} {
-			lines := make([]string, len(got))
-			for i, op := range got {
-				lines[i] = op.String()
-			}
-			if strings.Join(lines, "\n") != what {
-				t.Errorf("%s: %q, want %q", tt.name, lines, what)
-			}
-		}
-	}
-}
-
 // randomObjects are few enough to meet each other often.
-func randomObjects(t testing.TB, random *rand.Rand, n int) State {
+func randomObjects(t testing.TB, random *rand.Rand, n int) netops.State {
 	pick := func(list ...string) string { return list[random.IntN(len(list))] }
 	seen := map[any]bool{}
-	var s State
+	var s netops.State
 	for range n {
-		one := parseObjects(t, pick(
+		one := netopstest.ParseState(t, pick(
 			"net/ipv4/conf/eth0/rp_filter="+pick("0", "1", "2"), "net/ipv6/conf/eth0/disable_ipv6="+pick("0", "1"),
 			"link dev "+pick("eth0", "net1")+" address "+pick(mac1, mac2),
 			"neigh "+pick("10.1.0.7", "fd00::7")+" lladdr "+pick(mac1, mac2)+" dev "+pick("eth0", "net1"),
 			"rule pref 5"+pick("", " from 10.1.0.5", " to 10.0.0.0/8", " to fd00::/64")+" lookup "+pick("1", "2")+pick("", " proto 3")))
-		for _, o := range objects(&one) {
-			if slot := o.slot(); !seen[slot] { // one namespace has one of each
-				seen[slot] = true
-				o.into(&s)
+		for o := range one.All() {
+			if at := placeOf(o); !seen[at] { // one namespace has one of each
+				seen[at] = true
+				o.AddTo(&s)
 			}
 		}
 	}
 	return s
 }
 
-// FuzzDecodeObjects feeds the decoders what a kernel never sends: no panic, and
-// what is taken can be sent and read again.
-func FuzzDecodeObjects(f *testing.F) {
-	index := func(string) (uint32, error) { return 2, nil }
-	name := func(int) (string, error) { return "eth0", nil }
-	seeds := parseObjects(f, "rule pref 5 from 10.1.0.5 to 10.0.0.0/8 lookup 100", "rule pref 5 to fd00::/64 lookup 100",
-		"neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "neigh fd00::7 lladdr "+mac1+" dev eth0", "link dev eth0 address "+mac1)
-	for _, o := range objects(&seeds) {
-		op, _ := o.operation(false)
-		body, err := op.append(nil, index)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(body)
+// placeOf is what only one object can have.
+func placeOf(o netops.Object) any {
+	switch o := o.(type) {
+	case *netops.LinkAddr:
+		return "link " + o.Dev
+	case *netops.Sysctl:
+		return "sysctl " + o.Key
+	case *netops.Neigh:
+		return "neigh " + o.Dev + " " + o.IP.String()
+	case *netops.Rule:
+		r := *o
+		r.Protocol = 0
+		return r
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		var l link
-		_ = visitLink(body, l.note)
-		if r, ok, err := decodeRule(body); err == nil && ok && !r.MoreSelectors && r.Table != 0 {
-			if err := (*rule)(&r).validate(); err != nil {
-				t.Error(err)
-			}
-			again, _ := (*rule)(&r).encode(nil, operation{}, index)
-			if back, ok, err := decodeRule(again); back != r || !ok || err != nil {
-				t.Errorf("%+v is read back as %+v, %v", r, back, err)
-			}
+	return o
+}
+
+// A route that an attachment found as it asked for it becomes its own to undo when
+// the attachment that made it goes: by the next hop by which it was made, and as
+// it asked for it. What is left of a route that was there before is not given.
+func TestTransferOfARoute(t *testing.T) {
+	made := netopstest.ParseRoute(t, "10.8.0.0/16 via 10.1.0.1 dev net1 mtu 1400")
+	wish := netopstest.ParseRoute(t, "10.8.0.0/16 via 10.1.0.1 dev eth0")
+	wish.AnyDev = true
+	left := netopstest.ParseRoute(t, "10.7.0.0/16 dev net1")
+	left.Raw = message(&left)
+	var to netops.Change
+	held := netops.State{Routes: []netops.Route{netopstest.ParseRoute(t, "10.7.0.0/16 dev net1"), wish}}
+	for range 2 { // a second time it has it already: an earlier DEL was killed
+		c := netops.Change{Add: netops.State{Routes: []netops.Route{left, made, netopstest.ParseRoute(t, "10.6.0.0/16 dev net1")}}}
+		if !c.TransferOwnership(&to, &held, false) {
+			t.Fatal("nothing was given")
 		}
-		e, ok, err := decodeNeigh(body, name)
-		if err != nil || !ok || (*neigh)(&e).validate() != nil {
-			return
+		if got := c.String(); got != "ip route add 10.7.0.0/16 dev net1\nip route add 10.6.0.0/16 dev net1" {
+			t.Errorf("left: %s", got)
 		}
-		again, err := (*neigh)(&e).encode(nil, operation{}, index)
-		if err != nil {
-			t.Fatal(err)
+		if own := to.Add.Routes; len(own) != 1 || own[0].Dev != "net1" || own[0].MTU != 0 || !own[0].SameRoute(&made) {
+			t.Errorf("the new owner has %v", own)
 		}
-		if back, _, err := decodeNeigh(again, name); back != e || err != nil {
-			t.Errorf("%+v is read back as %+v, %v", e, back, err)
+		if len(held.Routes) != 1 || held.Routes[0].Dst != left.Dst {
+			t.Errorf("it still holds %v", held.Routes)
 		}
-	})
+	}
 }

@@ -94,7 +94,7 @@ type NextHop struct {
 func (h NextHop) weight() uint16 { return max(h.Weight, 1) }
 
 // is reports whether two hops lead the same way, whatever their weights.
-func (h NextHop) sameHop(o NextHop) bool { return h.Gw == o.Gw && h.Dev == o.Dev }
+func (h NextHop) SameHop(o NextHop) bool { return h.Gw == o.Gw && h.Dev == o.Dev }
 
 // Route is one entry of a routing table. In a route that is wanted, a zero
 // field means that nothing is asked of it. One that was read from the kernel
@@ -264,7 +264,7 @@ func (r *Route) SubsetOf(have *Route) bool {
 
 func containsAll(have, want []NextHop) bool {
 	for _, w := range want {
-		if !slices.ContainsFunc(have, w.sameHop) {
+		if !slices.ContainsFunc(have, w.SameHop) {
 			return false
 		}
 	}
@@ -328,7 +328,7 @@ func (r *Route) writeAttributes(b *strings.Builder) {
 	}
 	number("table", r.Table, TableMain)
 	b.WriteString(protocolWord(r.Protocol))
-	if r.Scope != ScopeAuto && r.Scope != r.autoScope() {
+	if r.Scope != ScopeAuto && r.Scope != r.DefaultScope() {
 		b.WriteString(" scope " + r.Scope.String())
 	}
 	if r.Src.IsValid() {
@@ -360,8 +360,8 @@ func protocolWord(p uint8) string {
 	return " proto " + strconv.Itoa(int(p))
 }
 
-// autoScope is the scope that ip(8) gives a route that is made without one.
-func (r *Route) autoScope() Scope {
+// DefaultScope is the scope that ip(8) gives a route that is made without one.
+func (r *Route) DefaultScope() Scope {
 	if !r.Is6() && r.Type == Unicast && r.single() && !r.Gw.IsValid() {
 		return ScopeLink
 	}
@@ -391,19 +391,35 @@ func writeNextHop(b *strings.Builder, dst netip.Prefix, gw netip.Addr, dev strin
 	}
 }
 
-// command is the ip(8) command that adds or deletes the route.
-func (r *Route) command(verb string) string {
+// Command is the ip(8) command that does that with the route.
+func (r *Route) Command(verb Verb) string {
 	if r.Is6() {
-		return "ip -6 route " + verb + " " + r.String()
+		return "ip -6 route " + string(verb) + " " + r.String()
 	}
-	return "ip route " + verb + " " + r.String()
+	return "ip route " + string(verb) + " " + r.String()
 }
 
-// AddCommand is the ip(8) command that adds the route.
-func (r *Route) AddCommand() string { return r.command("add") }
+// Instead is the route where another one should be.
+func (r *Route) Instead() string { return r.String() }
 
-// inTable is the route in another table, message included.
-func (r *Route) inTable(table uint32) Route {
+// AddTo adds the route to a state.
+func (r *Route) AddTo(s *State) { s.Routes = append(s.Routes, *r) }
+
+// Cover makes a query list the routes to the destination in the table.
+func (r *Route) Cover(q *Query) {
+	if !slices.Contains(q.Tables, r.Table) {
+		q.Tables = append(q.Tables, r.Table)
+	}
+	if q.To != nil {
+		q.To[r.Dst] = true
+	}
+}
+
+// stage is none of its own: a change sorts its routes by [Change.RouteSteps].
+func (r *Route) stage(Verb) Stage { return Never }
+
+// InTable is the route in another table, message included.
+func (r *Route) InTable(table uint32) Route {
 	moved := *r
 	moved.Table, moved.Siblings, moved.Position = table, nil, 0
 	if r.Raw != nil {
@@ -412,9 +428,9 @@ func (r *Route) inTable(table uint32) Route {
 	return moved
 }
 
-// asOnLink is the route by the same ways, which are reached directly whatever
+// AsOnLink is the route by the same ways, which are reached directly whatever
 // other routes say.
-func (r *Route) asOnLink() Route {
+func (r *Route) AsOnLink() Route {
 	on := *r
 	on.OnLink = true
 	if r.Raw != nil {
@@ -428,7 +444,7 @@ func (r *Route) ViaDevice(dev string) (Route, bool) {
 	if r.Type.Rejects() {
 		return Route{}, false
 	}
-	over, rest := split(r.NextHops(), func(h NextHop) bool { return h.Dev == dev })
+	over, rest := partition(r.NextHops(), func(h NextHop) bool { return h.Dev == dev })
 	switch {
 	case len(over) == 0:
 		return Route{}, false
@@ -442,10 +458,16 @@ func (r *Route) ViaDevice(dev string) (Route, bool) {
 // kept, but for its lifetime: nobody would prolong that of the copy, as routers do
 // with what they announce.
 func (r *Route) Copy(table uint32) Route {
-	c := r.inTable(table)
+	c := r.InTable(table)
 	c.Protocol, c.Expires = Protocol, 0
 	if c.Raw != nil {
 		c.Raw[rtProtocol] = Protocol
 	}
 	return c
 }
+
+// The destinations of default routes.
+var (
+	IPv4Default = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	IPv6Default = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+)

@@ -2,11 +2,11 @@ package netops
 
 import (
 	"fmt"
+	"iter"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/cni-netops/plugins/internal/listindex"
 )
 
 // State is a set of kernel objects. Interfaces and sysctls have a value at any
@@ -19,46 +19,49 @@ type State struct {
 	Rules   []Rule     `json:"rules"`
 }
 
-// LinkAddr is the hardware address of an interface.
-type LinkAddr struct {
-	Dev          string `json:"dev"`
-	HardwareAddr string `json:"hardwareAddr"` // as net.HardwareAddr prints it
+// IsZero reports whether there is nothing at all.
+func (s *State) IsZero() bool { return s.Len() == 0 }
+
+// Len is how many objects there are.
+func (s *State) Len() (n int) {
+	for _, k := range kinds {
+		n += k.len(s)
+	}
+	return n
 }
 
-// Sysctl is a kernel parameter of a network namespace.
-type Sysctl struct {
-	Key   string `json:"key"` // its path below /proc/sys: net/ipv4/conf/eth0/rp_filter
-	Value string `json:"value"`
-	// AtMost says that a smaller number is as good.
-	AtMost bool `json:"atMost"`
+// Append adds the objects of another state.
+func (s *State) Append(o State) {
+	for _, k := range kinds {
+		k.appendTo(s, &o)
+	}
 }
 
-// Neigh is a neighbour entry (ip-neighbour(8)). One that is wanted is
-// permanent.
-type Neigh struct {
-	Dev          string     `json:"dev"`
-	IP           netip.Addr `json:"ip"`
-	HardwareAddr string     `json:"hardwareAddr"`
-	// Learnt says that the kernel has it from the network, or tries to: it
-	// gives way to one that is configured.
-	Learnt bool `json:"learnt"`
-	// Flags (NTF_ROUTER, NTF_EXT_LEARNED) and Protocol are those of an entry of
-	// others, with which it goes back.
-	Flags    uint8 `json:"flags"`
-	Protocol uint8 `json:"protocol"`
+// All visits the objects, kind by kind, each in the list's order.
+func (s *State) All() iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		for _, k := range kinds {
+			for o := range k.all(s) {
+				if !yield(o) {
+					return
+				}
+			}
+		}
+	}
 }
 
-// Rule is a policy rule (ip-rule(8)) that looks up a table.
-type Rule struct {
-	IPv6     bool         `json:"ipv6"`
-	Priority uint32       `json:"priority"`
-	From     netip.Prefix `json:"from"` // zero is any
-	To       netip.Prefix `json:"to"`   // zero is any
-	Table    uint32       `json:"table"`
-	Protocol uint8        `json:"protocol"`
-	// More says that it asks for more than this, a mark or an interface say: it
-	// is another one's.
-	MoreSelectors bool `json:"more"`
+// StateOf is the state of one object.
+func StateOf(o Object) State {
+	var s State
+	o.AddTo(&s)
+	return s
+}
+
+// notRoutes visits the objects that are no routes.
+func (s *State) notRoutes() iter.Seq[Object] {
+	rest := *s
+	rest.Routes = nil
+	return rest.All()
 }
 
 // Addr is an address of an interface as it was found.
@@ -82,6 +85,30 @@ func (a Addr) Usable() bool {
 	return a.Primary() && a.Flags&(unix.IFA_F_DEPRECATED|unix.IFA_F_DADFAILED) == 0
 }
 
+// Conflicting reports whether duplicate address detection found the address in
+// use by another host (RFC 4862, section 5.4).
+func (a Addr) Conflicting() bool { return a.Flags&unix.IFA_F_DADFAILED != 0 }
+
+// Tentative reports whether duplicate address detection is still under way.
+func (a Addr) Tentative() bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 }
+
+// Link is an interface as it was found.
+type Link struct {
+	Name         string
+	Index        uint32
+	Type         uint16           // ARPHRD_… (linux/if_arp.h)
+	Flags        uint32           // IFF_… (netdevice(7))
+	HardwareAddr net.HardwareAddr // nil where it has none
+}
+
+// Peer is the other end of a pair of interfaces.
+type Peer struct {
+	Name         string
+	Index        uint32
+	HardwareAddr string
+	Master       string // the bridge, say, that it is a port of; empty without
+}
+
 // Snapshot is what a query found. It is never partial. Interfaces and addresses
 // are facts: nothing here makes or removes them.
 type Snapshot struct {
@@ -93,38 +120,59 @@ type Snapshot struct {
 	Addrs         []Addr
 }
 
-// Len is how many objects there are.
-func (s *State) Len() int { return len(s.Routes) + s.others() }
-
-// Append adds the objects of another state.
-func (s *State) Append(o State) {
-	s.Links = append(s.Links, o.Links...)
-	s.Sysctls = append(s.Sysctls, o.Sysctls...)
-	s.Neighs = append(s.Neighs, o.Neighs...)
-	s.Routes = append(s.Routes, o.Routes...)
-	s.Rules = append(s.Rules, o.Rules...)
+// Query says what a snapshot is to look at.
+type Query struct {
+	Links     []string // by name; those that do not exist are left out
+	EveryLink bool     // all interfaces, with their hardware addresses
+	Addrs     bool     // of all interfaces
+	// HardwareAddrs asks for those of Links.
+	HardwareAddrs bool
+	// Defaults asks for the default routes of table main, of these families
+	// ([IPv4Default], [IPv6Default]), without a list of all that is in it.
+	Defaults []netip.Prefix
+	Tables   []uint32 // routing tables, of both families; EveryTable is all but local
+	// To, where it is not nil, leaves out routes to other destinations: of a
+	// table of thousands few may matter.
+	To map[netip.Prefix]bool
+	// OnLink has those without a gateway in all the same: by them gateways are
+	// reached.
+	OnLink bool
+	// Protocol, where it is not 0, leaves out routes of other protocols.
+	Protocol uint8
+	Rules    bool     // policy rules of both families that look up a table
+	Neighs   []string // the interfaces whose neighbours to list
+	Sysctls  []string // by key; those that do not exist are left out
+	// LinkSysctls are sysctls of each interface that was found, with * in the
+	// place of its name: net/ipv4/conf/*/rp_filter.
+	LinkSysctls []string
 }
 
-// Rival finds the route that keeps one from being added: another one that has
-// its slot, where none that is there is as it is asked for.
-func (s State) Conflict(want *Route) *Route {
-	var rival *Route
-	for i := range s.Routes {
-		switch r := &s.Routes[i]; {
-		case r.Key() != want.Key():
-		case want.SatisfiedBy(r):
-			return nil
-		case rival == nil:
-			rival = r
+// Cover makes the query look at everything that a change touches, too.
+func (q *Query) Cover(c Change) {
+	for _, s := range []*State{&c.Del, &c.Add} {
+		for o := range s.All() {
+			o.Cover(q)
 		}
 	}
-	return rival
 }
 
-// Slots are those that routes of one configuration take.
+// EveryTable stands for all tables but local, which is the kernel's own.
+const EveryTable uint32 = unix.RT_TABLE_UNSPEC
+
+// Identity tells a namespace from every other one that is found at its path
+// later: by the kernel's cookie, which is unique until reboot
+// (SO_NETNS_COOKIE, Linux 5.14), on older kernels by an interface in it.
+// Inode numbers would not do: they are given again at once.
+type Identity struct {
+	Cookie       uint64 `json:"cookie"`
+	LinkIndex    uint32 `json:"linkIndex"`
+	HardwareAddr string `json:"hardwareAddr"`
+}
+
+// Claims are the routes that one configuration asks for, by key.
 type Claims map[RouteKey]*Route
 
-// Take takes a route's slot. It is not fresh where the same route has it; that
+// Claim takes a route's key. It is not fresh where the same route has it; that
 // another one does is an error.
 func (s Claims) Claim(r *Route) (fresh bool, err error) {
 	other, there := s[r.Key()]
@@ -137,56 +185,8 @@ func (s Claims) Claim(r *Route) (fresh bool, err error) {
 	return !there, nil
 }
 
-// index finds routes by slot, in the order in which they were listed.
-type index struct {
-	routes []Route
-	slots  listindex.Index[RouteKey]
-}
-
-const none = -1
-
-func newIndex(routes []Route) index {
-	return index{routes, listindex.New(len(routes), func(i int) RouteKey { return routes[i].Key() })}
-}
-
-// find returns the first route of r's slot that match accepts, or none.
-func (ix index) find(r *Route, match func(have *Route) bool) int {
-	return ix.findIndex(r, func(i int) bool { return match(&ix.routes[i]) })
-}
-
-func (ix index) findIndex(r *Route, match func(i int) bool) int {
-	if i, ok := ix.slots.Find(r.Key(), match); ok {
-		return i
-	}
-	return none
-}
-
-func pointers(routes []Route) []*Route {
-	list := make([]*Route, len(routes))
-	for i := range routes {
-		list[i] = &routes[i]
-	}
-	return list
-}
-
-func values(routes []*Route) []Route {
-	list := make([]Route, len(routes))
-	for i, r := range routes {
-		list[i] = *r
-	}
-	return list
-}
-
-func destinations(routes []*Route) map[netip.Prefix]bool {
-	to := make(map[netip.Prefix]bool, len(routes))
-	for _, r := range routes {
-		to[r.Dst] = true
-	}
-	return to
-}
-
-// split parts a list in two by a predicate.
-func split[T any](list []T, first func(T) bool) (yes, no []T) {
+// partition parts a list in two by a predicate.
+func partition[T any](list []T, first func(T) bool) (yes, no []T) {
 	for _, x := range list {
 		if first(x) {
 			yes = append(yes, x)

@@ -24,6 +24,7 @@ import (
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
@@ -144,7 +145,7 @@ func withFault(ctx context.Context) context.Context {
 		return ctx
 	}
 	count := map[string]int{}
-	return netops.WithFault(ctx, func(ctx context.Context, at, _ string) error {
+	return kernel.WithFault(ctx, func(ctx context.Context, at, _ string) error {
 		n := count[at]
 		count[at]++
 		if at != f.At || n != f.N {

@@ -98,22 +98,6 @@ func (r Record) Wants(route *netops.Route) bool {
 	return slices.ContainsFunc(want.Pod.Add.Routes, func(w netops.Route) bool { return w.SameRoute(route) || w.SatisfiedBy(route) })
 }
 
-// TakeOver makes the attachment the owner of a route that it found in its pod as
-// it asked for it: the attachment that made the route goes. It reports whether the
-// attachment wants the route.
-func (r *Record) TakeOver(route *netops.Route) bool {
-	held := r.Held.Pod.Add.Routes
-	at := slices.IndexFunc(held, func(w netops.Route) bool { return w.SameRoute(route) || w.SatisfiedBy(route) })
-	if at < 0 {
-		return r.Wants(route) // it is its own already
-	}
-	own := held[at]
-	own.Gw, own.Dev, own.Hops = route.Gw, route.Dev, route.Hops
-	r.Held.Pod.Add.Routes = slices.Delete(slices.Clone(held), at, at+1)
-	r.Done.Pod.Add.Routes = append(slices.Clip(r.Done.Pod.Add.Routes), own)
-	return true
-}
-
 // encode is the record as JSON.
 func (r Record) encode() []byte {
 	o := jsonappend.Open(nil)

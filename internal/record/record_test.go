@@ -108,31 +108,3 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
-
-// What somebody found in its pod as it asked for it becomes its own to undo when
-// who made it goes: by the way it was made, and as it asked for it.
-func TestTakeOver(t *testing.T) {
-	made := testRoute("10.8.0.0/16")
-	made.Gw, made.Dev, made.MTU = netip.MustParseAddr("10.1.0.1"), "net1", 1400
-	wish := testRoute("10.8.0.0/16")
-	wish.Gw, wish.Dev, wish.AnyDev = made.Gw, "eth0", true
-	r := fullRecord()
-	r.Held.Pod.Add.Routes = []netops.Route{testRoute("10.7.0.0/16"), wish}
-	before := len(r.Done.Pod.Add.Routes)
-	for range 2 { // a second time it has it already
-		if !r.TakeOver(&made) {
-			t.Fatal("it does not want it")
-		}
-		own := r.Done.Pod.Add.Routes[before:]
-		if len(own) != 1 || own[0].Dev != "net1" || own[0].MTU != 0 || !own[0].SatisfiedBy(&made) || !own[0].SameRoute(&made) {
-			t.Errorf("it has %v", own)
-		}
-		if held := r.Held.Pod.Add.Routes; len(held) != 1 || held[0].Dst != netip.MustParsePrefix("10.7.0.0/16") {
-			t.Errorf("it still holds %v", held)
-		}
-	}
-	other := testRoute("10.6.0.0/16")
-	if r.TakeOver(&other) {
-		t.Error("it inherits what it does not want")
-	}
-}

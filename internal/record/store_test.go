@@ -462,7 +462,7 @@ func TestWhatIsNoRecord(t *testing.T) {
 				nested.Siblings = []netops.Route{nested}
 			}
 			r.Done.Pod.Del.Routes = []netops.Route{nested}
-		}), ErrDamaged, "peers of a peer"},
+		}), ErrDamaged, "siblings of a sibling"},
 		{"a symbolic link", func(path string) error {
 			target := path + ".new" // ends as no record of ours does
 			if err := good(func(*Record) {})(target); err != nil {

@@ -75,7 +75,7 @@ func TestBridgeChain(t *testing.T) {
 					t.Error("GC of a valid attachment took its routes")
 				}
 				h.IP("route del 10.22.0.2 dev cni1")
-				if err := r.Check(); err == nil || !strings.Contains(err.Error(), "ip route add 10.22.0.2 dev cni1: it is not there") {
+				if err := r.Check(); err == nil || !strings.Contains(err.Error(), "ip route add 10.22.0.2 dev cni1: missing") {
 					t.Errorf("CHECK of a route that is gone: %v", err)
 				}
 			}

@@ -319,7 +319,7 @@ func TestRetries(t *testing.T) {
 	c.OK("CHECK")
 	// The device gone at DEL, its route is, too.
 	h.IP("link del late0")
-	c.Refused("CHECK", 106, "ip route add 10.9.0.5 dev late0: it is not there")
+	c.Refused("CHECK", 106, "ip route add 10.9.0.5 dev late0: missing")
 	c.OK("DEL")
 	h.restored()
 }
@@ -452,7 +452,7 @@ func TestDelWithoutRecord(t *testing.T) {
 	c.OK("CHECK")
 	c.OK("DEL")
 	h.has("10.9.1.0/24 dev cni0 scope link\n10.9.2.0/24 dev cni0 proto 77 scope link")
-	c.Refused("CHECK", 106, "ip route add 10.9.3.0/24 via 10.1.0.9: it is not there (and 1 more)", "ip -6 route add fd09::5 dev cni0: it is not there")
+	c.Refused("CHECK", 106, "ip route add 10.9.3.0/24 via 10.1.0.9: missing (and 1 more)", "ip -6 route add fd09::5 dev cni0: missing")
 	other.OK("DEL")
 	h.restored()
 
@@ -494,8 +494,8 @@ func TestCheck(t *testing.T) {
 	h.IP("route add 10.9.9.0/24 dev cni0") // is none of our business
 	c.OK("CHECK")
 	h.IP("route replace 10.9.1.0/24 dev cni0 mtu 1300 proto 77", "route del 10.9.3.0/24", "-6 route del fd09::5")
-	c.Refused("CHECK", 106, `ip route add 10.9.1.0/24 dev cni0 mtu 1400: there is 10.9.1.0/24 dev cni0 mtu 1300 (and 2 more)`,
-		"ip route add blackhole 10.9.3.0/24: it is not there", "ip -6 route add fd09::5 dev cni0: it is not there")
+	c.Refused("CHECK", 106, `ip route add 10.9.1.0/24 dev cni0 mtu 1400: found 10.9.1.0/24 dev cni0 mtu 1300 instead (and 2 more)`,
+		"ip route add blackhole 10.9.3.0/24: missing", "ip -6 route add fd09::5 dev cni0: missing")
 	c.Edit(func(conf map[string]any) { delete(conf, "routing") }).Refused("CHECK", 7, "routing: missing")
 	h.IP("route del 10.9.9.0/24")
 	c.OK("DEL")

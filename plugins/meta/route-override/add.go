@@ -85,7 +85,7 @@ func (c config) complete(e *cniroute.Route, prev *cniresult.Result, pod netops.S
 func (a *addition) refused(rivals map[netops.RouteKey][]*netops.Route, devs []string) error {
 	if gw := a.unreached; gw.IsValid() {
 		return cni.Errorf(cni.CodeKernel, "%s: network is unreachable: neither a subnet nor a route of the pod leads to %s directly; "+
-			"name its interface by \"dev\", with \"onlink\": true if it is on the link all the same", a.route.AddCommand(), gw)
+			"name its interface by \"dev\", with \"onlink\": true if it is on the link all the same", a.route.Command(netops.Add), gw)
 	}
 	rival, ok := inTheWay(&a.route, rivals)
 	if !ok {
@@ -98,5 +98,5 @@ func (a *addition) refused(rivals map[netops.RouteKey][]*netops.Route, devs []st
 		}
 	}
 	return cni.Errorf(cni.CodeOwned, "%s: there is %q already; remove it by delroutes%s, or give this one another metric",
-		a.route.AddCommand(), rival, by)
+		a.route.Command(netops.Add), rival, by)
 }

@@ -550,7 +550,7 @@ func TestTwoEntriesInOneChain(t *testing.T) {
 	second.After(added).OK("CHECK")
 
 	pod.IP("route del 172.17.0.0/16") // the first's, seen by both
-	first.After(added).Refused("CHECK", 106, "172.17.0.0/16 via 10.1.0.1 dev net1: it is not there")
+	first.After(added).Refused("CHECK", 106, "172.17.0.0/16 via 10.1.0.1 dev net1: missing")
 	second.After(added).Refused("CHECK", 106, "172.17.0.0/16")
 
 	second.After(added).OK("DEL")
@@ -654,23 +654,23 @@ func TestCheckFindsDrift(t *testing.T) {
 		says         string // nothing: not drift
 	}{
 		{"nothing", "", ""},
-		{"gone", "route del 172.16.0.0/16", "ip route add 172.16.0.0/16 via 10.1.0.1 dev net1 src 10.1.0.5 metric 5 mtu 1400 advmss 1300: it is not there"},
-		{"mtu", "route change 172.16.0.0/16 via 10.1.0.1 src 10.1.0.5 metric 5 mtu 1300 advmss 1300", "mtu 1400 advmss 1300: there is 172.16.0.0/16 via 10.1.0.1 dev net1 src 10.1.0.5 metric 5 mtu 1300"},
+		{"gone", "route del 172.16.0.0/16", "ip route add 172.16.0.0/16 via 10.1.0.1 dev net1 src 10.1.0.5 metric 5 mtu 1400 advmss 1300: missing"},
+		{"mtu", "route change 172.16.0.0/16 via 10.1.0.1 src 10.1.0.5 metric 5 mtu 1300 advmss 1300", "mtu 1400 advmss 1300: found 172.16.0.0/16 via 10.1.0.1 dev net1 src 10.1.0.5 metric 5 mtu 1300"},
 		{"advmss", "route change 172.16.0.0/16 via 10.1.0.1 src 10.1.0.5 metric 5 mtu 1400", "there is 172.16.0.0/16"},
 		{"src", "route change 172.16.0.0/16 via 10.1.0.1 metric 5 mtu 1400 advmss 1300", "there is 172.16.0.0/16"},
 		{"gateway", "route change 172.16.0.0/16 via 10.1.0.9 src 10.1.0.5 metric 5 mtu 1400 advmss 1300", "there is 172.16.0.0/16 via 10.1.0.9"},
 		{"not asked for", "route change 172.16.0.0/16 via 10.1.0.1 src 10.1.0.5 metric 5 mtu 1400 advmss 1300 window 7000", ""},
 		{"a way less", "route change 172.17.0.0/16 via 10.1.0.1", "there is 172.17.0.0/16 via 10.1.0.1 dev net1"},
-		{"type", "route change blackhole 172.19.0.0/16", "ip route add prohibit 172.19.0.0/16: there is blackhole"},
+		{"type", "route change blackhole 172.19.0.0/16", "ip route add prohibit 172.19.0.0/16: found blackhole"},
 		{"on-link", "route change 172.18.0.0/16 via 10.1.0.1", "there is 172.18.0.0/16 via 10.1.0.1"},
-		{"another table", "route del 172.20.0.0/16 table 100", "table 100: it is not there"},
+		{"another table", "route del 172.20.0.0/16 table 100", "table 100: missing"},
 		{"scope", "route change 172.21.0.0/16 dev net1 scope host", "there is 172.21.0.0/16 dev net1 scope host"},
-		{"IPv6", "-6 route del fd30::/64", "ip -6 route add fd30::/64 via fd01::1 dev net1: it is not there"},
+		{"IPv6", "-6 route del fd30::/64", "ip -6 route add fd30::/64 via fd01::1 dev net1: missing"},
 		{"another interface", "route change 172.22.0.0/16 via 10.1.0.1 dev eth0 onlink", "ip route add 172.22.0.0/16 via 10.1.0.1 dev net1: there is 172.22.0.0/16 via 10.1.0.1 dev eth0 onlink"},
 		{"another interface, gw configured", "route change 172.23.0.0/16 via 10.1.0.9 dev eth0 onlink", "ip route add 172.23.0.0/16 via 10.1.0.9 dev net1: there is 172.23.0.0/16 via 10.1.0.9 dev eth0 onlink"},
 		{"another interface for one of several", "route change 172.17.0.0/16 nexthop via 10.1.0.1 nexthop via 10.1.0.2 dev eth0 onlink", "nexthop via 10.1.0.2 dev eth0"},
 		{"IPv6 merged", "-6 route append fd30::/64 via fd00:244::1 dev eth0", ""},
-		{"a removed one", "route add 192.168.0.0/24 via 10.1.0.1", "ip route del 192.168.0.0/24 via 10.1.0.1 dev net1: it is there"},
+		{"a removed one", "route add 192.168.0.0/24 via 10.1.0.1", "ip route del 192.168.0.0/24 via 10.1.0.1 dev net1: present, should be absent"},
 		{"a removed one that the kernel learnt anew", "route add 192.168.0.0/24 via 10.1.0.1 proto redirect", ""},
 		{"extra things", "route add 172.30.0.0/16 via 10.1.0.1", ""},
 		{"another default route", "route append default via 10.244.1.2", ""},
@@ -719,9 +719,9 @@ func TestCheckWithoutRecord(t *testing.T) {
 	}
 	c.After(added).OK("CHECK")
 	pod.IP("route del 172.16.0.0/16")
-	c.After(added).Refused("CHECK", 106, "172.16.0.0/16 via 10.1.0.1 dev net1: it is not there")
+	c.After(added).Refused("CHECK", 106, "172.16.0.0/16 via 10.1.0.1 dev net1: missing")
 	pod.IP("route add 172.16.0.0/16 via 10.1.0.1", "route add 192.168.0.0/24 via 10.1.0.1")
-	c.After(added).Refused("CHECK", 106, "ip route del 192.168.0.0/24 via 10.1.0.1 dev net1: it is there")
+	c.After(added).Refused("CHECK", 106, "ip route del 192.168.0.0/24 via 10.1.0.1 dev net1: present, should be absent")
 }
 
 // Where there was nothing to do, what comes later is none of our business.
@@ -880,7 +880,7 @@ func TestCutMultipath(t *testing.T) {
 		}
 		c.After(added).OK("CHECK")
 		pod.IP("route append 172.16.0.0/16 via 10.1.0.1")
-		c.After(added).Refused("CHECK", 106, "ip route del 172.16.0.0/16 via 10.1.0.1 dev net1: it is there")
+		c.After(added).Refused("CHECK", 106, "ip route del 172.16.0.0/16 via 10.1.0.1 dev net1: present, should be absent")
 		pod.IP("route del 172.16.0.0/16 via 10.1.0.1")
 		c.OK("DEL")
 		restored(t, pod, before)

@@ -120,7 +120,7 @@ func TestOnlyOpMAC(t *testing.T) {
 	}
 	c.After(added).OK("CHECK")
 	p.IP("link set net1 address 02:00:00:00:00:05")
-	c.After(added).Refused("CHECK", 106, "ip link set dev net1 address "+mac+": it is 02:00:00:00:00:05")
+	c.After(added).Refused("CHECK", 106, "ip link set dev net1 address "+mac+": found 02:00:00:00:00:05 instead")
 	p.IP("link set net1 address " + mac)
 	c.OK("DEL")
 	before.restored("DEL")

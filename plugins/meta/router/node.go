@@ -12,6 +12,7 @@ import (
 	"github.com/cni-netops/plugins/internal/attach"
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/plugins/meta/router/internal/acd"
 )
 
@@ -89,7 +90,7 @@ func (c config) Prepare(ctx context.Context, s attach.PrepareInput) (attach.Plan
 }
 
 // ask probes for the addresses.
-func (c config) ask(ctx context.Context, pod *netops.Netns, addrs []netip.Prefix) error {
+func (c config) ask(ctx context.Context, pod *kernel.Netns, addrs []netip.Prefix) error {
 	ips := make([]netip.Addr, len(addrs))
 	for i, a := range addrs {
 		ips[i] = a.Addr()
@@ -109,7 +110,7 @@ func (c config) ask(ctx context.Context, pod *netops.Netns, addrs []netip.Prefix
 // Announce tells the link of the interface where its addresses are now, where the
 // kernel has not: it does so for an interface that was made to notify, as macvlan's
 // plugin makes its own, and a socket for it costs as much as all else.
-func (c config) Announce(ctx context.Context, pod *netops.Netns, made netops.Change) error {
+func (c config) Announce(ctx context.Context, pod *kernel.Netns, made netops.Change) error {
 	if len(made.Add.Links) == 0 {
 		return nil
 	}
@@ -165,7 +166,7 @@ func (c *config) findNode(ctx context.Context, s attach.PrepareInput) error {
 
 // nodeAddresses are the global addresses of the node's interfaces that are not
 // excluded, and those by which it would send to the pod.
-func (c *config) nodeAddresses(ctx context.Context, pod, host *netops.Netns, all []netops.Addr) (list []netops.Addr, err error) {
+func (c *config) nodeAddresses(ctx context.Context, pod, host *kernel.Netns, all []netops.Addr) (list []netops.Addr, err error) {
 	list = slices.Clip(c.node.held)
 	inner, err := pod.Snapshot(ctx, netops.Query{Addrs: true})
 	if err != nil {

@@ -90,13 +90,13 @@ func (c config) refuse(t topology, want netops.Change) error {
 	for i := range want.Add.Routes {
 		r := &want.Add.Routes[i]
 		if rival := t.pod.Conflict(r); rival != nil {
-			return cni.Errorf(cni.CodeOwned, "%s: there is %q already", r.AddCommand(), rival)
+			return cni.Errorf(cni.CodeOwned, "%s: there is %q already", r.Command(netops.Add), rival)
 		}
 	}
 	for i := range want.Add.Neighs {
 		e := &want.Add.Neighs[i]
 		if rival := t.pod.ConflictingNeigh(e); rival != nil {
-			return cni.Errorf(cni.CodeOwned, "%s: there is %q already", e.AddCommand(), rival)
+			return cni.Errorf(cni.CodeOwned, "%s: there is %q already", e.Command(netops.Add), rival)
 		}
 	}
 	return nil

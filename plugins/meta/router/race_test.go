@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
@@ -18,7 +18,7 @@ import (
 var abroad = []netip.Addr{netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("2620::8")}
 
 // stranded reports which of these a pod has no way to.
-func stranded(t *testing.T, ns *netops.Netns) (list []netip.Addr) {
+func stranded(t *testing.T, ns *kernel.Netns) (list []netip.Addr) {
 	t.Helper()
 	for _, ip := range abroad {
 		src, err := ns.SourceTo(ip)
@@ -32,9 +32,9 @@ func stranded(t *testing.T, ns *netops.Netns) (list []netip.Addr) {
 	return list
 }
 
-func (p *pod) open() *netops.Netns {
+func (p *pod) open() *kernel.Netns {
 	p.s.t.Helper()
-	ns, err := netops.Open(p.Path)
+	ns, err := kernel.Open(p.Path)
 	if err != nil {
 		p.s.t.Fatal(err)
 	}

@@ -810,16 +810,16 @@ func TestCheck(t *testing.T) {
 	}
 	var all []string
 	for _, d := range []drift{
-		{p.NS, "rule del pref 31000 to 10.10.0.0/16 lookup 101", "ip rule add pref 31000 to 10.10.0.0/16 lookup 101: it is not there"},
-		{p.NS, "-6 rule del pref 31100 from 2001:db8::101", "ip -6 rule add pref 31100 from 2001:db8::101 lookup 101: it is not there"},
-		{p.NS, "route del 192.0.2.10 dev eth0 table 101", "ip route add 192.0.2.10 dev eth0 table 101: it is not there"},
-		{p.NS, "-6 route del fd00:10:10::/64 table 101", "ip -6 route add fd00:10:10::/64 via fe80::1 dev eth0 table 101: it is not there"},
-		{p.NS, "route append default via 192.0.2.1 dev net1", "ip route del default via 192.0.2.1 dev net1: it is there"},
-		{p.NS, "neigh replace 192.0.2.10 lladdr 02:00:00:00:00:09 dev eth0 nud permanent", "ip neigh add 192.0.2.10 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent: there is 192.0.2.10 lladdr 02:00:00:00:00:09 dev eth0"},
-		{p.NS, "neigh del 2001:db8::10 dev eth0", "ip neigh add 2001:db8::10 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent: it is not there"},
-		{p.NS, "link set net2 address 02:00:00:00:00:07", "ip link set dev net2 address 0a:0b:c6:33:64:65: it is 02:00:00:00:00:07"},
-		{s.node, "neigh del 198.51.100.101 dev cali1", "ip neigh add 198.51.100.101 lladdr " + p.mac("eth0") + " dev cali1 nud permanent: it is not there"},
-		{s.node, "rule del pref 1000 lookup 500", "ip rule add pref 1000 lookup 500: it is not there"},
+		{p.NS, "rule del pref 31000 to 10.10.0.0/16 lookup 101", "ip rule add pref 31000 to 10.10.0.0/16 lookup 101: missing"},
+		{p.NS, "-6 rule del pref 31100 from 2001:db8::101", "ip -6 rule add pref 31100 from 2001:db8::101 lookup 101: missing"},
+		{p.NS, "route del 192.0.2.10 dev eth0 table 101", "ip route add 192.0.2.10 dev eth0 table 101: missing"},
+		{p.NS, "-6 route del fd00:10:10::/64 table 101", "ip -6 route add fd00:10:10::/64 via fe80::1 dev eth0 table 101: missing"},
+		{p.NS, "route append default via 192.0.2.1 dev net1", "ip route del default via 192.0.2.1 dev net1: present, should be absent"},
+		{p.NS, "neigh replace 192.0.2.10 lladdr 02:00:00:00:00:09 dev eth0 nud permanent", "ip neigh add 192.0.2.10 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent: found 192.0.2.10 lladdr 02:00:00:00:00:09 dev eth0 instead"},
+		{p.NS, "neigh del 2001:db8::10 dev eth0", "ip neigh add 2001:db8::10 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent: missing"},
+		{p.NS, "link set net2 address 02:00:00:00:00:07", "ip link set dev net2 address 0a:0b:c6:33:64:65: found 02:00:00:00:00:07 instead"},
+		{s.node, "neigh del 198.51.100.101 dev cali1", "ip neigh add 198.51.100.101 lladdr " + p.mac("eth0") + " dev cali1 nud permanent: missing"},
+		{s.node, "rule del pref 1000 lookup 500", "ip rule add pref 1000 lookup 500: missing"},
 	} {
 		d.ns.IP(d.line)
 		a := c.Refused("CHECK", 106, d.says)
@@ -834,8 +834,8 @@ func TestCheck(t *testing.T) {
 	}
 	s.sysctl(p.NS, "net/ipv4/conf/net2/rp_filter", "1")
 	s.sysctl(s.node, "net/ipv4/conf/cali1/rp_filter", "2")
-	c.Refused("CHECK", 106, "sysctl -w net.ipv4.conf.net2.rp_filter=0: it is 1", "sysctl -w net.ipv4.conf.cali1.rp_filter=0: it is 2")
-	p.call(1).Refused("CHECK", 106, "ip rule add pref 1000 lookup 500: it is not there") // shared by both
+	c.Refused("CHECK", 106, "sysctl -w net.ipv4.conf.net2.rp_filter=0: found 1 instead", "sysctl -w net.ipv4.conf.cali1.rp_filter=0: found 2 instead")
+	p.call(1).Refused("CHECK", 106, "ip rule add pref 1000 lookup 500: missing") // shared by both
 	// The pod is not to be deleted any the less.
 	for n := range 2 {
 		p.call(n + 1).OK("DEL")

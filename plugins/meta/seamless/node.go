@@ -13,6 +13,7 @@ import (
 	"github.com/cni-netops/plugins/internal/attach"
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 )
 
 // Prepare finds the node's addresses, and waits for the pod's. Only ADD waits.
@@ -40,7 +41,7 @@ func (c config) Probe(ctx context.Context) error {
 }
 
 func (c config) findNode(ctx context.Context) (found []netip.Addr, err error) {
-	node, err := netops.Here()
+	node, err := kernel.Here()
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +67,7 @@ func (c config) nodeQuery() netops.Query {
 }
 
 // await looks until nothing is missing any more, as long as the verb waits.
-func (c config) await(ctx context.Context, ns *netops.Netns, timeout time.Duration, query netops.Query, look func(netops.Snapshot) (missing error)) error {
+func (c config) await(ctx context.Context, ns *kernel.Netns, timeout time.Duration, query netops.Query, look func(netops.Snapshot) (missing error)) error {
 	var missing error
 	there := func() (bool, error) {
 		have, err := ns.Snapshot(ctx, query)

@@ -57,7 +57,7 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decisi
 	}
 	for _, a := range additions {
 		if rival := pod.Conflict(&a.route); rival != nil {
-			return d, cni.Errorf(cni.CodeOwned, "%s: there is %q already; route-override before this plugin can remove it", a.route.AddCommand(), rival)
+			return d, cni.Errorf(cni.CodeOwned, "%s: there is %q already; route-override before this plugin can remove it", a.route.Command(netops.Add), rival)
 		}
 		d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
 		// Whoever reads of a route without one would think of a gateway of ips.

@@ -382,7 +382,7 @@ func TestAlone(t *testing.T) {
 		if version >= "0.4.0" {
 			c.OK("CHECK")
 			pod.IP("route del 192.0.2.10")
-			c.Refused("CHECK", 106, "ip route add 192.0.2.10 via 10.131.0.1 dev eth0: it is not there")
+			c.Refused("CHECK", 106, "ip route add 192.0.2.10 via 10.131.0.1 dev eth0: missing")
 		}
 		c.OK("DEL")
 	}
@@ -403,7 +403,7 @@ func TestCheck(t *testing.T) {
 	c := call(t, pod, "")
 	added := c.OK("ADD")
 	pod.IP("route del 192.0.2.10")
-	c.After(added).Refused("CHECK", 106, "ip route add 192.0.2.10 via 10.131.0.1 dev eth0: it is not there")
+	c.After(added).Refused("CHECK", 106, "ip route add 192.0.2.10 via 10.131.0.1 dev eth0: missing")
 	c.OK("CHECK") // whose prevResult does not list it any more
 	pod.IP("route add 192.0.2.10 via 10.131.0.9")
 	c.After(added).Refused("CHECK", 106, "there is 192.0.2.10 via 10.131.0.9 dev eth0")
@@ -488,7 +488,7 @@ func TestCheckWithoutRecord(t *testing.T) {
 	node.IP("route add default via 192.0.2.1")
 	c.After(added).OK("CHECK")
 	pod.IP("route del 192.0.2.10")
-	c.After(added).Refused("CHECK", 106, "ip route add 192.0.2.10 via 10.131.0.1 dev eth0: it is not there")
+	c.After(added).Refused("CHECK", 106, "ip route add 192.0.2.10 via 10.131.0.1 dev eth0: missing")
 }
 
 // Who waits on a busy node leaves it to others.

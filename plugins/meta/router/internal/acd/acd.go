@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 )
 
 var (
@@ -48,7 +49,7 @@ func (c *Conflict) String() string { return fmt.Sprintf("%s is in use by %s", c.
 
 // lookup finds an interface of the namespace, and the hardware addresses of
 // all of its interfaces. It is ready where it resolves addresses.
-func lookup(ctx context.Context, ns *netops.Netns, ifname string) (link netops.Link, own []net.HardwareAddr, ready bool, err error) {
+func lookup(ctx context.Context, ns *kernel.Netns, ifname string) (link netops.Link, own []net.HardwareAddr, ready bool, err error) {
 	links, err := ns.Links(ctx)
 	if err != nil {
 		return link, nil, false, err
@@ -117,7 +118,7 @@ func frames(own net.HardwareAddr, addrs []netip.Addr, ip4, ip6 func(net.Hardware
 // come in all that time the error is ErrNoCarrier. It is ErrDown for an
 // interface that is down or goes down, netops.ErrNoLink for one that is missing.
 // When ctx ends, Probe ends at once with its cause.
-func Probe(ctx context.Context, ns *netops.Netns, ifname string, addrs []netip.Addr, interval time.Duration, retries int) (*Conflict, error) {
+func Probe(ctx context.Context, ns *kernel.Netns, ifname string, addrs []netip.Addr, interval time.Duration, retries int) (*Conflict, error) {
 	if len(addrs) == 0 || retries < 1 {
 		return nil, nil
 	}
@@ -147,7 +148,7 @@ func wrap(what string, err error) error {
 
 type prober struct {
 	*socket
-	ns     *netops.Netns
+	ns     *kernel.Netns
 	own    []net.HardwareAddr
 	addrs  []netip.Addr
 	probes [][]byte

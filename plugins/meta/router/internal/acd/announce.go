@@ -4,7 +4,7 @@ import (
 	"context"
 	"net/netip"
 
-	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 )
 
 // Announce tells the link of an interface that these addresses are at its
@@ -29,7 +29,7 @@ import (
 // the kernel's detection ends neighbours would send to nobody.
 //
 // The errors are those of Probe; ErrNoCarrier is not waited for.
-func Announce(ctx context.Context, ns *netops.Netns, ifname string, addrs []netip.Addr) error {
+func Announce(ctx context.Context, ns *kernel.Netns, ifname string, addrs []netip.Addr) error {
 	if len(addrs) == 0 {
 		return nil
 	}

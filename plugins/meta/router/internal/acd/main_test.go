@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
@@ -46,7 +46,7 @@ type node struct {
 	*netopstest.NS
 	t   testing.TB
 	lan *lan
-	ns  *netops.Netns
+	ns  *kernel.Netns
 }
 
 func (l *lan) node(name string, addrs ...string) *node {
@@ -71,7 +71,7 @@ func (l *lan) bare(name string) *node {
 	l.t.Helper()
 	n := &node{NS: netopstest.Namespace(l.t, name), t: l.t, lan: l}
 	var err error
-	if n.ns, err = netops.Open(n.Path); err != nil {
+	if n.ns, err = kernel.Open(n.Path); err != nil {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(n.ns.Close)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 )
 
 // socket sends and receives whole frames on one interface (packet(7)). The
@@ -26,7 +27,7 @@ type socket struct {
 }
 
 // open opens a socket, which hears nothing before setUp has made it listen.
-func open(ns *netops.Netns, link netops.Link, setUp func(*socket) error) (*socket, error) {
+func open(ns *kernel.Netns, link netops.Link, setUp func(*socket) error) (*socket, error) {
 	s := &socket{link: link}
 	err := ns.Within(func() (err error) {
 		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)

@@ -1,4 +1,4 @@
-package netops
+package kernel
 
 import (
 	"context"
@@ -17,11 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
 func TestMain(m *testing.M) {
-	EveryKind()
 	os.Exit(netopstest.Main(m).Run())
 }
 
@@ -36,9 +36,9 @@ func enter(t testing.TB, ns *netopstest.NS) *Netns {
 	return n
 }
 
-func snapshot(t testing.TB, n *Netns, tables ...uint32) Snapshot {
+func snapshot(t testing.TB, n *Netns, tables ...uint32) netops.Snapshot {
 	t.Helper()
-	s, err := n.Snapshot(context.Background(), Query{Links: []string{"eth0", "net1", "absent"}, Addrs: true, Tables: append(tables, TableMain)})
+	s, err := n.Snapshot(context.Background(), netops.Query{Links: []string{"eth0", "net1", "absent"}, Addrs: true, Tables: append(tables, netops.TableMain)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,10 +64,10 @@ func TestOpenRefusesWhatIsNoNetworkNamespace(t *testing.T) {
 	}
 	for path, want := range map[string]error{
 		filepath.Join(dir, "missing"): fs.ErrNotExist,
-		file:                          ErrNotNamespace,
-		fifo:                          ErrNotNamespace,
-		dir:                           ErrNotNamespace,
-		"/proc/self/ns/mnt":           ErrNotNamespace,
+		file:                          netops.ErrNotNamespace,
+		fifo:                          netops.ErrNotNamespace,
+		dir:                           netops.ErrNotNamespace,
+		"/proc/self/ns/mnt":           netops.ErrNotNamespace,
 	} {
 		if _, err := Open(path); !errors.Is(err, want) {
 			t.Errorf("Open(%s) = %v, want %v", path, err, want)
@@ -78,20 +78,20 @@ func TestOpenRefusesWhatIsNoNetworkNamespace(t *testing.T) {
 // That the kernel does not answer does not make a namespace something else.
 func TestWhatIsNoAnswer(t *testing.T) {
 	for errno, none := range map[unix.Errno]bool{unix.ENOTTY: true, unix.EINVAL: true, unix.ENOMEM: false, unix.EPERM: false, unix.EINTR: false} {
-		if err := isNetwork(-1, errno); errors.Is(err, ErrNotNamespace) != none || !none && !errors.Is(err, errno) {
+		if err := isNetwork(-1, errno); errors.Is(err, netops.ErrNotNamespace) != none || !none && !errors.Is(err, errno) {
 			t.Errorf("%v: %v", errno, err)
 		}
 	}
 }
 
 func TestIdentityTellsNamespacesApart(t *testing.T) {
-	seen := map[Identity]bool{}
+	seen := map[netops.Identity]bool{}
 	for range 4 {
 		// Made and removed in turn they have the same inode number.
 		pod := netopstest.Namespace(t, "again")
 		n := enter(t, pod)
 		id, err := n.Identity("eth0")
-		if err != nil || id == (Identity{}) || seen[id] {
+		if err != nil || id == (netops.Identity{}) || seen[id] {
 			t.Fatalf("identity %v, %v; seen %v", id, err, seen)
 		}
 		if own, err := n.Own(); own || err != nil {
@@ -121,8 +121,8 @@ func TestIsOwn(t *testing.T) {
 		own bool
 		err error
 	}{
-		"/proc/self/ns/net": {own: true}, pod.Path: {}, plain: {err: ErrNotNamespace},
-		"/proc/self/ns/mnt": {err: ErrNotNamespace}, "/nowhere": {err: fs.ErrNotExist}, "": {err: fs.ErrNotExist},
+		"/proc/self/ns/net": {own: true}, pod.Path: {}, plain: {err: netops.ErrNotNamespace},
+		"/proc/self/ns/mnt": {err: netops.ErrNotNamespace}, "/nowhere": {err: fs.ErrNotExist}, "": {err: fs.ErrNotExist},
 	} {
 		if own, err := IsOwn(path); own != want.own || !errors.Is(err, want.err) {
 			t.Errorf("%s: %v, %v", path, own, err)
@@ -139,7 +139,7 @@ func TestIdentityByLink(t *testing.T) {
 	if err != nil || id.HardwareAddr != "02:00:00:00:00:07" || id.LinkIndex == 0 {
 		t.Errorf("identity %+v, %v", id, err)
 	}
-	if id, err := enter(t, pod).linkIdentity("absent"); err != nil || id != (Identity{}) {
+	if id, err := enter(t, pod).linkIdentity("absent"); err != nil || id != (netops.Identity{}) {
 		t.Errorf("identity by an interface that is not there: %+v, %v", id, err)
 	}
 }
@@ -190,7 +190,7 @@ func TestSnapshotOfSomeDestinations(t *testing.T) {
 	pod.Veth("eth0", "10.1.0.5/16", "fd00::5/64")
 	pod.IP("route add default via 10.1.0.1", "route add 10.7.0.0/16 via 10.1.0.1", "route add 10.8.0.0/16 dev eth0", "route add 10.9.0.0/16 nexthop via 10.1.0.2 nexthop via 10.1.0.3",
 		"-6 route add fd07::/64 via fd00::1", "-6 route add fd08::/64 dev eth0", "route add 10.6.0.0/16 via inet6 fe80::1 dev eth0")
-	q := Query{Tables: []uint32{TableMain}, To: map[netip.Prefix]bool{IPv4Default: true}}
+	q := netops.Query{Tables: []uint32{netops.TableMain}, To: map[netip.Prefix]bool{netops.IPv4Default: true}}
 	for onLink, want := range map[bool]string{
 		false: "default via 10.1.0.1 dev eth0",
 		true:  "default via 10.1.0.1 dev eth0, 10.1.0.0/16 dev eth0, 10.8.0.0/16 dev eth0, 10.9.0.0/16 nexthop via 10.1.0.2 dev eth0 weight 1 nexthop via 10.1.0.3 dev eth0 weight 1, fd00::/64 dev eth0, fd08::/64 dev eth0, fe80::/64 dev eth0",
@@ -202,7 +202,7 @@ func TestSnapshotOfSomeDestinations(t *testing.T) {
 		}
 		var routes []string
 		for _, r := range s.Routes {
-			r.Protocol, r.Src, r.Metric = Protocol, netip.Addr{}, 0
+			r.Protocol, r.Src, r.Metric = netops.Protocol, netip.Addr{}, 0
 			routes = append(routes, r.Normalize().String())
 		}
 		if diff := cmp.Diff(want, strings.Join(routes, ", ")); diff != "" {
@@ -216,7 +216,7 @@ func TestSnapshotOfEveryTable(t *testing.T) {
 	pod := netopstest.Namespace(t, "pod")
 	pod.Veth("eth0", "10.1.0.5/16", "fd00::5/64")
 	pod.IP("route add 10.8.0.0/16 dev eth0 table 100", "-6 route add fd08::/64 dev eth0 table 4000000000", "route add 10.9.0.0/16 dev eth0")
-	s, err := enter(t, pod).Snapshot(context.Background(), Query{Tables: []uint32{TableMain, EveryTable, 100}})
+	s, err := enter(t, pod).Snapshot(context.Background(), netops.Query{Tables: []uint32{netops.TableMain, netops.EveryTable, 100}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,8 +278,8 @@ func furnished(t testing.TB) *netopstest.NS {
 var allTables = []uint32{200, 4000000000}
 
 // removeAll takes all routes out that the kernel did not make by itself.
-func removeAll(s Snapshot) Change {
-	var c Change
+func removeAll(s netops.Snapshot) netops.Change {
+	var c netops.Change
 	for _, r := range s.Routes {
 		if !r.Learnt() {
 			c.Del.Routes = append(c.Del.Routes, r)
@@ -294,9 +294,9 @@ func TestUndoOfARemovalRestoresEveryAttributeAndTheOrder(t *testing.T) {
 	n := enter(t, pod)
 	before := pod.Dump()
 	all := removeAll(snapshot(t, n, allTables...))
-	changes := []Change{all}
+	changes := []netops.Change{all}
 	for _, r := range all.Del.Routes {
-		changes = append(changes, Change{Del: State{Routes: []Route{r}}})
+		changes = append(changes, netops.Change{Del: netops.State{Routes: []netops.Route{r}}})
 	}
 	for _, c := range changes {
 		done, _ := c.Needed(snapshot(t, n, allTables...).State)
@@ -344,9 +344,9 @@ func TestOneWayOfAMultipathRoute(t *testing.T) {
 	n := enter(t, pod)
 	before := pod.Dump()
 	have := snapshot(t, n, allTables...)
-	var c Change
+	var c netops.Change
 	for _, r := range have.Routes {
-		c.Remove(&r, func(h NextHop) bool { return len(r.Hops) > 1 && h.Dev == "net1" })
+		c.Remove(&r, func(h netops.NextHop) bool { return len(r.Hops) > 1 && h.Dev == "net1" })
 	}
 	done, _ := c.Needed(have.State)
 	if err := n.Apply(t.Context(), done); err != nil {
@@ -376,7 +376,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	have := snapshot(t, n, allTables...)
 	want := removeAll(have)
 	for _, line := range []string{"192.168.1.0/24 via 10.1.0.1 dev eth0", "192.168.2.0/24 dev net1", "fd99::/64 via fd01::1 dev eth0"} {
-		want.Add.Routes = append(want.Add.Routes, parse(t, line))
+		want.Add.Routes = append(want.Add.Routes, netopstest.ParseRoute(t, line))
 	}
 	done, _ := want.Needed(have.State)
 	count := 0
@@ -404,12 +404,12 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 					i++
 				}
 				if i == k && at == "before" {
-					return &KernelError{Errno: errno}
+					return &netops.KernelError{Errno: errno}
 				}
 				return nil
 			})
 			err := n.Apply(failing, done)
-			if !errors.Is(err, errno) || errors.Is(err, ErrNotRestored) {
+			if !errors.Is(err, errno) || errors.Is(err, netops.ErrNotRestored) {
 				t.Fatalf("operation %d: %v", k, err)
 			}
 			if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
@@ -425,10 +425,10 @@ func TestRefusalByTheKernel(t *testing.T) {
 	pod := furnished(t)
 	n := enter(t, pod)
 	before := pod.Dump()
-	c := Change{Add: State{Routes: []Route{
-		parse(t, "192.168.1.0/24 via 10.1.0.1 dev eth0"),
-		parse(t, "192.168.2.0/24 via 172.16.0.1 dev eth0"),
-		parse(t, "192.168.3.0/24 via 10.1.0.1 dev eth0"),
+	c := netops.Change{Add: netops.State{Routes: []netops.Route{
+		netopstest.ParseRoute(t, "192.168.1.0/24 via 10.1.0.1 dev eth0"),
+		netopstest.ParseRoute(t, "192.168.2.0/24 via 172.16.0.1 dev eth0"),
+		netopstest.ParseRoute(t, "192.168.3.0/24 via 10.1.0.1 dev eth0"),
 	}}}
 	err := n.Apply(t.Context(), c)
 	const want = "ip route add 192.168.2.0/24 via 172.16.0.1 dev eth0: network is unreachable (Nexthop has invalid gateway)"
@@ -437,7 +437,7 @@ func TestRefusalByTheKernel(t *testing.T) {
 	}
 	restored(t, pod, before)
 	failed, err := n.Try(t.Context(), c)
-	if err != nil || len(failed) != 1 || !failed[0].Route.SameRoute(&c.Add.Routes[1]) {
+	if err != nil || len(failed) != 1 || !routeOf(failed[0]).SameRoute(&c.Add.Routes[1]) {
 		t.Errorf("Try left out %v, %v", failed, err)
 	}
 	if got := pod.IP("route show proto 77"); strings.Count(got, "\n") != 2 {
@@ -450,7 +450,7 @@ func TestAddIsExclusive(t *testing.T) {
 	n := enter(t, pod)
 	before := pod.Dump()
 	for _, line := range []string{"10.21.0.0/16 via 10.1.0.1 dev eth0", "fd21::/64 via fd01::1 dev eth0", "fd01::/64 dev net1 metric 256"} {
-		err := n.Apply(t.Context(), Change{Add: State{Routes: []Route{parse(t, line)}}})
+		err := n.Apply(t.Context(), netops.Change{Add: netops.State{Routes: []netops.Route{netopstest.ParseRoute(t, line)}}})
 		if !errors.Is(err, unix.EEXIST) {
 			t.Errorf("%s: %v, want EEXIST", line, err)
 		}
@@ -466,7 +466,7 @@ func TestUndoToleratesWhatIsGone(t *testing.T) {
 	n := enter(t, pod)
 	have := snapshot(t, n)
 	c := removeAll(have)
-	c.Add.Routes = []Route{parse(t, "192.168.1.0/24 via 10.1.0.1 dev eth0"), parse(t, "192.168.2.0/24 via 10.2.0.1 dev net1")}
+	c.Add.Routes = []netops.Route{netopstest.ParseRoute(t, "192.168.1.0/24 via 10.1.0.1 dev eth0"), netopstest.ParseRoute(t, "192.168.2.0/24 via 10.2.0.1 dev net1")}
 	done, _ := c.Needed(have.State)
 	if err := n.Apply(t.Context(), done); err != nil {
 		t.Fatal(err)
@@ -495,7 +495,7 @@ func TestUndoLeavesWhatTookThePlace(t *testing.T) {
 	}
 	pod.IP("route add default via 10.1.0.2")
 	err := n.Undo(t.Context(), done)
-	if !errors.Is(err, unix.EEXIST) || Passing(err) {
+	if !errors.Is(err, unix.EEXIST) || netops.Passing(err) {
 		t.Errorf("Undo = %v, want EEXIST", err)
 	}
 	if got := pod.IP("route show default"); !strings.Contains(got, "10.1.0.2") || strings.Contains(got, "10.1.0.1 ") {
@@ -530,7 +530,7 @@ func TestRoutesLearntFromRouterAdvertisements(t *testing.T) {
 	pod.IP("-6 route add default via fe80::1 dev eth0 proto ra expires 1800 metric 1024")
 	n := enter(t, pod)
 	have := snapshot(t, n)
-	var c Change
+	var c netops.Change
 	for _, r := range have.Routes {
 		if r.Default() {
 			c.Del.Routes = append(c.Del.Routes, r)
@@ -556,7 +556,7 @@ func TestIPv6Disabled(t *testing.T) {
 	pod.Veth("eth0", "10.1.0.5/16")
 	pod.Sysctl("net/ipv6/conf/all/disable_ipv6", "1")
 	n := enter(t, pod)
-	c := Change{Add: State{Routes: []Route{parse(t, "192.168.1.0/24 via 10.1.0.1 dev eth0")}}}
+	c := netops.Change{Add: netops.State{Routes: []netops.Route{netopstest.ParseRoute(t, "192.168.1.0/24 via 10.1.0.1 dev eth0")}}}
 	snapshot(t, n)
 	if err := n.Apply(t.Context(), c); err != nil {
 		t.Fatal(err)
@@ -564,8 +564,8 @@ func TestIPv6Disabled(t *testing.T) {
 	if err := n.Undo(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	err := n.Apply(t.Context(), Change{Add: State{Routes: []Route{parse(t, "fd99::/64 via fd01::1 dev eth0")}}})
-	var refused *KernelError
+	err := n.Apply(t.Context(), netops.Change{Add: netops.State{Routes: []netops.Route{netopstest.ParseRoute(t, "fd99::/64 via fd01::1 dev eth0")}}})
+	var refused *netops.KernelError
 	if !errors.As(err, &refused) {
 		t.Errorf("an IPv6 route without IPv6: %v", err)
 	}
@@ -580,7 +580,7 @@ func TestLargeChange(t *testing.T) {
 	if err := unix.SetsockoptInt(n.conn.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 208<<10/2); err != nil {
 		t.Fatal(err)
 	}
-	c := Change{Add: State{Routes: many(t, 1000)}}
+	c := netops.Change{Add: netops.State{Routes: many(t, 1000)}}
 	if err := n.Apply(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -588,7 +588,7 @@ func TestLargeChange(t *testing.T) {
 		t.Fatalf("%d routes are not there", len(drift))
 	}
 	// All are there already: every single message is refused.
-	if err := n.Apply(t.Context(), c); !errors.Is(err, unix.EEXIST) || errors.Is(err, ErrNotRestored) {
+	if err := n.Apply(t.Context(), c); !errors.Is(err, unix.EEXIST) || errors.Is(err, netops.ErrNotRestored) {
 		t.Fatalf("again: %v", err)
 	}
 	if drift := c.Drift(snapshot(t, n).State); len(drift) != 0 {
@@ -617,11 +617,11 @@ func TestLostAnswers(t *testing.T) {
 	bad := many(t, 120)
 	for i := range bad {
 		if i%2 == 1 {
-			bad[i] = parse(t, strings.Replace(bad[i].String(), "10.1.0.1", "172.16.0.1", 1))
+			bad[i] = netopstest.ParseRoute(t, strings.Replace(bad[i].String(), "10.1.0.1", "172.16.0.1", 1))
 		}
 	}
-	err := n.Apply(t.Context(), Change{Add: State{Routes: bad}})
-	if !errors.Is(err, unix.ENOBUFS) || errors.Is(err, ErrNotRestored) || !Passing(err) {
+	err := n.Apply(t.Context(), netops.Change{Add: netops.State{Routes: bad}})
+	if !errors.Is(err, unix.ENOBUFS) || errors.Is(err, netops.ErrNotRestored) || !netops.Passing(err) {
 		t.Errorf("error %v, want ENOBUFS", err)
 	}
 	restored(t, pod, before)
@@ -642,7 +642,7 @@ func TestApplyGivesUp(t *testing.T) {
 		}
 		return nil
 	})
-	if err := n.Apply(ctx, Change{Add: State{Routes: many(t, 10)}}); !errors.Is(err, cause) {
+	if err := n.Apply(ctx, netops.Change{Add: netops.State{Routes: many(t, 10)}}); !errors.Is(err, cause) {
 		t.Errorf("error %v, want %v", err, cause)
 	}
 	restored(t, pod, before)
@@ -664,7 +664,7 @@ func TestSnapshotUnderChurn(t *testing.T) {
 	defer stop()
 	whole, interrupted, told := 0, 0, 0
 	n.OnSend = func(command string, _ time.Duration, err error) {
-		if command != "list the routes" || !errors.Is(err, ErrInterrupted) {
+		if command != "list the routes" || !errors.Is(err, netops.ErrInterrupted) {
 			t.Errorf("%s: %v", command, err)
 		}
 		told++
@@ -673,8 +673,8 @@ func TestSnapshotUnderChurn(t *testing.T) {
 		if time.Now().After(until) {
 			t.Fatalf("%d snapshots whole, %d views that did not agree", whole, told)
 		}
-		s, err := n.Snapshot(t.Context(), Query{Tables: []uint32{TableMain}})
-		if errors.Is(err, ErrInterrupted) {
+		s, err := n.Snapshot(t.Context(), netops.Query{Tables: []uint32{netops.TableMain}})
+		if errors.Is(err, netops.ErrInterrupted) {
 			interrupted++
 			continue
 		} else if err != nil {
@@ -713,13 +713,13 @@ func churn(t *testing.T, pod *netopstest.NS) (stop func()) {
 }
 
 // cut is the change by which a route loses its ways over net1.
-func cut(t *testing.T, n *Netns, dst string) Change {
+func cut(t *testing.T, n *Netns, dst string) netops.Change {
 	t.Helper()
 	have := snapshot(t, n)
-	var c Change
+	var c netops.Change
 	for i := range have.Routes {
 		if r := &have.Routes[i]; r.Dst.String() == dst {
-			c.Remove(r, func(h NextHop) bool { return h.Dev == "net1" })
+			c.Remove(r, func(h netops.NextHop) bool { return h.Dev == "net1" })
 		}
 	}
 	done, _ := c.Needed(have.State)
@@ -824,7 +824,7 @@ func TestOthersAreNotLostForAPlace(t *testing.T) {
 	}
 	n := enter(t, pod)
 	have := snapshot(t, n)
-	var c Change
+	var c netops.Change
 	for _, r := range have.Routes {
 		if r.Default() && r.Dev == "net1" {
 			c.Del.Routes = append(c.Del.Routes, r)
@@ -863,7 +863,7 @@ func TestOthersAreNotLostForAPlace(t *testing.T) {
 				if !strings.Contains(command, "append default via 10.3.0.1") {
 					t.Errorf("operation %d is %s", i, command)
 				}
-				return &KernelError{Errno: unix.ENOMEM}
+				return &netops.KernelError{Errno: unix.ENOMEM}
 			}
 			return nil
 		})
@@ -884,12 +884,12 @@ func TestUndoBesideAnotherAttachment(t *testing.T) {
 	pod.Batch("route add default via 10.1.0.1", "route append default via 10.2.0.1", "route add default via fd01::1", "route append default via fd02::1 dev net1")
 	n := enter(t, pod)
 	before := pod.Dump()
-	take := func(dev string) Change {
+	take := func(dev string) netops.Change {
 		have := snapshot(t, n)
-		var c Change
+		var c netops.Change
 		for i := range have.Routes {
 			if r := &have.Routes[i]; r.Default() {
-				c.Remove(r, func(h NextHop) bool { return h.Dev == dev })
+				c.Remove(r, func(h netops.NextHop) bool { return h.Dev == dev })
 			}
 		}
 		done, _ := c.Needed(have.State)
@@ -899,7 +899,7 @@ func TestUndoBesideAnotherAttachment(t *testing.T) {
 		return done
 	}
 	first, second := take("eth0"), take("net1")
-	for _, done := range []Change{first, second} {
+	for _, done := range []netops.Change{first, second} {
 		if err := n.Undo(t.Context(), done); err != nil {
 			t.Error(err)
 		}
@@ -911,12 +911,12 @@ func TestOnLinkMultipath(t *testing.T) {
 	pod := netopstest.Namespace(t, "pod")
 	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
 	n := enter(t, pod)
-	var c Change
+	var c netops.Change
 	for _, dst := range []string{"172.30.0.0/16 via 10.99.0.", "fd30::/64 via fd99::"} {
-		r := parse(t, dst+"1 dev eth0")
-		second := parse(t, dst+"2 dev eth0")
-		r.Hops, r.OnLink = []NextHop{{Gw: r.Gw, Dev: r.Dev}, {Gw: second.Gw, Dev: r.Dev}}, true
-		r.Gw, r.Dev = parse(t, "default").Gw, ""
+		r := netopstest.ParseRoute(t, dst+"1 dev eth0")
+		second := netopstest.ParseRoute(t, dst+"2 dev eth0")
+		r.Hops, r.OnLink = []netops.NextHop{{Gw: r.Gw, Dev: r.Dev}, {Gw: second.Gw, Dev: r.Dev}}, true
+		r.Gw, r.Dev = netopstest.ParseRoute(t, "default").Gw, ""
 		c.Add.Routes = append(c.Add.Routes, r)
 	}
 	if err := n.Apply(t.Context(), c); err != nil {
@@ -946,11 +946,11 @@ func TestDeletionsThatWouldHitAnother(t *testing.T) {
 	for _, tt := range []struct {
 		dst  string
 		want error
-	}{{"fd30::/64", ErrCannotDelete}, {"10.22.0.0/16", ErrStillThere}} {
+	}{{"fd30::/64", netops.ErrCannotDelete}, {"10.22.0.0/16", netops.ErrStillThere}} {
 		have := snapshot(t, n)
-		var c Change
+		var c netops.Change
 		for _, r := range have.Routes {
-			if r.Dst.String() == tt.dst && (r.Dev == "net1" || r.Type == Blackhole) {
+			if r.Dst.String() == tt.dst && (r.Dev == "net1" || r.Type == netops.Blackhole) {
 				c.Del.Routes = append(c.Del.Routes, r)
 			}
 		}
@@ -1004,7 +1004,7 @@ func TestWhatIsOutOfReachGoesBack(t *testing.T) {
 	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
 	pod.Batch("route add 10.5.0.1 dev eth0", "route add 10.9.0.0/16 via 10.5.0.1 dev eth0", "route del 10.5.0.1 dev eth0")
 	n := enter(t, pod)
-	c := Change{Add: parseAll(t, "10.66.0.0/16 via 10.55.0.1 dev eth0")}
+	c := netops.Change{Add: netopstest.ParseRoutes(t, "10.66.0.0/16 via 10.55.0.1 dev eth0")}
 	have := snapshot(t, n)
 	for _, r := range have.Routes {
 		if r.Dst.String() == "10.9.0.0/16" {
@@ -1012,7 +1012,7 @@ func TestWhatIsOutOfReachGoesBack(t *testing.T) {
 		}
 	}
 	done, _ := c.Needed(have.State)
-	if err := n.Apply(t.Context(), done); !errors.Is(err, unix.ENETUNREACH) || errors.Is(err, ErrNotRestored) {
+	if err := n.Apply(t.Context(), done); !errors.Is(err, unix.ENETUNREACH) || errors.Is(err, netops.ErrNotRestored) {
 		t.Errorf("error %v", err)
 	}
 	if got := strings.TrimSpace(pod.IP("route show 10.9.0.0/16")); got != "10.9.0.0/16 via 10.5.0.1 dev eth0 onlink" {
@@ -1026,7 +1026,7 @@ func TestAlternativeNamesAreRefused(t *testing.T) {
 	pod.IP("link property add dev eth0 altname uplink")
 	n := enter(t, pod)
 	for _, name := range []string{"uplink", "eth0\x00x", "", "a name that is too long"} {
-		if _, err := n.index(name); !errors.Is(err, ErrNoLink) {
+		if _, err := n.index(name); !errors.Is(err, netops.ErrNoLink) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -1049,7 +1049,7 @@ func TestManyPeers(t *testing.T) {
 	n := enter(t, pod)
 	have := snapshot(t, n)
 	done, _ := removeAll(have).Needed(have.State)
-	if size := len(Plan{Pod: done}.AppendJSON(nil)); size > count*10_000 {
+	if size := len(netops.Plan{Pod: done}.AppendJSON(nil)); size > count*10_000 {
 		t.Errorf("a record of %d bytes", size)
 	}
 	if err := n.Apply(t.Context(), done); err != nil {
@@ -1100,12 +1100,12 @@ func TestInTheCompanyOfOthers(t *testing.T) {
 				t.Errorf("%s: %s: not as before (-want +got):\n%s", tt.name, what, diff)
 			}
 		}
-		for what, leave := range map[string]func(NextHop) bool{
-			"cut":   func(h NextHop) bool { return h.Dev == "net1" },
-			"whole": func(NextHop) bool { return true },
+		for what, leave := range map[string]func(netops.NextHop) bool{
+			"cut":   func(h netops.NextHop) bool { return h.Dev == "net1" },
+			"whole": func(netops.NextHop) bool { return true },
 		} {
 			have := snapshot(t, n)
-			var c Change
+			var c netops.Change
 			for i := range have.Routes {
 				if r := &have.Routes[i]; len(r.Hops) > 0 && r.Hops[1].Dev == "net1" {
 					c.Remove(r, leave)

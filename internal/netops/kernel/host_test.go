@@ -1,4 +1,4 @@
-package netops
+package kernel
 
 import (
 	"context"
@@ -9,19 +9,20 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
 // onHost is a route as a plugin wants it on the host.
-func onHost(dst, gw, dev string) Route {
-	r := Route{Dst: netip.MustParsePrefix(dst), Dev: dev, AnyDev: dev == "", Protocol: Protocol}
+func onHost(dst, gw, dev string) netops.Route {
+	r := netops.Route{Dst: netip.MustParsePrefix(dst), Dev: dev, AnyDev: dev == "", Protocol: netops.Protocol}
 	if gw != "" {
 		r.Gw = netip.MustParseAddr(gw)
 	}
 	return r.Normalize()
 }
 
-func commands(routes []Route) string {
+func commands(routes []netops.Route) string {
 	var lines []string
 	for i := range routes {
 		lines = append(lines, routes[i].String())
@@ -44,7 +45,7 @@ func TestHereIsOurOwnNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	s, err := n.Snapshot(context.Background(), Query{Links: []string{"lo"}, Addrs: true})
+	s, err := n.Snapshot(context.Background(), netops.Query{Links: []string{"lo"}, Addrs: true})
 	if err != nil || !cmp.Equal(s.Links, []string{"lo"}) || len(s.Addrs) == 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -52,7 +53,7 @@ func TestHereIsOurOwnNamespace(t *testing.T) {
 
 func TestAddEachGoesOn(t *testing.T) {
 	ns, n := hostLike(t, "route add 10.9.2.0/24 via 10.1.0.8")
-	added, failed := n.AddEach(context.Background(), []Route{onHost("10.9.1.0/24", "", "eth0"), onHost("10.9.2.0/24", "", "eth0"),
+	added, failed := n.AddEach(context.Background(), []netops.Route{onHost("10.9.1.0/24", "", "eth0"), onHost("10.9.2.0/24", "", "eth0"),
 		onHost("10.9.3.0/24", "", "nope"), onHost("10.9.4.0/24", "10.77.0.1", ""), onHost("fd09::/64", "fd01::9", "")})
 	if got, want := commands(added), "10.9.1.0/24 dev eth0\nfd09::/64 via fd01::9"; got != want {
 		t.Errorf("added %s, want %s", got, want)
@@ -69,7 +70,7 @@ func TestAddEachGoesOn(t *testing.T) {
 func TestDeleteEachLeavesTheRoutesOfOthers(t *testing.T) {
 	ns, n := hostLike(t, "route add 10.9.1.0/24 dev eth0 proto static", "-6 route add fd09::/64 dev eth0 proto static", "-6 route add fd0a::/64 via fd01::9")
 	before := ns.Dump()
-	if failed := n.DeleteEach(context.Background(), []Route{onHost("10.9.1.0/24", "", "eth0"), onHost("fd09::/64", "", "eth0"), onHost("fd0a::/64", "fd01::9", "eth0")}); failed != nil {
+	if failed := n.DeleteEach(context.Background(), []netops.Route{onHost("10.9.1.0/24", "", "eth0"), onHost("fd09::/64", "", "eth0"), onHost("fd0a::/64", "fd01::9", "eth0")}); failed != nil {
 		t.Errorf("what is not ours is not there: %v", failed)
 	}
 	restored(t, ns, before)
@@ -84,24 +85,24 @@ func TestFind(t *testing.T) {
 		"route add 10.5.0.0/24 via 10.1.0.9 metric 5", "route append 10.5.0.0/24 via 10.1.0.8 metric 5 proto 77",
 		"-6 route add fd09::/64 via fd01::9 proto 77", "-6 route add unreachable fd08::/64", "-6 route add default via fd01::9")
 	for _, tt := range []struct {
-		want      Route
+		want      netops.Route
 		all, ours string
 	}{
 		{onHost("10.9.0.0/24", "10.1.0.9", ""), "10.9.0.0/24 via 10.1.0.9 dev eth0", "10.9.0.0/24 via 10.1.0.9 dev eth0"},
 		{onHost("10.9.0.0/24", "10.1.0.5", ""), "10.9.0.0/24 via 10.1.0.9 dev eth0", "10.9.0.0/24 via 10.1.0.9 dev eth0"},
-		{Route{Dst: netip.MustParsePrefix("10.8.0.0/24"), Table: 100, Dev: "eth0"}.Normalize(), "10.8.0.0/24 via 10.1.0.9 dev eth0 table 100", "10.8.0.0/24 via 10.1.0.9 dev eth0 table 100"},
+		{netops.Route{Dst: netip.MustParsePrefix("10.8.0.0/24"), Table: 100, Dev: "eth0"}.Normalize(), "10.8.0.0/24 via 10.1.0.9 dev eth0 table 100", "10.8.0.0/24 via 10.1.0.9 dev eth0 table 100"},
 		{onHost("10.7.0.0/24", "10.1.0.9", ""), "10.7.0.0/24 via 10.1.0.9 dev eth0", ""},
-		{Route{Dst: netip.MustParsePrefix("10.6.0.0/24"), Type: Blackhole}.Normalize(), "blackhole 10.6.0.0/24", ""},
+		{netops.Route{Dst: netip.MustParsePrefix("10.6.0.0/24"), Type: netops.Blackhole}.Normalize(), "blackhole 10.6.0.0/24", ""},
 		{onHost("0.0.0.0/0", "10.1.0.9", ""), "default via 10.1.0.9 dev eth0", "default via 10.1.0.9 dev eth0"},
-		{Route{Dst: netip.MustParsePrefix("10.5.0.0/24"), Metric: 5, Gw: netip.MustParseAddr("10.1.0.8"), AnyDev: true}.Normalize(),
+		{netops.Route{Dst: netip.MustParsePrefix("10.5.0.0/24"), Metric: 5, Gw: netip.MustParseAddr("10.1.0.8"), AnyDev: true}.Normalize(),
 			"10.5.0.0/24 via 10.1.0.8 dev eth0 metric 5", "10.5.0.0/24 via 10.1.0.8 dev eth0 metric 5"},
 		{onHost("fd09::/64", "fd01::9", ""), "fd09::/64 via fd01::9 dev eth0", "fd09::/64 via fd01::9 dev eth0"},
-		{Route{Dst: netip.MustParsePrefix("fd08::/64"), Type: Unreachable}.Normalize(), "unreachable fd08::/64", ""},
+		{netops.Route{Dst: netip.MustParsePrefix("fd08::/64"), Type: netops.Unreachable}.Normalize(), "unreachable fd08::/64", ""},
 		{onHost("::/0", "fd01::9", ""), "default via fd01::9 dev eth0", ""},
 		{onHost("10.4.0.0/24", "10.1.0.9", ""), "", ""},
 	} {
 		for onlyOurs, want := range map[bool]string{false: tt.all, true: tt.ours} {
-			found, err := n.Find(context.Background(), []Route{tt.want}, onlyOurs)
+			found, err := n.Find(context.Background(), []netops.Route{tt.want}, onlyOurs)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +132,7 @@ func TestDefaults(t *testing.T) {
 			"unreachable default\ndefault via 10.1.0.9 dev eth0 metric 5"},
 	} {
 		_, n := hostLike(t, tt.lines...)
-		s, err := n.Snapshot(context.Background(), Query{Defaults: []netip.Prefix{IPv4Default, IPv6Default}})
+		s, err := n.Snapshot(context.Background(), netops.Query{Defaults: []netip.Prefix{netops.IPv4Default, netops.IPv6Default}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package netops
+package kernel
 
 import (
 	"context"
@@ -6,15 +6,11 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
 )
 
-// The destinations of default routes.
-var (
-	IPv4Default = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	IPv6Default = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-)
-
-// nobody is an address that no network has (RFC 3849).
+// documentation is an address that no network has (RFC 3849).
 var documentation = netip.MustParseAddr("2001:db8::1")
 
 // defaultRoutes are those of a family in table main. A node may have a million
@@ -23,9 +19,9 @@ var documentation = netip.MustParseAddr("2001:db8::1")
 // The kernel lists IPv4 routes by their destination, default routes first
 // (fib_table_dump in net/ipv4/fib_trie.c): the head of the list is enough. IPv6
 // default routes come last; there it is asked for the way to an address that
-// nobody has, which is by the one that it uses. Where a rule or a more specific
+// no network has, which is by the one that it uses. Where a rule or a more specific
 // route answers, all of the table is looked through.
-func (n *Netns) defaultRoutes(ctx context.Context, all netip.Prefix) ([]Route, error) {
+func (n *Netns) defaultRoutes(ctx context.Context, all netip.Prefix) ([]netops.Route, error) {
 	if all.Addr().Is4() {
 		return n.headOfMain()
 	}
@@ -33,12 +29,12 @@ func (n *Netns) defaultRoutes(ctx context.Context, all netip.Prefix) ([]Route, e
 	switch {
 	case errors.Is(err, unix.ENETUNREACH):
 		return nil, nil
-	case err != nil && !errors.As(err, new(*KernelError)):
+	case err != nil && !errors.As(err, new(*netops.KernelError)):
 		return nil, err
-	case r != nil && r.Default() && r.Table == TableMain && !r.From.IsValid():
-		return []Route{*r}, nil
+	case r != nil && r.Default() && r.Table == netops.TableMain && !r.From.IsValid():
+		return []netops.Route{*r}, nil
 	}
-	return n.routes(ctx, routeQuery{family: unix.AF_INET6, table: TableMain, to: map[netip.Prefix]bool{all: true}})
+	return n.routes(ctx, routeQuery{family: unix.AF_INET6, table: netops.TableMain, to: map[netip.Prefix]bool{all: true}})
 }
 
 // errEnough ends a list of which the rest is of no interest.
@@ -46,25 +42,25 @@ var errEnough = errors.New("enough")
 
 // headOfMain lists the IPv4 default routes of table main. The rest of the list
 // goes with the socket that it was asked for by.
-func (n *Netns) headOfMain() (found []Route, err error) {
+func (n *Netns) headOfMain() (found []netops.Route, err error) {
 	c, err := n.dial()
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
-	q := routeQuery{family: unix.AF_INET, table: TableMain}
+	q := routeQuery{family: unix.AF_INET, table: netops.TableMain}
 	q.ask(c)
 	_, err = c.ask(func(r reply) error {
 		if !q.wants(r.body) {
 			return nil
 		}
-		route, err := decodeRoute(r.body, n.name)
+		route, err := netops.DecodeRoute(nil, r.body, n.name)
 		switch {
 		case err != nil:
 			return err
-		case route.Dst.Addr() != IPv4Default.Addr():
+		case route.Dst.Addr() != netops.IPv4Default.Addr():
 			return errEnough
-		case route.Default() && route.Table == TableMain:
+		case route.Default() && route.Table == netops.TableMain:
 			found = append(found, route)
 		}
 		return nil

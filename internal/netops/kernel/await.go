@@ -1,4 +1,4 @@
-package netops
+package kernel
 
 import (
 	"context"

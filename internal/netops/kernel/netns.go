@@ -1,17 +1,17 @@
-package netops
+package kernel
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"runtime"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
 )
 
 // Netns is an open network namespace: a handle and one rtnetlink socket in
@@ -65,7 +65,7 @@ func isNetwork(kind int, err error) error {
 	case err == nil && kind == unix.CLONE_NEWNET:
 		return nil
 	case err == nil, errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EINVAL):
-		return ErrNotNamespace
+		return netops.ErrNotNamespace
 	}
 	return fmt.Errorf("not to be told from other files: %w", err)
 }
@@ -99,38 +99,28 @@ func (n *Netns) Own() (bool, error) {
 	return own.Dev == there.Dev && own.Ino == there.Ino, nil
 }
 
-// Identity tells a namespace from every other one that is found at its path
-// later: by the kernel's cookie, which is unique until reboot
-// (SO_NETNS_COOKIE, Linux 5.14), on older kernels by an interface in it.
-// Inode numbers would not do: they are given again at once.
-type Identity struct {
-	Cookie       uint64 `json:"cookie"`
-	LinkIndex    uint32 `json:"linkIndex"`
-	HardwareAddr string `json:"hardwareAddr"`
-}
-
 // Identity is that of the namespace; ifname is looked at where the kernel
 // knows no cookies.
-func (n *Netns) Identity(ifname string) (Identity, error) {
+func (n *Netns) Identity(ifname string) (netops.Identity, error) {
 	cookie, err := unix.GetsockoptUint64(n.conn.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err == nil {
-		return Identity{Cookie: cookie}, nil
+		return netops.Identity{Cookie: cookie}, nil
 	}
 	if !errors.Is(err, unix.ENOPROTOOPT) {
-		return Identity{}, os.NewSyscallError("read the namespace's cookie", err)
+		return netops.Identity{}, os.NewSyscallError("read the namespace's cookie", err)
 	}
 	return n.linkIdentity(ifname)
 }
 
-func (n *Netns) linkIdentity(ifname string) (Identity, error) {
+func (n *Netns) linkIdentity(ifname string) (netops.Identity, error) {
 	index, err := n.index(ifname)
-	if errors.Is(err, ErrNoLink) {
-		return Identity{}, nil
+	if errors.Is(err, netops.ErrNoLink) {
+		return netops.Identity{}, nil
 	} else if err != nil {
-		return Identity{}, err
+		return netops.Identity{}, err
 	}
 	mac, err := n.hardwareAddr(index)
-	return Identity{LinkIndex: index, HardwareAddr: mac.String()}, err
+	return netops.Identity{LinkIndex: index, HardwareAddr: mac.String()}, err
 }
 
 // LockName names the namespace among those that live: by its cookie, or on
@@ -196,17 +186,17 @@ func (n *Netns) index(name string) (uint32, error) {
 	}
 	req, err := unix.NewIfreq(name)
 	if err != nil || strings.ContainsRune(name, 0) {
-		return 0, fmt.Errorf("%w: %q", ErrNoLink, name)
+		return 0, fmt.Errorf("%w: %q", netops.ErrNoLink, name)
 	}
 	if err := unix.IoctlIfreq(n.conn.fd, unix.SIOCGIFINDEX, req); errors.Is(err, unix.ENODEV) {
-		return 0, fmt.Errorf("%w: %q", ErrNoLink, name)
+		return 0, fmt.Errorf("%w: %q", netops.ErrNoLink, name)
 	} else if err != nil {
 		return 0, fmt.Errorf("look up interface %q: %w", name, err)
 	}
 	index := req.Uint32()
 	proper, err := n.name(int(index))
 	if err == nil && proper != name {
-		err = fmt.Errorf("%w: %q, which is an alternative name of %q", ErrNoLink, name, proper)
+		err = fmt.Errorf("%w: %q, which is an alternative name of %q", netops.ErrNoLink, name, proper)
 	}
 	return index, err
 }
@@ -235,44 +225,4 @@ func (n *Netns) remember(name string, index uint32) {
 func (n *Netns) forget() {
 	clear(n.indexes)
 	clear(n.names)
-}
-
-func (n *Netns) hardwareAddr(index uint32) (mac net.HardwareAddr, err error) {
-	err = n.askLink(index, func(a attr) {
-		if a.typ == unix.IFLA_ADDRESS {
-			mac = net.HardwareAddr(bytes.Clone(a.data))
-		}
-	})
-	return mac, err
-}
-
-// askLink visits the attributes by which the kernel describes an interface.
-func (n *Netns) askLink(index uint32, visit func(attr)) error {
-	c := n.conn
-	start := c.message(unix.RTM_GETLINK, 0)
-	c.send = append(c.send, make([]byte, unix.SizeofIfInfomsg)...)
-	native.PutUint32(c.send[start+unix.SizeofNlMsghdr+ifIndex:], index)
-	c.finish(start)
-	_, err := c.ask(func(r reply) error { return visitLink(r.body, visit) })
-	if err != nil {
-		return fmt.Errorf("look at interface %d: %w", index, err)
-	}
-	return nil
-}
-
-// ifIndex is where struct ifinfomsg (rtnetlink(7)) has the interface's index.
-const ifIndex = 4
-
-// visitLink visits the attributes of an RTM_NEWLINK message without its header.
-func visitLink(body []byte, visit func(attr)) error {
-	if len(body) < unix.SizeofIfInfomsg {
-		return errMalformed
-	}
-	for a, err := range attrs(body[unix.SizeofIfInfomsg:]) {
-		if err != nil {
-			return err
-		}
-		visit(a)
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package netops
+package kernel
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
@@ -21,6 +22,8 @@ const (
 	ipv6Off  = "net/ipv6/conf/eth0/disable_ipv6"
 	ipv6Off1 = "net/ipv6/conf/net1/disable_ipv6"
 )
+
+const mac1, mac2 = "02:00:00:00:00:01", "02:00:00:00:00:02"
 
 // picture is all that these tests may change in a namespace.
 func picture(t testing.TB, ns *netopstest.NS) []string {
@@ -50,22 +53,22 @@ func wholePod(t testing.TB) (*netopstest.NS, *Netns) {
 		"route add default via 10.1.0.1", "-6 route add default via fd01::1",
 		"neigh add 10.1.0.8 lladdr "+mac1+" dev eth0 nud permanent", "neigh add 10.1.0.9 lladdr "+mac2+" dev eth0 nud permanent",
 		"neigh add fd01::9 lladdr "+mac2+" dev eth0 nud permanent router proto 5", "neigh add 10.2.0.10 lladdr "+mac2+" dev net1 nud stale",
-		"rule add pref 7 from 10.1.0.5 lookup 100", "rule add pref 8 lookup 100 proto 98")
+		"rule add pref 7 from 10.1.0.5 lookup 100", "rule add pref 8 lookup 101 proto 98")
 	pod.Sysctl(rpFilter, "0")
 	pod.Sysctl(ipv6Off1, "1")
 	return pod, enter(t, pod)
 }
 
-func wholeChange(t testing.TB, n *Netns) Change {
+func wholeChange(t testing.TB, n *Netns) netops.Change {
 	t.Helper()
-	c := Change{AddFirst: true,
-		Del: parseObjects(t, "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "rule pref 7 from 10.1.0.5 lookup 100 proto 0"),
-		Add: parseObjects(t, rpFilter+"=2", ipv6Off1+"=0", "link dev eth0 address "+mac2,
+	c := netops.Change{AddFirst: true,
+		Del: netopstest.ParseState(t, "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "rule pref 7 from 10.1.0.5 lookup 100 proto 0"),
+		Add: netopstest.ParseState(t, rpFilter+"=2", ipv6Off1+"=0", "link dev eth0 address "+mac2,
 			"neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "neigh 10.2.0.10 lladdr "+mac1+" dev net1", "neigh fd01::7 lladdr "+mac1+" dev net1",
 			"rule pref 8 lookup 100", "rule pref 9 to 10.9.0.0/16 lookup 100", "rule pref 9 to fd09::/64 lookup 100",
 			"route default via 10.1.0.1 dev eth0 table 100", "route default via fd01::1 dev eth0 table 100"),
 	}
-	q := Query{Tables: []uint32{TableMain, 100}}
+	q := netops.Query{Tables: []uint32{netops.TableMain, 100}}
 	q.Cover(c)
 	have, err := n.Snapshot(t.Context(), q)
 	if err != nil {
@@ -104,7 +107,7 @@ func TestApplyAndUndoOfEveryKind(t *testing.T) {
 			t.Errorf("%q is there in\n%s", gone, now)
 		}
 	}
-	q := Query{}
+	q := netops.Query{}
 	q.Cover(done)
 	have, err := n.Snapshot(t.Context(), q)
 	if err != nil || len(done.Drift(have.State)) > 0 {
@@ -114,9 +117,9 @@ func TestApplyAndUndoOfEveryKind(t *testing.T) {
 		if err := n.Undo(t.Context(), done); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "not as before", before, picture(t, pod))
+		netopstest.Same(t, "not as before", before, picture(t, pod))
 	}
-	if have, _ := n.Snapshot(t.Context(), q); len(done.Drift(have.State)) < done.Add.others() {
+	if have, _ := n.Snapshot(t.Context(), q); len(done.Drift(have.State)) < done.Add.Len()-len(done.Add.Routes) {
 		t.Errorf("drift %v", done.Drift(have.State))
 	}
 }
@@ -142,7 +145,7 @@ func TestEveryKindIsAllOrNothing(t *testing.T) {
 				case when == at && i == k:
 					cancel(cause)
 				case when == "before" && (how == "refused" && i == k || how == "killed" && i >= k):
-					return &KernelError{Errno: unix.EPERM}
+					return &netops.KernelError{Errno: unix.EPERM}
 				}
 				return nil
 			})
@@ -156,10 +159,10 @@ func TestEveryKindIsAllOrNothing(t *testing.T) {
 				if err := n.Undo(t.Context(), done); err != nil {
 					t.Fatalf("%s: Undo: %v", what, err)
 				}
-			} else if err == nil || errors.Is(err, ErrNotRestored) {
+			} else if err == nil || errors.Is(err, netops.ErrNotRestored) {
 				t.Fatalf("%s: %v", what, err)
 			}
-			same(t, what, before, picture(t, pod))
+			netopstest.Same(t, what, before, picture(t, pod))
 		}
 	}
 }
@@ -176,8 +179,8 @@ func TestAddFirst(t *testing.T) {
 		}
 		return nil
 	})
-	done.Add.Rules = append(done.Add.Rules, parseObjects(t, "rule pref 10 from fd01::5 lookup 100").Rules...)
-	done.Add.Rules = append(done.Add.Rules, Rule{IPv6: true, Priority: 11, Table: 100, Protocol: Protocol})
+	done.Add.Rules = append(done.Add.Rules, netopstest.ParseState(t, "rule pref 10 from fd01::5 lookup 100").Rules...)
+	done.Add.Rules = append(done.Add.Rules, netops.Rule{IPv6: true, Priority: 11, Table: 100, Protocol: netops.Protocol})
 	if err := n.Apply(ctx, done); err != nil {
 		t.Fatal(err)
 	}
@@ -188,16 +191,16 @@ func TestAddFirst(t *testing.T) {
 
 func TestRulesAreNotDoubled(t *testing.T) {
 	pod, n := wholePod(t)
-	c := Change{Add: parseObjects(t, "rule pref 8 lookup 100", "rule pref 9 to fd09::/64 lookup 100")}
+	c := netops.Change{Add: netopstest.ParseState(t, "rule pref 8 lookup 100", "rule pref 9 to fd09::/64 lookup 100")}
 	if err := n.Apply(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	before := picture(t, pod)
-	if err := n.Apply(t.Context(), c); !errors.Is(err, unix.EEXIST) || errors.Is(err, ErrNotRestored) {
+	if err := n.Apply(t.Context(), c); !errors.Is(err, unix.EEXIST) || errors.Is(err, netops.ErrNotRestored) {
 		t.Errorf("again: %v", err)
 	}
-	same(t, "again", before, picture(t, pod))
-	have, err := n.Snapshot(t.Context(), Query{Rules: true})
+	netopstest.Same(t, "again", before, picture(t, pod))
+	have, err := n.Snapshot(t.Context(), netops.Query{Rules: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,28 +213,28 @@ func TestRulesAreNotDoubled(t *testing.T) {
 // one that the kernel would take another for stays, and is told.
 func TestRulesAreDeletedExactly(t *testing.T) {
 	pod, n := wholePod(t)
-	pod.IP("rule add pref 8 lookup 100 proto 77")
-	if err := n.Undo(t.Context(), Change{Add: parseObjects(t, "rule pref 8 lookup 100")}); err != nil {
+	pod.IP("rule add pref 8 lookup 100 proto 98", "rule add pref 8 lookup 100 proto 77")
+	if err := n.Undo(t.Context(), netops.Change{Add: netopstest.ParseState(t, "rule pref 8 lookup 100")}); err != nil {
 		t.Fatal(err)
 	}
-	if got := pod.IP("rule show pref 8"); strings.TrimSpace(got) != "8:\tfrom all lookup 100 proto 98" {
+	if got := pod.IP("rule show pref 8"); strings.TrimSpace(got) != "8:\tfrom all lookup 101 proto 98\n8:\tfrom all lookup 100 proto 98" {
 		t.Errorf("left %q", got)
 	}
 	pod.IP("rule add pref 9 fwmark 5 lookup 100 proto 77", "rule add pref 9 lookup 100 proto 77")
 	before := picture(t, pod)
-	c := Change{Add: parseObjects(t, "rule pref 9 lookup 100")}
-	if err := n.Undo(t.Context(), c); !errors.Is(err, ErrCannotDelete) {
+	c := netops.Change{Add: netopstest.ParseState(t, "rule pref 9 lookup 100")}
+	if err := n.Undo(t.Context(), c); !errors.Is(err, netops.ErrCannotDelete) {
 		t.Errorf("Undo: %v", err)
 	}
-	if err := n.Apply(t.Context(), c.Reverse()); !errors.Is(err, ErrCannotDelete) {
+	if err := n.Apply(t.Context(), c.Reverse()); !errors.Is(err, netops.ErrCannotDelete) {
 		t.Errorf("Apply: %v", err)
 	}
-	same(t, "after", before, picture(t, pod))
-	have, err := n.Snapshot(t.Context(), Query{Rules: true})
+	netopstest.Same(t, "after", before, picture(t, pod))
+	have, err := n.Snapshot(t.Context(), netops.Query{Rules: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	marked, _ := split(have.Rules, func(r Rule) bool { return r.MoreSelectors })
+	marked, _ := partition(have.Rules, func(r netops.Rule) bool { return r.MoreSelectors })
 	if len(marked) != 1 || marked[0].Table != 100 {
 		t.Errorf("rules that ask for more: %v", marked)
 	}
@@ -241,7 +244,7 @@ func TestRulesAreDeletedExactly(t *testing.T) {
 // somebody's.
 func TestNeighboursThatAreThere(t *testing.T) {
 	pod, n := wholePod(t)
-	want := Change{Add: parseObjects(t, "neigh 10.1.0.77 lladdr "+mac1+" dev eth0", "neigh fd01::77 lladdr "+mac1+" dev eth0")}
+	want := netops.Change{Add: netopstest.ParseState(t, "neigh 10.1.0.77 lladdr "+mac1+" dev eth0", "neigh fd01::77 lladdr "+mac1+" dev eth0")}
 	for _, state := range []string{"reachable", "stale", "delay", "probe", "failed", "incomplete"} {
 		pod.IP("neigh replace 10.1.0.77 lladdr "+mac2+" dev eth0 nud "+state, "neigh replace fd01::77 lladdr "+mac2+" dev eth0 nud "+state)
 		if err := n.Apply(t.Context(), want); err != nil {
@@ -261,14 +264,14 @@ func TestNeighboursThatAreThere(t *testing.T) {
 		pod.IP("neigh replace fd01::77 " + kept)
 		before := append(picture(t, pod), pod.IP("neigh show fd01::77"))
 		err := n.Apply(t.Context(), want)
-		var failed *OpError
-		if !errors.As(err, &failed) || !failed.Exists() || failed.About.Neighs[0].IP != want.Add.Neighs[1].IP || errors.Is(err, ErrNotRestored) {
+		var failed *netops.OpError
+		if !errors.As(err, &failed) || !failed.Exists() || netops.StateOf(failed.Object).Neighs[0].IP != want.Add.Neighs[1].IP || errors.Is(err, netops.ErrNotRestored) {
 			t.Errorf("Apply: %v", err)
 		}
 		if err := n.Undo(t.Context(), want); err != nil {
 			t.Errorf("Undo: %v", err)
 		}
-		same(t, "another's", before, append(picture(t, pod), pod.IP("neigh show fd01::77")))
+		netopstest.Same(t, "another's", before, append(picture(t, pod), pod.IP("neigh show fd01::77")))
 		pod.IP("neigh del fd01::77 dev eth0")
 	}
 }
@@ -279,24 +282,24 @@ func TestObjectsOfAnInterfaceThatIsGone(t *testing.T) {
 	pod, n := wholePod(t)
 	before := picture(t, pod)
 	for _, line := range []string{"neigh 10.1.0.7 lladdr " + mac1 + " dev nope", "link dev nope address " + mac1, "net/ipv4/conf/nope/rp_filter=1", "net/ipv6/neigh/nope/retrans_time_ms=1"} {
-		c := Change{Add: parseObjects(t, line, "rule pref 5 lookup 100")}
-		if err := n.Apply(t.Context(), c); !errors.Is(err, ErrNoLink) || !strings.Contains(err.Error(), "nope") {
+		c := netops.Change{Add: netopstest.ParseState(t, line, "rule pref 5 lookup 100")}
+		if err := n.Apply(t.Context(), c); !errors.Is(err, netops.ErrNoLink) || !strings.Contains(err.Error(), "nope") {
 			t.Errorf("%s: %v", line, err)
 		}
 		if err := n.Undo(t.Context(), c); err != nil {
 			t.Errorf("%s: Undo: %v", line, err)
 		}
 	}
-	if err := n.Apply(t.Context(), Change{Add: parseObjects(t, "net/ipv4/nope=1")}); !errors.Is(err, unix.ENOENT) || errors.Is(err, ErrNoLink) {
+	if err := n.Apply(t.Context(), netops.Change{Add: netopstest.ParseState(t, "net/ipv4/nope=1")}); !errors.Is(err, unix.ENOENT) || errors.Is(err, netops.ErrNoLink) {
 		t.Error(err)
 	}
-	if err := n.Apply(t.Context(), Change{Add: parseObjects(t, rpFilter+"=nonsense")}); !errors.Is(err, unix.EINVAL) {
+	if err := n.Apply(t.Context(), netops.Change{Add: netopstest.ParseState(t, rpFilter+"=nonsense")}); !errors.Is(err, unix.EINVAL) {
 		t.Error(err)
 	}
-	if err := n.Apply(t.Context(), Change{Add: parseObjects(t, "link dev eth0 address 01:00:00:00:00:01")}); !errors.Is(err, unix.EADDRNOTAVAIL) {
+	if err := n.Apply(t.Context(), netops.Change{Add: netopstest.ParseState(t, "link dev eth0 address 01:00:00:00:00:01")}); !errors.Is(err, unix.EADDRNOTAVAIL) {
 		t.Error(err)
 	}
-	same(t, "refused", before, picture(t, pod))
+	netopstest.Same(t, "refused", before, picture(t, pod))
 	done := wholeChange(t, n)
 	if err := n.Apply(t.Context(), done); err != nil {
 		t.Fatal(err)
@@ -359,8 +362,8 @@ func TestObjectsWithoutIPv6(t *testing.T) {
 	pod.Sysctl("net/ipv6/conf/all/disable_ipv6", "1")
 	n := enter(t, pod)
 	before := picture(t, pod)
-	c := Change{Add: parseObjects(t, rpFilter+"=1", "neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "rule pref 8 lookup 100", "link dev eth0 address "+mac2)}
-	q := Query{Sysctls: []string{"net/nope/x", ipv6Off}}
+	c := netops.Change{Add: netopstest.ParseState(t, rpFilter+"=1", "neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "rule pref 8 lookup 100", "link dev eth0 address "+mac2)}
+	q := netops.Query{Sysctls: []string{"net/nope/x", ipv6Off}}
 	q.Cover(c)
 	have, err := n.Snapshot(t.Context(), q)
 	if err != nil || len(have.Sysctls) != 2 {
@@ -373,28 +376,28 @@ func TestObjectsWithoutIPv6(t *testing.T) {
 	if err := n.Undo(t.Context(), done); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "after", before, picture(t, pod))
+	netopstest.Same(t, "after", before, picture(t, pod))
 }
 
 func TestSnapshotOfObjects(t *testing.T) {
 	pod, n := wholePod(t)
 	pod.IP("neigh add 10.1.0.11 dev eth0 lladdr "+mac1+" nud noarp", "rule add pref 5 blackhole", "-6 rule add pref 5 iif eth0 lookup 9")
 	pod.Sysctl("net/ipv4/ip_local_port_range", "30000 40000")
-	s, err := n.Snapshot(t.Context(), Query{Links: []string{"eth0", "nope"}, HardwareAddrs: true, Rules: true, Neighs: []string{"eth0", "nope", "net1", "eth0"},
+	s, err := n.Snapshot(t.Context(), netops.Query{Links: []string{"eth0", "nope"}, HardwareAddrs: true, Rules: true, Neighs: []string{"eth0", "nope", "net1", "eth0"},
 		Sysctls: []string{"net/ipv4/ip_local_port_range", "net/nope", rpFilter, rpFilter}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := parseObjects(t, "link dev eth0 address "+mac1, "net/ipv4/conf/eth0/rp_filter=0", "net/ipv4/ip_local_port_range=30000 40000",
+	want := netopstest.ParseState(t, "link dev eth0 address "+mac1, "net/ipv4/conf/eth0/rp_filter=0", "net/ipv4/ip_local_port_range=30000 40000",
 		"neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "neigh 10.1.0.9 lladdr "+mac2+" dev eth0", "neigh fd01::9 lladdr "+mac2+" dev eth0", "neigh 10.2.0.10 lladdr "+mac2+" dev net1 learnt",
-		"rule pref 0 lookup 255 proto 2", "rule pref 7 from 10.1.0.5 lookup 100 proto 0", "rule pref 8 lookup 100 proto 98", "rule pref 32766 lookup 254 proto 2", "rule pref 32767 lookup 253 proto 2")
+		"rule pref 0 lookup 255 proto 2", "rule pref 7 from 10.1.0.5 lookup 100 proto 0", "rule pref 8 lookup 101 proto 98", "rule pref 32766 lookup 254 proto 2", "rule pref 32767 lookup 253 proto 2")
 	want.Neighs[2].Flags, want.Neighs[2].Protocol = unix.NTF_ROUTER, 5
-	six := []Rule{{IPv6: true, Table: 255, Protocol: 2}, {IPv6: true, Priority: 5, Table: 9, MoreSelectors: true}, {IPv6: true, Priority: 32766, Table: 254, Protocol: 2}}
+	six := []netops.Rule{{IPv6: true, Table: 255, Protocol: 2}, {IPv6: true, Priority: 5, Table: 9, MoreSelectors: true}, {IPv6: true, Priority: 32766, Table: 254, Protocol: 2}}
 	want.Rules = append(want.Rules, six...)
-	byIP := func(a, b Neigh) int { return a.IP.Compare(b.IP) }
+	byIP := func(a, b netops.Neigh) int { return a.IP.Compare(b.IP) }
 	slices.SortFunc(s.Neighs, byIP)
 	slices.SortFunc(want.Neighs, byIP)
-	same(t, "snapshot", want, s.State)
+	netopstest.Same(t, "snapshot", want, s.State)
 }
 
 // On the host each object is by itself, and only what is ours goes.
@@ -402,16 +405,16 @@ func TestObjectsOnTheHost(t *testing.T) {
 	ns, n := hostLike(t, "neigh add 10.1.0.8 lladdr "+mac2+" dev eth0 nud permanent", "neigh add 10.1.0.9 lladdr "+mac2+" dev eth0 nud stale",
 		"rule add pref 1000 lookup 500", "-6 rule add pref 1000 lookup 500 proto 77")
 	before := picture(t, ns)
-	s := parseObjects(t, "neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "neigh 10.1.0.9 lladdr "+mac1+" dev eth0",
+	s := netopstest.ParseState(t, "neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "neigh 10.1.0.9 lladdr "+mac1+" dev eth0",
 		"neigh 10.1.0.7 lladdr "+mac1+" dev nope", "rule pref 1000 lookup 500")
-	s.Rules = append(s.Rules, Rule{IPv6: true, Priority: 1000, Table: 500, Protocol: Protocol})
+	s.Rules = append(s.Rules, netops.Rule{IPv6: true, Priority: 1000, Table: 500, Protocol: netops.Protocol})
 	added, failed := n.AddObjects(t.Context(), s)
-	same(t, "added", parseObjects(t, "neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "neigh 10.1.0.9 lladdr "+mac1+" dev eth0", "rule pref 1000 lookup 500"), added)
-	if len(failed) != 3 || !failed[0].Missing() || !failed[1].Exists() || failed[1].About.Neighs[0].IP.String() != "10.1.0.8" || !failed[2].Exists() || !failed[2].About.Rules[0].IPv6 {
+	netopstest.Same(t, "added", netopstest.ParseState(t, "neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "neigh 10.1.0.9 lladdr "+mac1+" dev eth0", "rule pref 1000 lookup 500"), added)
+	if len(failed) != 3 || !failed[0].Missing() || !failed[1].Exists() || netops.StateOf(failed[1].Object).Neighs[0].IP.String() != "10.1.0.8" || !failed[2].Exists() || !netops.StateOf(failed[2].Object).Rules[0].IPv6 {
 		t.Errorf("failed: %v", failed)
 	}
 	// One that is another's by its protocol is not ours to delete.
-	if failed := n.DeleteObjects(t.Context(), parseObjects(t, "rule pref 1000 lookup 500 proto 3", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "neigh 10.1.0.8 lladdr "+mac1+" dev nope")); failed != nil {
+	if failed := n.DeleteObjects(t.Context(), netopstest.ParseState(t, "rule pref 1000 lookup 500 proto 3", "neigh 10.1.0.8 lladdr "+mac1+" dev eth0", "neigh 10.1.0.8 lladdr "+mac1+" dev nope")); failed != nil {
 		t.Errorf("%v", failed)
 	}
 	for range 2 {
@@ -419,7 +422,7 @@ func TestObjectsOnTheHost(t *testing.T) {
 			t.Errorf("%v", failed)
 		}
 	}
-	same(t, "after", before, picture(t, ns))
+	netopstest.Same(t, "after", before, picture(t, ns))
 }
 
 func TestHostPeer(t *testing.T) {
@@ -437,7 +440,7 @@ func TestHostPeer(t *testing.T) {
 	}
 	defer here.Close()
 	n := enter(t, pod)
-	look := func(host *Netns) Peer {
+	look := func(host *Netns) netops.Peer {
 		t.Helper()
 		p, ok, err := n.HostPeer(host, "eth0")
 		if !ok || err != nil {
@@ -463,7 +466,7 @@ func TestHostPeer(t *testing.T) {
 			t.Errorf("%s: %+v, %v", dev, p, err)
 		}
 	}
-	if _, ok, err := n.HostPeer(here, "nope"); ok || !errors.Is(err, ErrNoLink) {
+	if _, ok, err := n.HostPeer(here, "nope"); ok || !errors.Is(err, netops.ErrNoLink) {
 		t.Error(err)
 	}
 	if p, ok, err := n.HostPeer(enter(t, other), "net1"); !ok || err != nil || p.Name != "far" {
@@ -493,8 +496,8 @@ func TestEveryKindHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	c := Change{Add: parseObjects(t, rpFilter+"=1", "net/ipv4/conf/nope/rp_filter=1", "rule pref 8 lookup 100", "link dev eth0 address "+mac2)}
-	q := Query{}
+	c := netops.Change{Add: netopstest.ParseState(t, rpFilter+"=1", "net/ipv4/conf/nope/rp_filter=1", "rule pref 8 lookup 100", "link dev eth0 address "+mac2)}
+	q := netops.Query{}
 	q.Cover(c)
 	for _, refused := range []bool{true, false} {
 		have, err := n.Snapshot(t.Context(), q)
@@ -502,7 +505,7 @@ func TestEveryKindHere(t *testing.T) {
 			t.Fatal(err)
 		}
 		done, _ := c.Needed(have.State)
-		if err := n.Apply(t.Context(), done); errors.Is(err, ErrNoLink) != refused {
+		if err := n.Apply(t.Context(), done); errors.Is(err, netops.ErrNoLink) != refused {
 			t.Error(err)
 		}
 		there := strings.Contains(host.IP("rule show", "link show eth0"), "lookup 100")
@@ -519,24 +522,6 @@ func TestEveryKindHere(t *testing.T) {
 	}
 }
 
-// Without EveryKind a program refuses what it does not know, and is not silent.
-func TestRoutesOnly(t *testing.T) {
-	every := kinds
-	kinds = nil
-	defer func() { kinds = every }()
-	_, n := hostLike(t)
-	c := Change{Add: parseObjects(t, "rule pref 8 lookup 100")}
-	if err := n.Apply(t.Context(), c); !errors.Is(err, errRoutesOnly) {
-		t.Error(err)
-	}
-	if err := n.Undo(t.Context(), c); !errors.Is(err, errRoutesOnly) {
-		t.Error(err)
-	}
-	if _, err := n.Snapshot(t.Context(), Query{Rules: true}); !errors.Is(err, errRoutesOnly) {
-		t.Error(err)
-	}
-}
-
 // Lists of several batches are whole while others change them.
 func TestManyRulesAndNeighbours(t *testing.T) {
 	const count = 2000
@@ -549,13 +534,13 @@ func TestManyRulesAndNeighbours(t *testing.T) {
 	}
 	pod.Batch(lines...)
 	n := enter(t, pod)
-	s, err := n.Snapshot(t.Context(), Query{Rules: true, Neighs: []string{"eth0"}})
+	s, err := n.Snapshot(t.Context(), netops.Query{Rules: true, Neighs: []string{"eth0"}})
 	if err != nil || len(s.Neighs) < count || len(s.Rules) != count+5 {
 		t.Fatalf("%d rules, %d neighbours, %v", len(s.Rules), len(s.Neighs), err)
 	}
-	var c Change
+	var c netops.Change
 	for i := range 300 {
-		c.Add.Rules = append(c.Add.Rules, parseObjects(t, fmt.Sprintf("rule pref 9 from 10.8.0.%d lookup 100", i%250)+strings.Repeat(" to 10.0.0.0/8", i/250)).Rules...)
+		c.Add.Rules = append(c.Add.Rules, netopstest.ParseState(t, fmt.Sprintf("rule pref 9 from 10.8.0.%d lookup 100", i%250)+strings.Repeat(" to 10.0.0.0/8", i/250)).Rules...)
 	}
 	if err := n.Apply(t.Context(), c); err != nil {
 		t.Fatal(err)
@@ -565,5 +550,41 @@ func TestManyRulesAndNeighbours(t *testing.T) {
 	}
 	if got := strings.Count(pod.IP("rule show"), "proto 77"); got != 0 {
 		t.Errorf("%d rules are left", got)
+	}
+}
+
+// The namespace that the process runs in is as any other.
+func TestOwnNamespace(t *testing.T) {
+	host := netopstest.Host(t)
+	host.IP("link add eth0 type bridge")
+	t.Cleanup(func() { host.IP("link del eth0") })
+	n, err := Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	c := netops.Change{Add: netopstest.ParseState(t, rpFilter+"=1", "net/ipv4/conf/nope/rp_filter=1", "rule pref 8 lookup 100", "link dev eth0 address "+mac2)}
+	q := netops.Query{}
+	q.Cover(c)
+	for _, refused := range []bool{true, false} {
+		have, err := n.Snapshot(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, _ := c.Needed(have.State)
+		if err := n.Apply(t.Context(), done); errors.Is(err, netops.ErrNoLink) != refused {
+			t.Error(err)
+		}
+		there := strings.Contains(host.IP("rule show", "link show eth0"), "lookup 100")
+		if there == refused {
+			t.Errorf("rule: %t", there)
+		}
+		if err := n.Undo(t.Context(), done); err != nil {
+			t.Error(err)
+		}
+		c.Add.Sysctls = c.Add.Sysctls[:1]
+	}
+	if got := host.IP("rule show", "link show eth0"); strings.Contains(got, "lookup 100") || strings.Contains(got, mac2) {
+		t.Error(got)
 	}
 }

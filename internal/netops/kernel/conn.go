@@ -1,12 +1,13 @@
-package netops
+package kernel
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/rtattr"
 )
 
 // conn is one rtnetlink socket (netlink(7), rtnetlink(7)). It stays in the
@@ -48,17 +49,17 @@ func (c *conn) close() { _ = unix.Close(c.fd) }
 func (c *conn) message(typ, flags uint16) (start int) {
 	start = len(c.send)
 	c.seq++
-	c.send = native.AppendUint32(c.send, 0)
-	c.send = native.AppendUint16(c.send, typ)
-	c.send = native.AppendUint16(c.send, flags|unix.NLM_F_REQUEST)
-	c.send = native.AppendUint32(c.send, c.seq)
-	c.send = native.AppendUint32(c.send, 0)
+	c.send = rtattr.Native.AppendUint32(c.send, 0)
+	c.send = rtattr.Native.AppendUint16(c.send, typ)
+	c.send = rtattr.Native.AppendUint16(c.send, flags|unix.NLM_F_REQUEST)
+	c.send = rtattr.Native.AppendUint32(c.send, c.seq)
+	c.send = rtattr.Native.AppendUint32(c.send, 0)
 	return start
 }
 
 func (c *conn) finish(start int) {
-	c.send = append(c.send, make([]byte, align4(len(c.send))-len(c.send))...)
-	native.PutUint32(c.send[start:], uint32(len(c.send)-start))
+	c.send = append(c.send, make([]byte, rtattr.Align(len(c.send))-len(c.send))...)
+	rtattr.Native.PutUint32(c.send[start:], uint32(len(c.send)-start))
 }
 
 func (c *conn) flush() error {
@@ -96,16 +97,16 @@ func (c *conn) receiveAll(visit func(reply) error) error {
 		return nil // only the kernel is port 0
 	}
 	for b := c.receive[:n]; len(b) >= unix.SizeofNlMsghdr; {
-		size := int(native.Uint32(b))
+		size := int(rtattr.Native.Uint32(b))
 		if size < unix.SizeofNlMsghdr || size > len(b) {
-			return errMalformed
+			return rtattr.ErrMalformed
 		}
-		r := reply{typ: native.Uint16(b[4:]), flags: native.Uint16(b[6:]), seq: native.Uint32(b[8:]),
+		r := reply{typ: rtattr.Native.Uint16(b[4:]), flags: rtattr.Native.Uint16(b[6:]), seq: rtattr.Native.Uint32(b[8:]),
 			body: b[unix.SizeofNlMsghdr:size]}
 		if err := visit(r); err != nil {
 			return err
 		}
-		b = b[min(align4(size), len(b)):]
+		b = b[min(rtattr.Align(size), len(b)):]
 	}
 	return nil
 }
@@ -116,39 +117,24 @@ type lostError struct{ err error }
 func (e *lostError) Error() string { return "receive from rtnetlink: " + e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
-// KernelError is the kernel's refusal, with the reason it gives for it.
-type KernelError struct {
-	Errno  unix.Errno
-	Reason string // of extended acknowledgements; may be empty
-}
-
-func (e *KernelError) Error() string {
-	if e.Reason == "" {
-		return e.Errno.Error()
-	}
-	return fmt.Sprintf("%s (%s)", e.Errno.Error(), strings.TrimSuffix(e.Reason, "."))
-}
-
-func (e *KernelError) Unwrap() error { return e.Errno }
-
 // verdict decodes NLMSG_ERROR or the end of a dump; nil is success.
 func (r reply) verdict() error {
 	if len(r.body) < 4 {
 		return nil
 	}
-	code := int32(native.Uint32(r.body))
+	code := int32(rtattr.Native.Uint32(r.body))
 	if code == 0 {
 		return nil
 	}
-	e := &KernelError{Errno: unix.Errno(-code)}
+	e := &netops.KernelError{Errno: unix.Errno(-code)}
 	header := 4
 	if r.typ == unix.NLMSG_ERROR {
 		header += unix.SizeofNlMsghdr // of the request, echoed
 	}
 	if r.flags&unix.NLM_F_ACK_TLVS != 0 && len(r.body) > header {
-		for a, err := range attrs(r.body[header:]) {
-			if err == nil && a.typ == unix.NLMSGERR_ATTR_MSG {
-				e.Reason = a.text()
+		for a, err := range rtattr.All(r.body[header:]) {
+			if err == nil && a.Type == unix.NLMSGERR_ATTR_MSG {
+				e.Reason = a.Text()
 			}
 		}
 	}
@@ -180,7 +166,7 @@ func (c *conn) ask(visit func(reply) error) (batches int, err error) {
 		}
 	}
 	if interrupted {
-		return batches, ErrInterrupted
+		return batches, netops.ErrInterrupted
 	}
 	return batches, nil
 }
@@ -222,9 +208,9 @@ func (c *conn) execute(n int) []error {
 // acknowledgeLast sets NLM_F_ACK on the last message in the send buffer.
 func (c *conn) acknowledgeLast() {
 	last := 0
-	for at := 0; at < len(c.send); at += int(native.Uint32(c.send[at:])) {
+	for at := 0; at < len(c.send); at += int(rtattr.Native.Uint32(c.send[at:])) {
 		last = at
 	}
 	flags := c.send[last+6:]
-	native.PutUint16(flags, native.Uint16(flags)|unix.NLM_F_ACK)
+	rtattr.Native.PutUint16(flags, rtattr.Native.Uint16(flags)|unix.NLM_F_ACK)
 }

@@ -1,4 +1,4 @@
-package netops
+package kernel
 
 import (
 	"errors"
@@ -6,49 +6,44 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
-)
 
-// Peer is the other end of a pair of interfaces.
-type Peer struct {
-	Name         string
-	Index        uint32
-	HardwareAddr string
-	Master       string // the bridge, say, that it is a port of; empty without
-}
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/rtattr"
+)
 
 // HostPeer finds the host's end of a pod's interface. It is not ok where that is
 // no veth, or where the other end is in another namespace than host. Both ends
 // have to name the other, and its namespace: an index alone may be a
 // stranger's.
-func (n *Netns) HostPeer(host *Netns, dev string) (p Peer, ok bool, err error) {
+func (n *Netns) HostPeer(host *Netns, dev string) (p netops.Peer, ok bool, err error) {
 	n.forget()
 	host.forget()
 	index, err := n.index(dev)
 	if err != nil {
-		return Peer{}, false, err
+		return netops.Peer{}, false, err
 	}
 	inner, err := n.link(index)
 	if err != nil {
-		return Peer{}, false, err
+		return netops.Peer{}, false, err
 	}
 	if ok, err = n.leads(inner, host); err != nil || !ok {
-		return Peer{}, false, err
+		return netops.Peer{}, false, err
 	}
 	outer, err := host.link(inner.parent)
 	if err != nil {
-		return Peer{}, false, fmt.Errorf("host's end of %s: %w", dev, err)
+		return netops.Peer{}, false, fmt.Errorf("host's end of %s: %w", dev, err)
 	}
 	back, err := host.leads(outer, n)
 	if err != nil {
-		return Peer{}, false, err
+		return netops.Peer{}, false, err
 	}
-	p = Peer{Index: inner.parent, HardwareAddr: outer.mac.String()}
+	p = netops.Peer{Index: inner.parent, HardwareAddr: outer.mac.String()}
 	p.Name, err = host.name(int(p.Index))
 	if err == nil && outer.master != 0 {
 		p.Master, err = host.name(int(outer.master))
 	}
 	if err == nil && (!back || outer.parent != index || p.Name == "") {
-		err = fmt.Errorf("host's end of %s: %w", dev, ErrInterrupted)
+		err = fmt.Errorf("host's end of %s: %w", dev, netops.ErrInterrupted)
 	}
 	return p, err == nil, err
 }
@@ -77,18 +72,18 @@ func (n *Netns) namespaceID(of *Netns) (id uint32, err error) {
 	c := n.conn
 	start := c.message(unix.RTM_GETNSID, 0)
 	c.send = append(c.send, make([]byte, rtgenmsg)...)
-	c.send = appendU32(c.send, unix.NETNSA_FD, uint32(handle))
+	c.send = rtattr.AppendUint32(c.send, unix.NETNSA_FD, uint32(handle))
 	c.finish(start)
 	_, err = c.ask(func(r reply) error {
 		if len(r.body) < rtgenmsg {
-			return errMalformed
+			return rtattr.ErrMalformed
 		}
-		for a, err := range attrs(r.body[rtgenmsg:]) {
+		for a, err := range rtattr.All(r.body[rtgenmsg:]) {
 			if err != nil {
 				return err
 			}
-			if a.typ == unix.NETNSA_NSID {
-				id = a.u32() // -1 where it has none, which no interface says
+			if a.Type == unix.NETNSA_NSID {
+				id = a.Uint32() // -1 where it has none, which no interface says
 			}
 		}
 		return nil
@@ -113,19 +108,19 @@ func (n *Netns) SourceTo(ip netip.Addr) (src netip.Addr, err error) {
 	start := c.message(unix.RTM_GETROUTE, 0)
 	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
 	header := c.send[start+unix.SizeofNlMsghdr:]
-	header[rtFamily], header[rtDstLen] = uint8(family(ip)), uint8(ip.BitLen())
-	c.send = appendAddr(c.send, unix.RTA_DST, ip)
+	header[rtFamily], header[rtDstLen] = uint8(rtattr.Family(ip)), uint8(ip.BitLen())
+	c.send = rtattr.AppendAddr(c.send, unix.RTA_DST, ip)
 	c.finish(start)
 	_, err = c.ask(func(answer reply) error {
 		if len(answer.body) < unix.SizeofRtMsg {
-			return errMalformed
+			return rtattr.ErrMalformed
 		}
-		for a, err := range attrs(answer.body[unix.SizeofRtMsg:]) {
+		for a, err := range rtattr.All(answer.body[unix.SizeofRtMsg:]) {
 			if err != nil {
 				return err
 			}
-			if a.typ == unix.RTA_PREFSRC {
-				src = a.addr()
+			if a.Type == unix.RTA_PREFSRC {
+				src = a.Addr()
 			}
 		}
 		return nil

@@ -1,4 +1,4 @@
-package netops
+package kernel
 
 import (
 	"context"
@@ -9,105 +9,57 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/rtattr"
 )
-
-// Query says what a snapshot is to look at.
-type Query struct {
-	Links     []string // by name; those that do not exist are left out
-	EveryLink bool     // all interfaces, with their hardware addresses
-	Addrs     bool     // of all interfaces
-	// HardwareAddrs asks for those of Links.
-	HardwareAddrs bool
-	// Defaults asks for the default routes of table main, of these families
-	// ([IPv4Default], [IPv6Default]), without a list of all that is in it.
-	Defaults []netip.Prefix
-	Tables   []uint32 // routing tables, of both families; EveryTable is all but local
-	// To, where it is not nil, leaves out routes to other destinations: of a
-	// table of thousands few may matter.
-	To map[netip.Prefix]bool
-	// OnLink has those without a gateway in all the same: by them gateways are
-	// reached.
-	OnLink bool
-	// Protocol, where it is not 0, leaves out routes of others.
-	Protocol uint8
-	Rules    bool     // policy rules of both families that look up a table
-	Neighs   []string // the interfaces whose neighbours to list
-	Sysctls  []string // by key; those that do not exist are left out
-	// LinkSysctls are sysctls of each interface that was found, with * in the
-	// place of its name: net/ipv4/conf/*/rp_filter.
-	LinkSysctls []string
-}
-
-// objects reports whether the query looks at objects that are no routes.
-func (q *Query) objects() bool {
-	return q.EveryLink || q.Rules || len(q.Neighs)+len(q.Sysctls)+len(q.LinkSysctls) > 0
-}
-
-// Cover makes the query look at everything that a change touches, too.
-func (q *Query) Cover(c Change) {
-	if kinds != nil {
-		kinds.cover(q, &c.Del)
-		kinds.cover(q, &c.Add)
-	}
-	q.Tables = append(q.Tables, c.Tables()...)
-	for _, routes := range [][]Route{c.Del.Routes, c.Add.Routes} {
-		for i := range routes {
-			if q.To != nil {
-				q.To[routes[i].Dst] = true
-			}
-		}
-	}
-}
-
-// EveryTable stands for all tables but local, which is the kernel's own.
-const EveryTable uint32 = unix.RT_TABLE_UNSPEC
 
 // maxTries bounds how often what others interfere with is tried.
 const maxTries = 10
 
 // Snapshot looks at the namespace. The error is ErrInterrupted where others
 // changed it so fast that no whole view could be had.
-func (n *Netns) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
+func (n *Netns) Snapshot(ctx context.Context, q netops.Query) (netops.Snapshot, error) {
 	n.forget()
-	var s Snapshot
+	var s netops.Snapshot
 	if err := n.addLinks(q, &s); err != nil {
-		return Snapshot{}, err
+		return netops.Snapshot{}, err
 	}
 	if q.Addrs {
 		if err := n.repeat(ctx, "addresses", func() (err error) { s.Addrs, err = n.addrs(); return err }); err != nil {
-			return Snapshot{}, err
+			return netops.Snapshot{}, err
 		}
 	}
 	for _, all := range q.Defaults {
 		routes, err := n.defaultRoutes(ctx, all)
 		if err != nil {
-			return Snapshot{}, err
+			return netops.Snapshot{}, err
 		}
 		s.Routes = append(s.Routes, routes...)
 	}
 	tables := slices.Clone(q.Tables)
 	slices.Sort(tables)
-	if slices.Contains(tables, EveryTable) {
-		tables = []uint32{EveryTable}
+	if slices.Contains(tables, netops.EveryTable) {
+		tables = []uint32{netops.EveryTable}
 	}
 	for _, table := range slices.Compact(tables) {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 			routes, err := n.routes(ctx, routeQuery{family, table, q.Protocol, q.To, q.OnLink})
 			if err != nil {
-				return Snapshot{}, err
+				return netops.Snapshot{}, err
 			}
 			s.Routes = slices.Grow(s.Routes, len(routes))
 			s.Routes = append(s.Routes, routes...)
 		}
 	}
-	return s, n.addObjects(ctx, q, &s)
+	return s, n.lookAtOthers(ctx, q, &s)
 }
 
 // addLinks finds interfaces.
-func (n *Netns) addLinks(q Query, s *Snapshot) error {
+func (n *Netns) addLinks(q netops.Query, s *netops.Snapshot) error {
 	for _, name := range q.Links {
 		index, err := n.index(name)
-		if errors.Is(err, ErrNoLink) {
+		if errors.Is(err, netops.ErrNoLink) {
 			continue
 		} else if err != nil {
 			return err
@@ -120,43 +72,39 @@ func (n *Netns) addLinks(q Query, s *Snapshot) error {
 		if err != nil {
 			return err
 		}
-		s.addLink(name, mac.String())
+		addLink(s, name, mac.String())
 	}
 	return nil
 }
 
-func (s *Snapshot) addLink(name, mac string) {
+func addLink(s *netops.Snapshot, name, mac string) {
 	if s.HardwareAddrs == nil {
 		s.HardwareAddrs = map[string]string{}
 	}
 	s.Links = append(s.Links, name)
 	s.HardwareAddrs[name] = mac
-	s.State.Links = append(s.State.Links, LinkAddr{name, mac})
-}
-
-func (n *Netns) addObjects(ctx context.Context, q Query, s *Snapshot) error {
-	if !q.objects() {
-		return nil
-	}
-	if kinds == nil {
-		return errRoutesOnly
-	}
-	return kinds.look(ctx, n, q, s)
+	s.State.Links = append(s.State.Links, netops.LinkAddr{Dev: name, HardwareAddr: mac})
 }
 
 // around lists what is there now to the destinations of some routes, in their
 // tables.
-func (n *Netns) around(ctx context.Context, routes []*Route) ([]Route, error) {
-	s, err := n.Snapshot(ctx, about(routes))
+func (n *Netns) around(ctx context.Context, routes []*netops.Route) ([]netops.Route, error) {
+	s, err := n.Snapshot(ctx, aboutRoutes(routes))
 	return s.Routes, err
 }
 
-func about(routes []*Route) Query {
-	return Query{Tables: Change{Add: State{Routes: values(routes)}}.Tables(), To: destinations(routes)}
+// aboutRoutes asks for what is in the tables of some routes to their
+// destinations.
+func aboutRoutes(routes []*netops.Route) netops.Query {
+	q := netops.Query{To: make(map[netip.Prefix]bool, len(routes))}
+	for _, r := range routes {
+		r.Cover(&q)
+	}
+	return q
 }
 
 // errFirstView says that one view of a table proves nothing yet.
-var errFirstView = fmt.Errorf("one view: %w", ErrInterrupted)
+var errFirstView = fmt.Errorf("one view: %w", netops.ErrInterrupted)
 
 // repeat looks until the kernel says that nothing changed meanwhile. It tells
 // each time that something did.
@@ -164,7 +112,7 @@ func (n *Netns) repeat(ctx context.Context, what string, look func() error) erro
 	var err error
 	for range maxTries {
 		began := time.Now()
-		if err = look(); !errors.Is(err, ErrInterrupted) || ctx.Err() != nil {
+		if err = look(); !errors.Is(err, netops.ErrInterrupted) || ctx.Err() != nil {
 			break
 		}
 		if n.OnSend != nil && !errors.Is(err, errFirstView) {
@@ -181,7 +129,7 @@ func (n *Netns) repeat(ctx context.Context, what string, look func() error) erro
 // moment after the list has it: of several batches, the last may have missed
 // what stays, and not be marked as interrupted. So what is in one of two lists is
 // there.
-func (n *Netns) addrs() ([]Addr, error) {
+func (n *Netns) addrs() ([]netops.Addr, error) {
 	found, batches, err := n.dumpAddrs()
 	if err != nil || batches <= wholeBatches {
 		return found, err
@@ -192,12 +140,12 @@ func (n *Netns) addrs() ([]Addr, error) {
 
 // united are the addresses of a list, and then those that only an older one
 // has. Both are in about the same order.
-func united(list, older []Addr) []Addr {
+func united(list, older []netops.Addr) []netops.Addr {
 	next := 0
 	for i := range older {
 		at := next
-		if at == len(list) || !list[at].sameAddr(&older[i]) {
-			for at = 0; at < len(list) && !list[at].sameAddr(&older[i]); at++ {
+		if at == len(list) || !sameAddr(&list[at], &older[i]) {
+			for at = 0; at < len(list) && !sameAddr(&list[at], &older[i]); at++ {
 			}
 		}
 		if at == len(list) {
@@ -209,8 +157,8 @@ func united(list, older []Addr) []Addr {
 	return list
 }
 
-// same reports whether they are one, whatever became of it.
-func (a *Addr) sameAddr(b *Addr) bool {
+// sameAddr reports whether they are one, whatever became of it.
+func sameAddr(a, b *netops.Addr) bool {
 	return a.Prefix == b.Prefix && a.Subnet == b.Subnet && a.Dev == b.Dev
 }
 
@@ -218,7 +166,7 @@ func (a *Addr) sameAddr(b *Addr) bool {
 // and the end.
 const wholeBatches = 2
 
-func (n *Netns) dumpAddrs() (found []Addr, batches int, err error) {
+func (n *Netns) dumpAddrs() (found []netops.Addr, batches int, err error) {
 	start := n.conn.message(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 	n.conn.send = append(n.conn.send, make([]byte, unix.SizeofIfAddrmsg)...)
 	n.conn.finish(start)
@@ -233,24 +181,24 @@ func (n *Netns) dumpAddrs() (found []Addr, batches int, err error) {
 }
 
 // decodeAddr reads an RTM_NEWADDR message, without its header.
-func decodeAddr(body []byte, name func(int) (string, error)) (Addr, error) {
+func decodeAddr(body []byte, name func(int) (string, error)) (netops.Addr, error) {
 	const prefixLen, flags, scope, index = 1, 2, 3, 4 // struct ifaddrmsg
 	if len(body) < unix.SizeofIfAddrmsg {
-		return Addr{}, errMalformed
+		return netops.Addr{}, rtattr.ErrMalformed
 	}
 	var local, address netip.Addr
-	found := Addr{Scope: wireScope(body[scope]), Flags: uint32(body[flags])}
-	for a, err := range attrs(body[unix.SizeofIfAddrmsg:]) {
+	found := netops.Addr{Scope: netops.WireScope(body[scope]), Flags: uint32(body[flags])}
+	for a, err := range rtattr.All(body[unix.SizeofIfAddrmsg:]) {
 		if err != nil {
-			return Addr{}, err
+			return netops.Addr{}, err
 		}
-		switch a.typ {
+		switch a.Type {
 		case unix.IFA_LOCAL:
-			local = a.addr()
+			local = a.Addr()
 		case unix.IFA_ADDRESS:
-			address = a.addr() // of the peer, where there is a local one
+			address = a.Addr() // of the peer, where there is a local one
 		case unix.IFA_FLAGS:
-			found.Flags = a.u32()
+			found.Flags = a.Uint32()
 		}
 	}
 	if !local.IsValid() {
@@ -259,7 +207,7 @@ func decodeAddr(body []byte, name func(int) (string, error)) (Addr, error) {
 	bits := int(body[prefixLen])
 	found.Prefix, found.Subnet = netip.PrefixFrom(local, bits), netip.PrefixFrom(address, bits).Masked()
 	var err error
-	found.Dev, err = name(int(native.Uint32(body[index:])))
+	found.Dev, err = name(int(rtattr.Native.Uint32(body[index:])))
 	return found, err
 }
 
@@ -275,8 +223,8 @@ type routeQuery struct {
 // routes lists a table. The kernel never marks a dump of routes as
 // interrupted, and one of IPv6 that needs several batches can miss routes
 // while others change the table: it counts once two in a row agree.
-func (n *Netns) routes(ctx context.Context, q routeQuery) (routes []Route, err error) {
-	var before []Route
+func (n *Netns) routes(ctx context.Context, q routeQuery) (routes []netops.Route, err error) {
+	var before []netops.Route
 	err = n.repeat(ctx, "routes", func() error {
 		var batches int
 		before = routes
@@ -290,20 +238,20 @@ func (n *Netns) routes(ctx context.Context, q routeQuery) (routes []Route, err e
 		switch {
 		case before == nil:
 			return errFirstView
-		case slices.EqualFunc(before, routes, func(a, b Route) bool { return a.Identical(&b) }):
+		case slices.EqualFunc(before, routes, func(a, b netops.Route) bool { return a.Identical(&b) }):
 			return nil
 		}
-		return ErrInterrupted
+		return netops.ErrInterrupted
 	})
 	return routes, err
 }
 
 const roomSize = 8 << 10
 
-func (n *Netns) dumpRoutes(q routeQuery) (routes []Route, batches int, err error) {
+func (n *Netns) dumpRoutes(q routeQuery) (routes []netops.Route, batches int, err error) {
 	c := n.conn
 	q.ask(c)
-	routes = []Route{}
+	routes = []netops.Route{}
 	var room []byte // one allocation for the messages of many routes
 	batches, err = c.ask(func(r reply) error {
 		if !q.wants(r.body) {
@@ -312,9 +260,9 @@ func (n *Netns) dumpRoutes(q routeQuery) (routes []Route, batches int, err error
 		if cap(room)-len(room) < len(r.body) {
 			room = make([]byte, 0, max(roomSize, len(r.body)))
 		}
-		route, err := decodeRouteInto(room[len(room):len(room):len(room)+len(r.body)], r.body, n.name)
+		route, err := netops.DecodeRoute(room[len(room):len(room):len(room)+len(r.body)], r.body, n.name)
 		room = room[:len(room)+len(route.Raw)]
-		if err != nil || route.Table != q.table && (q.table != EveryTable || route.Table == unix.RT_TABLE_LOCAL) {
+		if err != nil || route.Table != q.table && (q.table != netops.EveryTable || route.Table == unix.RT_TABLE_LOCAL) {
 			return err
 		}
 		if len(routes) == cap(routes) {
@@ -335,8 +283,8 @@ func (q routeQuery) ask(c *conn) {
 	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
 	c.send[start+unix.SizeofNlMsghdr+rtFamily] = q.family
 	c.send[start+unix.SizeofNlMsghdr+rtProtocol] = q.protocol
-	if q.table != EveryTable {
-		c.send = appendU32(c.send, unix.RTA_TABLE, q.table)
+	if q.table != netops.EveryTable {
+		c.send = rtattr.AppendUint32(c.send, unix.RTA_TABLE, q.table)
 	}
 	c.finish(start)
 }
@@ -354,16 +302,26 @@ func (q routeQuery) wants(body []byte) bool {
 	if len(body) < unix.SizeofRtMsg || body[rtFamily] != q.family || q.protocol != 0 && body[rtProtocol] != q.protocol {
 		return false
 	}
-	return q.to == nil || q.to[destination(body)] || q.onLink && !hasGateway(body)
+	return q.to == nil || q.to[netops.Destination(body)] || q.onLink && !hasGateway(body)
+}
+
+// hasGateway reports whether a route's message names one, of the route itself.
+func hasGateway(body []byte) bool {
+	for a, err := range rtattr.All(body[unix.SizeofRtMsg:]) {
+		if err != nil || a.Type == unix.RTA_GATEWAY || a.Type == unix.RTA_VIA {
+			return true
+		}
+	}
+	return false
 }
 
 // unrepeated drops routes that are listed again: a dump that goes on after a
 // change may begin with its last ones once more.
-func unrepeated(routes []Route) []Route {
-	ix := newIndex(routes)
+func unrepeated(routes []netops.Route) []netops.Route {
+	ix := netops.IndexRoutes(routes)
 	kept := routes[:0:0]
 	for i := range routes {
-		if ix.find(&routes[i], routes[i].Identical) == i {
+		if ix.Find(&routes[i], (*netops.Route).Identical) == &routes[i] {
 			kept = append(kept, routes[i])
 		}
 	}

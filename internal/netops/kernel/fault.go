@@ -1,6 +1,8 @@
-package netops
+package kernel
 
-import "context"
+import (
+	"context"
+)
 
 // A Fault is told each operation, as its command, "before" it is sent and
 // "after" it was answered. The error that it returns before stands for the

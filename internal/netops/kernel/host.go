@@ -1,4 +1,4 @@
-package netops
+package kernel
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/rtattr"
 )
 
 // On the host routes are others' as well: those of the node's administrator,
@@ -24,40 +27,30 @@ func Here() (*Netns, error) {
 
 // AddEach adds routes exclusively, each by itself: one that fails keeps no
 // other from being added. It tells which were added, or may have been.
-func (n *Netns) AddEach(ctx context.Context, routes []Route) (added []Route, failed Failures) {
+func (n *Netns) AddEach(ctx context.Context, routes []netops.Route) (added []netops.Route, failed netops.Failures) {
 	n.forget()
-	var done []operation
-	failed = n.run(ctx, additions(pointers(routes)), &done, true)
+	var done []netops.Operation
+	failed = n.run(ctx, netops.Additions(pointers(routes)), &done, true)
 	return changed(done).Add.Routes, failed
 }
 
 // DeleteEach deletes routes of our protocol, each by itself. To delete what is
 // gone already is no failure.
-func (n *Netns) DeleteEach(ctx context.Context, routes []Route) Failures {
-	ops := deletions(pointers(routes))
+func (n *Netns) DeleteEach(ctx context.Context, routes []netops.Route) netops.Failures {
+	ops := netops.Operations(netops.Delete, pointers(routes))
 	for i := range ops {
-		ops[i].tagged = true
+		ops[i].Tagged = true
 	}
 	return n.run(ctx, ops, nil, true)
-}
-
-// Exists reports whether the kernel refused an addition because another route
-// has its place.
-func (e *OpError) Exists() bool { return e.Adds && errors.Is(e.Err, unix.EEXIST) }
-
-// Missing reports whether an operation failed for an interface that is not
-// there.
-func (e *OpError) Missing() bool {
-	return errors.Is(e.Err, ErrNoLink) || errors.Is(e.Err, unix.ENODEV)
 }
 
 // Find lists what has the places of some routes: of each at least the one that
 // holds it, if there is one. With onlyOurs those of other protocols are left
 // out.
-func (n *Netns) Find(ctx context.Context, routes []Route, onlyOurs bool) ([]Route, error) {
+func (n *Netns) Find(ctx context.Context, routes []netops.Route, onlyOurs bool) ([]netops.Route, error) {
 	n.forget()
 	left := pointers(routes)
-	var found []Route
+	var found []netops.Route
 	if !onlyOurs || len(routes) <= fewRoutes {
 		var err error
 		if found, left, err = n.matchEach(left, onlyOurs); err != nil {
@@ -66,11 +59,11 @@ func (n *Netns) Find(ctx context.Context, routes []Route, onlyOurs bool) ([]Rout
 	}
 	// Our own are few, and the kernel filters. To list a whole table is the last
 	// resort.
-	for _, protocol := range []uint8{Protocol, 0} {
+	for _, protocol := range []uint8{netops.Protocol, 0} {
 		if len(left) == 0 {
 			break
 		}
-		query := about(left)
+		query := aboutRoutes(left)
 		query.Protocol = protocol
 		s, err := n.Snapshot(ctx, query)
 		if err != nil {
@@ -79,10 +72,10 @@ func (n *Netns) Find(ctx context.Context, routes []Route, onlyOurs bool) ([]Rout
 		if onlyOurs || protocol == 0 {
 			return append(found, s.Routes...), nil
 		}
-		ix, rest := newIndex(s.Routes), []*Route(nil)
+		ix, rest := netops.IndexRoutes(s.Routes), []*netops.Route(nil)
 		for _, r := range left {
-			if at := ix.find(r, r.SatisfiedBy); at != none {
-				found = append(found, s.Routes[at])
+			if have := ix.Find(r, (*netops.Route).SatisfiedBy); have != nil {
+				found = append(found, *have)
 			} else {
 				rest = append(rest, r)
 			}
@@ -94,13 +87,13 @@ func (n *Netns) Find(ctx context.Context, routes []Route, onlyOurs bool) ([]Rout
 
 // matchEach asks the kernel for each route by itself. Those left may be there
 // all the same, or something else in their places.
-func (n *Netns) matchEach(routes []*Route, onlyOurs bool) (found []Route, left []*Route, err error) {
+func (n *Netns) matchEach(routes []*netops.Route, onlyOurs bool) (found []netops.Route, left []*netops.Route, err error) {
 	for _, r := range routes {
 		have, err := n.match(r)
 		if err != nil {
 			return nil, nil, err
 		}
-		if have != nil && r.SatisfiedBy(have) && (!onlyOurs || have.Protocol == Protocol) {
+		if have != nil && r.SatisfiedBy(have) && (!onlyOurs || have.Protocol == netops.Protocol) {
 			found = append(found, *have)
 		} else {
 			left = append(left, r)
@@ -114,12 +107,12 @@ func (n *Netns) matchEach(routes []*Route, onlyOurs bool) (found []Route, left [
 const fewRoutes = 128
 
 // match asks the kernel by which route it reaches the destination of r.
-func (n *Netns) match(r *Route) (found *Route, err error) {
+func (n *Netns) match(r *netops.Route) (found *netops.Route, err error) {
 	if r.Default() || r.Type.Rejects() {
 		return nil, nil // the kernel answers with an error
 	}
 	found, err = n.lookup(r.Dst.Addr())
-	if errors.As(err, new(*KernelError)) {
+	if errors.As(err, new(*netops.KernelError)) {
 		return nil, nil // by none, or by one that rejects
 	}
 	return found, err
@@ -129,21 +122,21 @@ func (n *Netns) match(r *Route) (found *Route, err error) {
 // proves that this route is there, and nothing about others: a rule, or a more
 // specific route, may answer in the place of another. Where it is reached by
 // none, or by one that rejects, the error is the kernel's.
-func (n *Netns) lookup(ip netip.Addr) (found *Route, err error) {
+func (n *Netns) lookup(ip netip.Addr) (found *netops.Route, err error) {
 	c := n.conn
 	start := c.message(unix.RTM_GETROUTE, 0)
 	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
 	header := c.send[start+unix.SizeofNlMsghdr:]
-	header[rtFamily], header[rtDstLen] = uint8(family(ip)), uint8(ip.BitLen())
+	header[rtFamily], header[rtDstLen] = uint8(rtattr.Family(ip)), uint8(ip.BitLen())
 	flags := uint32(unix.RTM_F_FIB_MATCH)
 	if ip.Is4() { // or the answer would be said to be of table main
 		flags |= unix.RTM_F_LOOKUP_TABLE
 	}
-	native.PutUint32(header[rtFlags:], flags)
-	c.send = appendAddr(c.send, unix.RTA_DST, ip)
+	rtattr.Native.PutUint32(header[rtFlags:], flags)
+	c.send = rtattr.AppendAddr(c.send, unix.RTA_DST, ip)
 	c.finish(start)
 	_, err = c.ask(func(answer reply) error {
-		route, err := decodeRoute(answer.body, n.name)
+		route, err := netops.DecodeRoute(nil, answer.body, n.name)
 		found = &route
 		return err
 	})
@@ -153,36 +146,25 @@ func (n *Netns) lookup(ip netip.Addr) (found *Route, err error) {
 	return found, nil
 }
 
-// Wants is a set of routes that somebody wants, of which many are asked for.
-type Wants struct{ index }
-
-// NewWants is the set of these.
-func NewWants(s State) Wants { return Wants{newIndex(s.Routes)} }
-
-// Has reports whether a route that is there is one of them.
-func (w Wants) Has(route *Route) bool {
-	return w.find(route, func(r *Route) bool { return r.SameNextHops(route) }) != none
-}
-
 // AddObjects adds the rules and neighbours of a state exclusively, and sets its
 // sysctls, each by itself. It tells which were added, or may have been.
-func (n *Netns) AddObjects(ctx context.Context, s State) (added State, failed Failures) {
+func (n *Netns) AddObjects(ctx context.Context, s netops.State) (added netops.State, failed netops.Failures) {
 	n.forget()
-	var done []operation
-	c := Change{Add: State{Rules: s.Rules, Neighs: s.Neighs, Sysctls: s.Sysctls}}
-	for _, at := range []stage{addNeighs, addRules, setSysctls} {
-		failed = append(failed, n.makeObjects(ctx, &c, at, &done)...)
+	var done []netops.Operation
+	c := netops.Change{Add: netops.State{Rules: s.Rules, Neighs: s.Neighs, Sysctls: s.Sysctls}}
+	for _, at := range []netops.Stage{netops.AddNeighs, netops.AddRules, netops.SetSysctls} {
+		failed = append(failed, n.makeAt(ctx, &c, at, &done)...)
 	}
 	return changed(done).Add, failed
 }
 
-// DeleteObjects deletes the rules of our protocol and the neighbours of a state
-// that are there as it says, each by itself.
-func (n *Netns) DeleteObjects(ctx context.Context, s State) (failed Failures) {
-	ours, _ := split(s.Rules, func(r Rule) bool { return r.Protocol == Protocol })
-	c := Change{Del: State{Rules: ours, Neighs: s.Neighs}}
-	for _, at := range []stage{dropRules, dropNeighs} {
-		failed = append(failed, n.makeObjects(ctx, &c, at, nil)...)
+// DeleteObjects deletes the rules of these plugins' protocol and the neighbours
+// of a state that are there as it says, each by itself.
+func (n *Netns) DeleteObjects(ctx context.Context, s netops.State) (failed netops.Failures) {
+	ours, _ := partition(s.Rules, func(r netops.Rule) bool { return r.Protocol == netops.Protocol })
+	c := netops.Change{Del: netops.State{Rules: ours, Neighs: s.Neighs}}
+	for _, at := range []netops.Stage{netops.DropRules, netops.DropNeighs} {
+		failed = append(failed, n.makeAt(ctx, &c, at, nil)...)
 	}
 	return failed
 }

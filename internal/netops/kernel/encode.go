@@ -1,0 +1,148 @@
+package kernel
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/rtattr"
+)
+
+// appendOperation encodes what is done with a route.
+func appendOperation(b []byte, r *netops.Route, op netops.Operation, index func(string) (uint32, error)) ([]byte, error) {
+	if op.Deletes() && shadowed(r) {
+		return nil, netops.ErrCannotDelete
+	}
+	start := len(b)
+	b, err := appendRoute(b, r, index)
+	if err != nil {
+		return nil, err
+	}
+	protocol := &b[start+rtProtocol]
+	switch {
+	case op.Tagged:
+		*protocol = netops.Protocol
+	case op.Deletes() && r.Is6():
+		// Merged routes are listed with the protocol of the first of them; in a
+		// deletion that would be the only one that it hits.
+		*protocol = unix.RTPROT_UNSPEC
+	}
+	return b, nil
+}
+
+// appendRoute encodes a route as an rtmsg with its attributes. Interface
+// indexes come from index; it is not called where r has no device.
+func appendRoute(b []byte, r *netops.Route, index func(name string) (uint32, error)) ([]byte, error) {
+	devs, err := deviceIndexes(r, index)
+	if err != nil {
+		return nil, err
+	}
+	if r.Raw != nil {
+		return appendRaw(b, r, devs), nil
+	}
+	flags := uint32(0)
+	if r.OnLink && len(r.Hops) == 0 {
+		flags = unix.RTNH_F_ONLINK
+	}
+	scope := r.Scope
+	if scope == netops.ScopeAuto {
+		scope = r.DefaultScope()
+	}
+	b = append(b, uint8(rtattr.Family(r.Dst.Addr())), uint8(r.Dst.Bits()), 0, r.Tos, unix.RT_TABLE_UNSPEC,
+		r.Protocol, uint8(scope), uint8(r.Type))
+	b = rtattr.Native.AppendUint32(b, flags)
+	b = rtattr.AppendUint32(b, unix.RTA_TABLE, r.Table)
+	if !r.Default() {
+		b = rtattr.AppendAddr(b, unix.RTA_DST, r.Dst.Addr())
+	}
+	if r.Metric != 0 {
+		b = rtattr.AppendUint32(b, unix.RTA_PRIORITY, r.Metric)
+	}
+	if r.Src.IsValid() {
+		b = rtattr.AppendAddr(b, unix.RTA_PREFSRC, r.Src)
+	}
+	return netops.AppendNextHops(appendMetrics(b, r), r, devs), nil
+}
+
+func appendMetrics(b []byte, r *netops.Route) []byte {
+	if r.MTU == 0 && r.AdvMSS == 0 {
+		return b
+	}
+	b, start := rtattr.Open(b, unix.RTA_METRICS)
+	if r.MTU != 0 {
+		b = rtattr.AppendUint32(b, unix.RTAX_MTU, r.MTU)
+	}
+	if r.AdvMSS != 0 {
+		b = rtattr.AppendUint32(b, unix.RTAX_ADVMSS, r.AdvMSS)
+	}
+	return rtattr.Close(b, start)
+}
+
+// deviceIndexes resolves the names of a route's devices, in the order of its
+// next hops.
+func deviceIndexes(r *netops.Route, index func(string) (uint32, error)) ([]uint32, error) {
+	if r.Type.Rejects() {
+		return nil, nil
+	}
+	if len(r.Hops) == 0 {
+		if r.Dev == "" {
+			return nil, nil
+		}
+		i, err := index(r.Dev)
+		return []uint32{i}, err
+	}
+	devs := make([]uint32, len(r.Hops))
+	for i, h := range r.Hops {
+		if h.Dev == "" {
+			continue
+		}
+		var err error
+		if devs[i], err = index(h.Dev); err != nil {
+			return nil, err
+		}
+	}
+	return devs, nil
+}
+
+// appendRaw writes the kernel's own message with today's interface indexes,
+// and the lifetime that is left.
+func appendRaw(b []byte, r *netops.Route, devs []uint32) []byte {
+	start := len(b)
+	b = append(b, r.Raw...)
+	next := func() (d uint32, ok bool) {
+		if len(devs) == 0 {
+			return 0, false
+		}
+		d, devs = devs[0], devs[1:]
+		return d, true
+	}
+	for a := range rtattr.WellFormed(b[start+unix.SizeofRtMsg:]) {
+		switch a.Type {
+		case unix.RTA_OIF:
+			if d, ok := next(); ok && len(a.Data) == 4 {
+				rtattr.Native.PutUint32(a.Data, d)
+			}
+		case unix.RTA_MULTIPATH:
+			for h := range rtattr.WellFormedHops(a.Data) {
+				if d, ok := next(); ok {
+					rtattr.Native.PutUint32(h[4:], d)
+				}
+			}
+		}
+	}
+	if r.Expires != 0 {
+		b = rtattr.AppendUint32(b, unix.RTA_EXPIRES, r.Expires)
+	}
+	return b
+}
+
+// The fields of struct rtmsg.
+const (
+	rtFamily   = 0
+	rtDstLen   = 1
+	rtSrcLen   = 2
+	rtTos      = 3
+	rtTable    = 4
+	rtProtocol = 5
+	rtType     = 7
+	rtFlags    = 8
+)

@@ -1,0 +1,147 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/rtattr"
+)
+
+// appendLinkAddr encodes an RTM_SETLINK that gives an interface its address.
+func appendLinkAddr(b []byte, l *netops.LinkAddr, index func(string) (uint32, error)) ([]byte, error) {
+	dev, err := index(l.Dev)
+	if err != nil {
+		return nil, err
+	}
+	mac, err := net.ParseMAC(l.HardwareAddr)
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, make([]byte, unix.SizeofIfInfomsg)...)
+	rtattr.Native.PutUint32(b[len(b)-unix.SizeofIfInfomsg+ifIndex:], dev)
+	return rtattr.Append(b, unix.IFLA_ADDRESS, mac), nil
+}
+
+// link is an interface as the kernel describes it.
+type link struct {
+	mac    net.HardwareAddr
+	kind   string // veth, bridge, …
+	parent uint32 // of a veth: its peer
+	master uint32 // the bridge, say, that it is a port of
+	// abroad says that the parent is in another namespace, of this number.
+	abroad    bool
+	namespace uint32
+}
+
+// link asks for one interface.
+func (n *Netns) link(index uint32) (l link, err error) {
+	err = n.askLink(index, l.note)
+	return l, err
+}
+
+// note reads an attribute.
+func (l *link) note(a rtattr.Attr) {
+	switch a.Type {
+	case unix.IFLA_ADDRESS:
+		l.mac = net.HardwareAddr(bytes.Clone(a.Data))
+	case unix.IFLA_LINK:
+		l.parent = a.Uint32()
+	case unix.IFLA_MASTER:
+		l.master = a.Uint32()
+	case unix.IFLA_LINK_NETNSID:
+		l.abroad, l.namespace = true, a.Uint32()
+	case unix.IFLA_LINKINFO:
+		for info := range rtattr.WellFormed(a.Data) {
+			if info.Type == unix.IFLA_INFO_KIND {
+				l.kind = info.Text()
+			}
+		}
+	}
+}
+
+// skipStats is RTEXT_FILTER_SKIP_STATS (linux/rtnetlink.h).
+const skipStats = 1 << 3
+
+// Links lists the interfaces of the namespace. The error is ErrInterrupted
+// where they changed so fast that no whole list could be had.
+func (n *Netns) Links(ctx context.Context) (links []netops.Link, err error) {
+	err = n.repeat(ctx, "interfaces", func() error {
+		links = nil
+		c := n.conn
+		start := c.message(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+		c.send = append(c.send, make([]byte, unix.SizeofIfInfomsg)...)
+		// Counters are the longest part of an answer.
+		c.send = rtattr.AppendUint32(c.send, unix.IFLA_EXT_MASK, skipStats)
+		c.finish(start)
+		_, err := c.ask(func(r reply) error {
+			link, err := decodeLink(r.body)
+			links = append(links, link)
+			return err
+		})
+		return err
+	})
+	return links, err
+}
+
+// decodeLink reads an RTM_NEWLINK message, without its header.
+func decodeLink(body []byte) (l netops.Link, err error) {
+	const typ, flags = 2, 8 // struct ifinfomsg
+	err = visitLink(body, func(a rtattr.Attr) {
+		switch a.Type {
+		case unix.IFLA_IFNAME:
+			l.Name = a.Text()
+		case unix.IFLA_ADDRESS:
+			l.HardwareAddr = bytes.Clone(a.Data)
+		}
+	})
+	if err != nil {
+		return netops.Link{}, err
+	}
+	l.Type, l.Index, l.Flags = rtattr.Native.Uint16(body[typ:]), rtattr.Native.Uint32(body[ifIndex:]), rtattr.Native.Uint32(body[flags:])
+	return l, nil
+}
+
+func (n *Netns) hardwareAddr(index uint32) (mac net.HardwareAddr, err error) {
+	err = n.askLink(index, func(a rtattr.Attr) {
+		if a.Type == unix.IFLA_ADDRESS {
+			mac = net.HardwareAddr(bytes.Clone(a.Data))
+		}
+	})
+	return mac, err
+}
+
+// askLink visits the attributes by which the kernel describes an interface.
+func (n *Netns) askLink(index uint32, visit func(rtattr.Attr)) error {
+	c := n.conn
+	start := c.message(unix.RTM_GETLINK, 0)
+	c.send = append(c.send, make([]byte, unix.SizeofIfInfomsg)...)
+	rtattr.Native.PutUint32(c.send[start+unix.SizeofNlMsghdr+ifIndex:], index)
+	c.finish(start)
+	_, err := c.ask(func(r reply) error { return visitLink(r.body, visit) })
+	if err != nil {
+		return fmt.Errorf("look at interface %d: %w", index, err)
+	}
+	return nil
+}
+
+// ifIndex is where struct ifinfomsg (rtnetlink(7)) has the interface's index.
+const ifIndex = 4
+
+// visitLink visits the attributes of an RTM_NEWLINK message without its header.
+func visitLink(body []byte, visit func(rtattr.Attr)) error {
+	if len(body) < unix.SizeofIfInfomsg {
+		return rtattr.ErrMalformed
+	}
+	for a, err := range rtattr.All(body[unix.SizeofIfInfomsg:]) {
+		if err != nil {
+			return err
+		}
+		visit(a)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/rtattr"
+)
+
+// Fields of struct fib_rule_hdr (linux/fib_rules.h) where it is not as struct
+// rtmsg.
+const (
+	ruleHeader = unix.SizeofRtMsg
+	ruleAction = rtType
+	ruleFlags  = rtFlags
+)
+
+// ruleHits reports whether the kernel, asked to delete r, may take have: what is
+// not named may be anything (rule_find in net/core/fib_rules.c,
+// fib4_rule_compare).
+func ruleHits(r, have *netops.Rule) bool {
+	return r.IPv6 == have.IPv6 && r.Priority == have.Priority && r.Table == have.Table &&
+		(r.Protocol == unix.RTPROT_UNSPEC || r.Protocol == have.Protocol) &&
+		(!r.From.IsValid() || r.From == have.From) && (!r.To.IsValid() || r.To == have.To)
+}
+
+// appendRule encodes an RTM_NEWRULE or RTM_DELRULE.
+func appendRule(b []byte, r *netops.Rule) []byte {
+	family := uint8(unix.AF_INET)
+	if r.IPv6 {
+		family = unix.AF_INET6
+	}
+	b = append(b, family, uint8(max(r.To.Bits(), 0)), uint8(max(r.From.Bits(), 0)), 0, unix.RT_TABLE_UNSPEC, 0, 0, unix.FR_ACT_TO_TBL)
+	b = rtattr.Native.AppendUint32(b, 0)
+	b = rtattr.AppendUint32(b, unix.FRA_PRIORITY, r.Priority)
+	b = rtattr.AppendUint32(b, unix.FRA_TABLE, r.Table)
+	b = rtattr.Append(b, unix.FRA_PROTOCOL, []byte{r.Protocol})
+	if r.To.IsValid() {
+		b = rtattr.AppendAddr(b, unix.FRA_DST, r.To.Addr())
+	}
+	if r.From.IsValid() {
+		b = rtattr.AppendAddr(b, unix.FRA_SRC, r.From.Addr())
+	}
+	return b
+}
+
+// dumpRules lists the rules of a family that look up a table.
+func (n *Netns) dumpRules(s *netops.State, family uint8) (batches int, err error) {
+	start := n.conn.message(unix.RTM_GETRULE, unix.NLM_F_DUMP)
+	n.conn.send = append(n.conn.send, make([]byte, ruleHeader)...)
+	n.conn.send[start+unix.SizeofNlMsghdr+rtFamily] = family
+	n.conn.finish(start)
+	batches, err = n.conn.ask(func(r reply) error {
+		rule, ok, err := decodeRule(r.body)
+		if ok && r.body[rtFamily] == family {
+			s.Rules = append(s.Rules, rule)
+		}
+		return err
+	})
+	if noFamily(err) {
+		err = nil
+	}
+	return batches, err
+}
+
+// noFamily reports whether the kernel does not know a family: IPv6 is off.
+func noFamily(err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+// decodeRule reads an RTM_NEWRULE message, without its header. It is not ok
+// where the rule looks up no table. What a rule asks for that is not known here
+// is told by [netops.Rule.MoreSelectors].
+func decodeRule(body []byte) (r netops.Rule, ok bool, err error) {
+	if len(body) < ruleHeader {
+		return netops.Rule{}, false, rtattr.ErrMalformed
+	}
+	r = netops.Rule{IPv6: body[rtFamily] == unix.AF_INET6, Table: uint32(body[rtTable]),
+		MoreSelectors: body[rtTos] != 0 || rtattr.Native.Uint32(body[ruleFlags:])&unix.FIB_RULE_INVERT != 0}
+	var from, to netip.Addr
+	for a, err := range rtattr.All(body[ruleHeader:]) {
+		if err != nil {
+			return netops.Rule{}, false, err
+		}
+		switch a.Type {
+		case unix.FRA_PRIORITY:
+			r.Priority = a.Uint32()
+		case unix.FRA_TABLE:
+			r.Table = a.Uint32()
+		case unix.FRA_PROTOCOL:
+			r.Protocol = a.Uint8()
+		case unix.FRA_SRC:
+			from = a.Addr()
+		case unix.FRA_DST:
+			to = a.Addr()
+		case unix.FRA_PAD:
+		case unix.FRA_SUPPRESS_PREFIXLEN, unix.FRA_SUPPRESS_IFGROUP:
+			r.MoreSelectors = r.MoreSelectors || a.Uint32() != 1<<32-1 // -1 is none
+		default:
+			r.MoreSelectors = true
+		}
+	}
+	r.From, err = selector(from, body[rtSrcLen], r.IPv6)
+	if err == nil {
+		r.To, err = selector(to, body[rtDstLen], r.IPv6)
+	}
+	return r, err == nil && body[ruleAction] == unix.FR_ACT_TO_TBL, err
+}
+
+// selector is a rule's subnet. One of length 0 is any.
+func selector(ip netip.Addr, bits uint8, is6 bool) (netip.Prefix, error) {
+	if bits == 0 {
+		return netip.Prefix{}, nil
+	}
+	p := netip.PrefixFrom(ip, int(bits)).Masked()
+	if !p.IsValid() || ip.Is6() != is6 {
+		return netip.Prefix{}, rtattr.ErrMalformed
+	}
+	return p, nil
+}

@@ -1,0 +1,226 @@
+package netops
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Verb is what is done with an object, as ip(8) calls it.
+type Verb string
+
+// The verbs. Add is exclusive: it fails where another object has the key.
+// Append and Prepend put a route behind or before its siblings (IPv6 keeps no
+// order: there both merge).
+const (
+	Add     Verb = "add"
+	Append  Verb = "append"
+	Prepend Verb = "prepend"
+	Replace Verb = "replace"
+	Delete  Verb = "del"
+)
+
+// Operation is one thing to do with one object.
+type Operation struct {
+	Verb   Verb
+	Object Object
+	// Tagged says that a deletion hits a route of these plugins' protocol only.
+	Tagged bool
+}
+
+func (o Operation) String() string { return o.Object.Command(o.Verb) }
+
+// Deletes reports whether the operation removes the object.
+func (o Operation) Deletes() bool { return o.Verb == Delete }
+
+// Operations are the same for each of several routes.
+func Operations(verb Verb, routes []*Route) []Operation {
+	ops := make([]Operation, len(routes))
+	for i, r := range routes {
+		ops[i] = Operation{Verb: verb, Object: r}
+	}
+	return ops
+}
+
+// Stage is a part of a change.
+type Stage uint8
+
+// The stages.
+const (
+	Never Stage = iota
+	SwitchIPv6
+	DropNeighs
+	SetLinks
+	RestoreNeighs // which the kernel has flushed
+	AddNeighs
+	DropRules
+	AddRules
+	SetSysctls
+	DropRoutes
+	ExchangeRoutes
+	AddRoutes
+)
+
+// Order is that in which a change is made. IPv6 is switched on before anything
+// needs it. A new hardware address has the kernel delete the interface's
+// permanent neighbours, so that those to be added come after it. A rule leads
+// to routes, and is there while these are.
+func (c *Change) Order() []Stage {
+	if c.AddFirst {
+		return []Stage{SwitchIPv6, DropNeighs, SetLinks, RestoreNeighs, AddNeighs,
+			AddRoutes, AddRules, DropRules, ExchangeRoutes, DropRoutes, SetSysctls}
+	}
+	return []Stage{SwitchIPv6, DropNeighs, SetLinks, RestoreNeighs, AddNeighs,
+		DropRules, DropRoutes, ExchangeRoutes, AddRoutes, AddRules, SetSysctls}
+}
+
+// Step is one stage of a change with what is done in it.
+type Step struct {
+	Stage      Stage
+	Operations []Operation
+}
+
+// Steps are what is done to make the change, in order.
+func (c *Change) Steps() []Step {
+	var steps []Step
+	routes := c.RouteSteps()
+	for _, at := range c.Order() {
+		var ops []Operation
+		switch at {
+		case DropRoutes:
+			ops = Operations(Delete, routes.Del)
+		case ExchangeRoutes:
+			for _, x := range routes.Exchanges {
+				first, second := x.Operations(nil)
+				ops = append(ops, first, second)
+			}
+		case AddRoutes:
+			ops = Additions(routes.Add)
+		default:
+			ops = c.At(at)
+		}
+		if len(ops) > 0 {
+			steps = append(steps, Step{at, ops})
+		}
+	}
+	return steps
+}
+
+// At are the operations of a stage that are about other objects than routes.
+func (c *Change) At(at Stage) (ops []Operation) {
+	del, add := &c.Del, &c.Add
+	if at == RestoreNeighs {
+		del, add, at = &State{}, &State{Neighs: c.Flushed}, AddNeighs
+	}
+	pick := func(s *State, verb Verb) {
+		for o := range s.notRoutes() {
+			if o.stage(verb) == at {
+				ops = append(ops, Operation{Verb: verb, Object: o})
+			}
+		}
+	}
+	pick(del, Delete)
+	pick(add, Add)
+	return ops
+}
+
+// RouteSteps are the routes of a change as it is made: those that go, those that
+// give way to others of the same key which have more or fewer of their next
+// hops, those that come.
+type RouteSteps struct {
+	Del       []*Route
+	Exchanges []Exchange
+	Add       []*Route
+}
+
+// Exchange is an IPv4 multipath route that gets other next hops: one object for
+// the kernel, which has to give way to another.
+type Exchange struct{ Out, In *Route }
+
+// RouteSteps sorts the routes of the change.
+func (c *Change) RouteSteps() RouteSteps {
+	var s RouteSteps
+	deleted := routesOf(c.Del.Routes)
+	exchanged := make([]bool, len(c.Del.Routes))
+	for in := range each(c.Add.Routes) {
+		at := none
+		if in.Raw != nil && !in.Is6() {
+			at = deleted.find(in, func(i int) bool { return !exchanged[i] && in.shares(&c.Del.Routes[i]) })
+		}
+		if at == none {
+			s.Add = append(s.Add, in)
+			continue
+		}
+		exchanged[at] = true
+		s.Exchanges = append(s.Exchanges, Exchange{Out: &c.Del.Routes[at], In: in})
+	}
+	for i := range c.Del.Routes {
+		if !exchanged[i] {
+			s.Del = append(s.Del, &c.Del.Routes[i])
+		}
+	}
+	return s
+}
+
+// shares reports whether one of the two has some of the other's next hops.
+func (r *Route) shares(o *Route) bool {
+	a, b := r.NextHops(), o.NextHops()
+	return r.Type == o.Type && len(a) != len(b) && (containsAll(a, b) || containsAll(b, a))
+}
+
+// Operations are the two of an exchange, in their order. Where the old route
+// stands among its siblings is told by a list of routes; without one, by what
+// the new route remembers.
+//
+// A deletion may hit a route that has only the first of the next hops which it
+// names; so the new one is appended, and the old one, which stands before it,
+// deleted: there is no moment without either. Where siblings stand behind the
+// old one it goes first.
+func (x Exchange) Operations(have []Route) (first, second Operation) {
+	before, after := x.In.Position, len(x.In.Siblings)-x.In.Position
+	if have != nil {
+		before, after = x.siblings(have)
+	}
+	del, add := Operation{Verb: Delete, Object: x.Out}, Operation{Verb: Append, Object: x.In}
+	if after == 0 {
+		return add, del
+	}
+	if before == 0 {
+		add.Verb = Prepend
+	}
+	return del, add
+}
+
+// siblings counts the old route's siblings before and after it.
+func (x Exchange) siblings(have []Route) (before, after int) {
+	met := false
+	for h := range each(have) {
+		switch {
+		case h.Key() != x.Out.Key():
+		case h.SameRoute(x.Out):
+			met = true
+		case met:
+			after++
+		default:
+			before++
+		}
+	}
+	return before, after
+}
+
+// Additions are exclusive, and in the order of their dependencies: each gateway
+// is reachable when its route is added. Interface routes come first, then
+// on-link ones, then those by a gateway.
+func Additions(routes []*Route) []Operation {
+	class := func(r *Route) int {
+		switch {
+		case r.single() && !r.Gw.IsValid():
+			return 0
+		case r.OnLink:
+			return 1
+		}
+		return 2
+	}
+	sorted := slices.Clone(routes)
+	slices.SortStableFunc(sorted, func(a, b *Route) int { return cmp.Compare(class(a), class(b)) })
+	return Operations(Add, sorted)
+}
