@@ -83,7 +83,7 @@ func add(ctx context.Context, r *cni.Request) error {
 	if err := settle(ctx, r, j.keeper, a); err != nil {
 		return err
 	}
-	warnOfOthers(r, j)
+	warnOfSharing(r, j)
 	e, err := j.keeper.save(a, j.conf)
 	if err != nil {
 		return err
@@ -269,7 +269,7 @@ func plan(_ context.Context, r *cni.Request) error {
 	if err != nil {
 		return err
 	}
-	warnOfOthers(r, j)
+	warnOfSharing(r, j)
 	_, err = fmt.Printf("%s\n", j.conf)
 	return err
 }
