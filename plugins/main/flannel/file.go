@@ -83,7 +83,7 @@ func writeFile(path string, data []byte) error {
 	return err
 }
 
-// createTemporary makes a file that nobody else writes.
+// createTemporary makes a file that no other process writes.
 func createTemporary(dir string) (*os.File, error) {
 	name := fmt.Sprint(temporary, os.Getpid(), "-", strconv.FormatInt(time.Now().UnixNano(), 36))
 	create := func() (*os.File, error) {
@@ -100,7 +100,7 @@ func createTemporary(dir string) (*os.File, error) {
 }
 
 // sweep removes what killed processes have left half written in a folder, long
-// enough ago that nobody writes it any more.
+// enough ago that no process writes it any more.
 func sweep(dir string, now time.Time) {
 	const long = time.Hour
 	files, _ := os.ReadDir(dir)

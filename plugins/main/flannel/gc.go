@@ -53,7 +53,7 @@ func collect(ctx context.Context, r *cni.Request, k keeper, valid []cni.Attachme
 }
 
 // collectOld deletes what the older plugin has left of a container. What is
-// none of its files is left alone: anybody may have put it there.
+// none of its files is left alone: the administrator may have put it there.
 func collectOld(ctx context.Context, r *cni.Request, k keeper, a cni.Attachment) error {
 	e, err := k.findOld(a)
 	if err != nil {

@@ -104,7 +104,7 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 func (e *kept) old() bool { return !strings.Contains(filepath.Base(e.path), separator) }
 
 // findOld is what the older plugin has left of a container, for the network
-// that it names. An empty file names none, and is anybody's.
+// that it names. An empty file names none, and counts for any.
 func (k keeper) findOld(a cni.Attachment) (*kept, error) {
 	e := &kept{Attachment: a, path: k.oldPath(a.ContainerID)}
 	if st, err := os.Lstat(e.path); err == nil && !st.Mode().IsRegular() {
@@ -146,8 +146,8 @@ type keptConfig struct {
 	name, typ string
 }
 
-// config takes the file apart. What is no configuration stays, for somebody to
-// look at.
+// config takes the file apart. What is no configuration stays, for the administrator
+// to look at.
 func (e *kept) config() (keptConfig, error) {
 	var c keptConfig
 	problems := &strictjson.Problems{}
@@ -175,7 +175,7 @@ func (e *kept) remove() error {
 }
 
 // list is everything that is kept for a network, the old places of those
-// containers included that have one. Files that others have put there are
+// containers included that have one. Files that this plugin does not write are
 // passed over.
 func (k keeper) list(network string) (own, old []cni.Attachment, err error) {
 	files, err := os.ReadDir(k.dir)

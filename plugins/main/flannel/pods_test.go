@@ -89,7 +89,7 @@ func comeAndGo(t *testing.T, name string) {
 	}
 }
 
-// GC frees what attachments that nobody knows any more have left.
+// GC frees what attachments that the runtime no longer knows have left.
 func TestGCFreesLeases(t *testing.T) {
 	writeEnv(t, "/run/flannel", env4)
 	t.Cleanup(func() { tidy(t) })

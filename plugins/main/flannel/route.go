@@ -18,8 +18,8 @@ type route struct {
 }
 
 // routeKeys are the fields of a route that are looked at: those of CNI 1.1,
-// section 5, "Success", and ours for priority. Others are the delegate's
-// business.
+// section 5, "Success", and ours for priority. What else there is goes to the
+// delegate.
 var routeKeys = []string{"dst", "gw", "mtu", "advmss", "priority", "metric", "table", "scope"}
 
 // decodeRoute judges the values of a route. Two of one destination stay two

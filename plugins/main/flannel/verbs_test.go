@@ -501,7 +501,7 @@ func TestDelOfAnotherInterfaceLeavesTheOldFile(t *testing.T) {
 	b.keeps()
 }
 
-// ADD that cannot begin changes nothing and calls nobody; plan says the same.
+// ADD that cannot begin changes nothing and calls no delegate; plan says the same.
 func TestAddThatCannotBegin(t *testing.T) {
 	b := newBench(t)
 	for _, tt := range []struct {
@@ -560,8 +560,8 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// A result that nobody reads is no ADD.
-func TestNobodyReadsTheResult(t *testing.T) {
+// A result that no runtime reads is no ADD.
+func TestResultIsNotRead(t *testing.T) {
 	b := newBench(t)
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
@@ -661,7 +661,7 @@ func begin(t *testing.T, b bench, verb string) (*exec.Cmd, *bytes.Buffer) {
 	}
 }
 
-// What cannot be kept is no ADD: nothing is left, and nobody called.
+// What cannot be kept is no ADD: nothing is left, and no delegate called.
 func TestCannotKeep(t *testing.T) {
 	b := newBench(t)
 	plain := filepath.Join(b.dir, "plain")

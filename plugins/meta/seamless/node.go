@@ -72,7 +72,7 @@ func (c config) await(ctx context.Context, ns *kernel.Netns, timeout time.Durati
 	there := func() (bool, error) {
 		have, err := ns.Snapshot(ctx, query)
 		if errors.Is(err, netops.ErrInterrupted) {
-			missing = err // others change it right now
+			missing = err // another process changes it right now
 			return false, nil
 		} else if err != nil {
 			return false, err
@@ -141,7 +141,7 @@ const loopback = "lo"
 // over an interface, as inet_select_addr in its net/ipv4/devinet.c does: the
 // first whose subnet holds the gateway, else the first. A virtual address of a
 // load balancer, which may stand before, is mostly a /32. Of IPv6 a unique local
-// address is chosen last: the default route is for others (RFC 6724, section 5,
+// address is chosen last: the default route leads to global ones (RFC 6724, section 5,
 // rule 6).
 func source(addrs []netops.Addr, dev string, f family, gw netip.Addr) (first netip.Addr) {
 	for _, a := range addrs {

@@ -60,7 +60,7 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decisi
 			return d, cni.Errorf(cni.CodeOwned, "%s: there is %q already; route-override before this plugin can remove it", a.route.Command(netops.Add), rival)
 		}
 		d.Want.Pod.Add.Routes = append(d.Want.Pod.Add.Routes, a.route)
-		// Whoever reads of a route without one would think of a gateway of ips.
+		// The next plugin would take a route without one for one by the gateway of ips.
 		gw, _ := prev.Gateway(a.route.Dst, "")
 		d.List(&a.route, a.entry, gw.IsValid() && !a.route.Gw.IsValid() && a.route.Hops == nil)
 	}
@@ -68,7 +68,7 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decisi
 }
 
 // Expect is the same routes. Where the result tells which were made to the node,
-// they count: its addresses may be others today.
+// they count: its addresses may have changed since.
 func (c config) Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan, error) {
 	switch {
 	case c.given:

@@ -81,7 +81,7 @@ func TestRoute(t *testing.T) {
 		"no subnet: /127, but a gateway": {node: usual, pod: []string{"fd01::5/127"}, keys: `"families": ["ipv6"], "gateway": "fd01::4"`,
 			want: "2001:db8::10 via fd01::4 dev eth0 proto 77 metric 1024"},
 		"the node in the pod's subnet": {node: usual, pod: []string{"192.0.2.99/24"}, want: ""},
-		"the node in the pod's second subnet, and others not": {pod: []string{"10.131.0.43/23", "192.0.2.99/24"}, keys: `"hostIPs": ["192.0.2.10", "198.51.100.1"], "routes": [{"dst": "172.16.0.0/12"}]`,
+		"the node in the pod's second subnet, and further addresses not": {pod: []string{"10.131.0.43/23", "192.0.2.99/24"}, keys: `"hostIPs": ["192.0.2.10", "198.51.100.1"], "routes": [{"dst": "172.16.0.0/12"}]`,
 			want: "198.51.100.1 via 10.131.0.1 dev eth0 proto 77\n172.16.0.0/12 via 10.131.0.1 dev eth0 proto 77"},
 		"in the pod's subnet, which has no gateway": {node: usual, pod: []string{"192.0.2.1/24"}, want: ""},
 		"routes": {node: usual, pod: []string{"10.131.0.43/23", "ip link add x0 type bridge", "ip link set x0 up", "ip addr add 10.50.0.5/24 dev x0"}, keys: `"routes": [
@@ -407,7 +407,7 @@ func TestCheck(t *testing.T) {
 	c.OK("CHECK") // whose prevResult does not list it any more
 	pod.IP("route add 192.0.2.10 via 10.131.0.9")
 	c.After(added).Refused("CHECK", 106, "there is 192.0.2.10 via 10.131.0.9 dev eth0")
-	// DEL does not touch what somebody else has put there.
+	// DEL does not touch what another process has put there.
 	c.OK("DEL")
 	hasRoutes(t, pod, "192.0.2.10 via 10.131.0.9 dev eth0")
 }
@@ -465,7 +465,7 @@ func TestOldResultsThatAreNone(t *testing.T) {
 	}
 }
 
-// A route without a gateway is listed so that nobody takes it for one with that
+// A route without a gateway is listed so that no plugin takes it for one with that
 // of the pod's address.
 func TestOnLinkRoutesAreListedAsSuch(t *testing.T) {
 	newNode(t, usual...)
@@ -491,7 +491,7 @@ func TestCheckWithoutRecord(t *testing.T) {
 	c.After(added).Refused("CHECK", 106, "ip route add 192.0.2.10 via 10.131.0.1 dev eth0: missing")
 }
 
-// Who waits on a busy node leaves it to others.
+// An ADD that waits on a busy node takes little of it.
 func TestWaitingCostsLittle(t *testing.T) {
 	node := newNode(t, usual[:1]...)
 	for i := range 100 {
@@ -560,7 +560,7 @@ func listens(t *testing.T) {
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("nobody listens:\n%s", sockets)
+			t.Fatalf("no process listens:\n%s", sockets)
 		}
 	}
 }
