@@ -50,7 +50,9 @@ func (p Policy) Verbs(decode Decode) cni.Verbs {
 // Parse is what an ADD makes of its standard input before it looks at the pod.
 // It touches no file and logs nothing: for tests.
 func (p Policy) Parse(plugin cni.Plugin, decode Decode, stdin []byte, ifName string) (Planner, *cniresult.Result, error) {
-	return p.request(cni.NewRequest(plugin, "ADD", &skel.CmdArgs{IfName: ifName}, stdin), decode).decode()
+	r := cni.NewRequest(plugin, "ADD", &skel.CmdArgs{IfName: ifName}, stdin)
+	r.Mute()
+	return p.request(r, decode).decode()
 }
 
 // request is one to a plugin that decides by a planner.

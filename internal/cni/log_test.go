@@ -106,7 +106,7 @@ func nothing(context.Context, *Request) error { return nil }
 func TestLogIsQuiet(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "example.log")
 	r := logged(`"log_file": "` + file + `"`)
-	if got := stderr(t, func() { _ = r.answer(t.Context(), nothing) }); got != "" {
+	if got := stderr(t, func() { _ = r.Answer(t.Context(), nothing) }); got != "" {
 		t.Errorf("stderr: %s", got)
 	}
 	if got := readFile(t, file); got != "" {
@@ -198,7 +198,7 @@ func TestLogFileThatCannotBeWritten(t *testing.T) {
 		}
 		for _, verb := range []Verb{nothing, func(_ context.Context, r *Request) error { r.Warn("warned"); return nil }} {
 			r := logged(`"log_file": "` + file + `"`)
-			got := stderr(t, func() { _ = r.answer(t.Context(), verb) })
+			got := stderr(t, func() { _ = r.Answer(t.Context(), verb) })
 			if strings.Count(got, "cannot write the log file") != 1 {
 				t.Errorf("%s: stderr of a request\n%s", file, got)
 			}
@@ -252,7 +252,7 @@ func TestLogEventIsOneLine(t *testing.T) {
 func TestDebugTellsVersionAndFailure(t *testing.T) {
 	r := logged(`"log_level": "debug"`)
 	got := stderr(t, func() {
-		_ = r.answer(t.Context(), func(context.Context, *Request) error { return Errorf(7, "x") })
+		_ = r.Answer(t.Context(), func(context.Context, *Request) error { return Errorf(7, "x") })
 	})
 	lines := strings.Split(got, "\n")
 	if len(lines) != 3 || !strings.Contains(lines[0], "msg=start") || !strings.Contains(lines[0], "version=\"version unknown\"") || !strings.Contains(lines[1], "code=7 error=x") {

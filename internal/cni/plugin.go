@@ -85,7 +85,7 @@ func (p Plugin) serve(ctx context.Context, preview bool) (doc document, failed *
 	name := os.Getenv("CNI_COMMAND")
 	verb := func(run Verb) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
-			return newRequest(p, name, args, doc).answer(ctx, run)
+			return newRequest(p, name, args, doc).Answer(ctx, run)
 		}
 	}
 	v := p.Verbs

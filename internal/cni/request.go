@@ -44,14 +44,14 @@ type Request struct {
 var cniKeys = []string{"cniVersion", "cniVersions", "name", "type", "args", "runtimeConfig", "capabilities", "prevResult",
 	"ipam", "ipMasq", "dns", "disableCheck", "disableGC", "deviceID", "pciBusID", gcKey, gcOldKey}
 
-// NewRequest is a call for a verb with this configuration, which logs nothing:
-// for tests.
+// NewRequest is a call for a verb with this configuration: for tests.
 func NewRequest(p Plugin, verb string, args *skel.CmdArgs, config []byte) *Request {
 	doc, _ := parseDocument(config)
-	r := newRequest(p, verb, args, doc)
-	r.log.out = slog.New(slog.DiscardHandler)
-	return r
+	return newRequest(p, verb, args, doc)
 }
+
+// Mute has the request log nothing.
+func (r *Request) Mute() { r.log.out = slog.New(slog.DiscardHandler) }
 
 // newRequest decodes what every verb needs. Problems are kept, for the verbs
 // that mind them.
@@ -190,8 +190,8 @@ func (r *Request) TakeArgs() {
 	c.Object = c.Overridden(own, names(r.Plugin.Keys))
 }
 
-// answer runs a verb, and makes its error CNI's.
-func (r *Request) answer(ctx context.Context, verb Verb) error {
+// Answer runs a verb, and makes its error CNI's.
+func (r *Request) Answer(ctx context.Context, verb Verb) error {
 	defer r.log.close()
 	defer func() {
 		for _, end := range slices.Backward(r.ends) {
