@@ -278,3 +278,26 @@ func TestNeededByAnyDevice(t *testing.T) {
 		t.Errorf("made on eth0 and found on net1: %v", drift)
 	}
 }
+
+// So may the gateway: whatever leads by the interface will do.
+func TestNeededByAnyGateway(t *testing.T) {
+	want := netopstest.ParseRoute(t, "192.0.2.10 via 10.1.0.1 dev eth0 onlink")
+	want.AnyGw = true
+	c := netops.Change{Add: netops.State{Routes: []netops.Route{want}}}
+	for line, will := range map[string]bool{
+		"192.0.2.10 via 10.1.0.9 dev eth0":          true,
+		"192.0.2.10 dev eth0 scope link":            true,
+		"192.0.2.10 via 10.1.0.1 dev net1":          false,
+		"192.0.2.10 dev net1 scope link":            false,
+		"blackhole 192.0.2.10":                      false,
+		"192.0.2.10 via 10.1.0.9 dev eth0 metric 5": false,
+	} {
+		have := netopstest.ParseRoutes(t, line)
+		if needed, _ := c.Needed(have); needed.IsZero() != will {
+			t.Errorf("%s: needed %q", line, needed)
+		}
+		if drift := c.Drift(have); (len(drift) == 0) != will {
+			t.Errorf("%s: drift %v", line, drift)
+		}
+	}
+}

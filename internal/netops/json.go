@@ -56,6 +56,7 @@ func (r *Route) appendJSON(b []byte) []byte {
 	o.Addr("gw", r.Gw)
 	o.Text("dev", r.Dev)
 	o.Flag("anyDev", r.AnyDev)
+	o.Flag("anyGw", r.AnyGw)
 	if len(r.Hops) > 0 {
 		o.Key("hops")
 		o.B = appendList(o.B, r.Hops, (*NextHop).appendJSON)

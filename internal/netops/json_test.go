@@ -18,7 +18,7 @@ func TestJSONHasEveryMember(t *testing.T) {
 	prefix, gw := netip.MustParsePrefix("fd00::/64"), netip.MustParseAddr("fe80::1")
 	hop := netops.NextHop{Gw: gw, Dev: "net1", Weight: 3, OnLink: true}
 	r := netops.Route{
-		Dst: prefix, Table: 100, Metric: 5, Type: netops.Blackhole, Gw: gw, Dev: "net1", AnyDev: true, Hops: []netops.NextHop{hop, hop},
+		Dst: prefix, Table: 100, Metric: 5, Type: netops.Blackhole, Gw: gw, Dev: "net1", AnyDev: true, AnyGw: true, Hops: []netops.NextHop{hop, hop},
 		Src: netip.MustParseAddr("fd00::5"), Scope: netops.ScopeLink, OnLink: true, MTU: 1400, AdvMSS: 1300, Protocol: 99, Tos: 16,
 		From: netip.MustParsePrefix("fd01::/64"), NhID: 7, Expires: 60, Raw: []byte{0, 255}, Position: 1,
 	}

@@ -110,6 +110,9 @@ type Route struct {
 	// AnyDev says that Dev is our choice: the same gateway by another device
 	// is the same route.
 	AnyDev bool `json:"anyDev"`
+	// AnyGw says that Gw is our choice: every route by the same device is the
+	// same route.
+	AnyGw bool `json:"anyGw"`
 	// Hops are the ways of a multipath route, which has no Gw and Dev.
 	Hops     []NextHop  `json:"hops"`
 	Src      netip.Addr `json:"src"`
@@ -210,7 +213,7 @@ func (r *Route) SatisfiedBy(have *Route) bool {
 	return r.SameNextHops(have) &&
 		(!r.Src.IsValid() || r.Src == have.Src) &&
 		(r.Scope == ScopeAuto || r.Is6() || r.Scope == have.Scope) &&
-		(!r.OnLink || have.OnLink) &&
+		(!r.OnLink || have.OnLink || r.AnyGw) &&
 		(r.MTU == 0 || r.MTU == have.MTU) &&
 		(r.AdvMSS == 0 || r.AdvMSS == have.AdvMSS)
 }
@@ -240,6 +243,8 @@ func (r *Route) hopsIn(have *Route) bool {
 	switch {
 	case r.Type.Rejects():
 		return true
+	case r.AnyGw:
+		return !slices.ContainsFunc(have.NextHops(), func(h NextHop) bool { return h.Dev != r.Dev })
 	case r.single() && have.single():
 		return r.Gw == have.Gw && (r.Dev == have.Dev || r.AnyDev)
 	}

@@ -140,17 +140,21 @@ func (c config) podAddress(pod netops.Snapshot, f family) (netops.Addr, bool) {
 
 // additions are the routes to the node, but for those of its addresses that the
 // pod's subnets hold, and those of the key routes. The same one twice is one;
-// two that cannot both be are refused.
+// two that cannot both be are refused. To reach the node, any gateway on the
+// pod's interface will do: router makes such routes by the overlay's own.
 func (c config) additions(pod netops.Snapshot) ([]*addition, error) {
 	if missing := c.podReady(pod); missing != nil {
 		return nil, cni.Errorf(types.ErrTryAgainLater, "%w", missing)
 	}
 	var list []*addition
 	taken := netops.Claims{}
-	add := func(e *cniroute.Route, where string) error {
+	add := func(e *cniroute.Route, where string, anyGateway bool) error {
 		a, err := c.complete(e, pod)
 		if err != nil {
 			return cni.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", where, err)
+		}
+		if anyGateway {
+			a.route.AnyGw, a.route.AnyDev = true, false
 		}
 		fresh, err := taken.Claim(&a.route)
 		if err != nil {
@@ -165,12 +169,12 @@ func (c config) additions(pod netops.Snapshot) ([]*addition, error) {
 		if c.reaches(pod, ip) {
 			continue
 		}
-		if err := add(&cniroute.Route{Dst: hostRoute(ip)}, "the route to the node"); err != nil {
+		if err := add(&cniroute.Route{Dst: hostRoute(ip)}, "the route to the node", true); err != nil {
 			return nil, err
 		}
 	}
 	for i := range c.routes {
-		if err := add(&c.routes[i], fmt.Sprintf("%s[%d]", routes, i)); err != nil {
+		if err := add(&c.routes[i], fmt.Sprintf("%s[%d]", routes, i), false); err != nil {
 			return nil, err
 		}
 	}

@@ -105,6 +105,10 @@ func TestRoute(t *testing.T) {
 			172.40.0.0/16 via 10.99.0.1 dev eth0 proto 77 onlink`},
 		"a route that is there": {node: usual, pod: []string{"10.131.0.43/23", "ip route add 192.0.2.10 via 10.131.0.1 mtu 1400 proto static"},
 			want: "192.0.2.10 via 10.131.0.1 dev eth0 proto static mtu 1400"},
+		"a route that is there by another gateway": {node: usual, pod: []string{"10.131.0.43/23", "fd01::5/64", "ip route add 192.0.2.10 via 10.131.0.9", "ip -6 route add 2001:db8::10 via fe80::9 dev eth0"}, keys: both,
+			want: "192.0.2.10 via 10.131.0.9 dev eth0\n2001:db8::10 via fe80::9 dev eth0 metric 1024"},
+		"a route that is there without a gateway": {node: usual, pod: []string{"10.131.0.43/23", "ip route add 192.0.2.10 dev eth0"},
+			want: "192.0.2.10 dev eth0 scope link"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			node := newNode(t, tt.node...)
@@ -181,7 +185,8 @@ func TestRefused(t *testing.T) {
 		"another interface has the gateway's address": {node: usual, pod: []string{"10.131.0.43/23", "ip addr add 10.131.0.1/32 dev lo"}, code: 7, says: `10.131.0.1, the first address of 10.131.0.0/23, is the pod's own`},
 		"the gateway given is the pod":                {node: usual, pod: []string{"10.131.0.43/23"}, keys: `"gateway": "10.131.0.43"`, code: 7, says: `gateway: 10.131.0.43 is the pod's own address`},
 		"no subnet, no default route":                 {node: usual, pod: []string{"10.131.0.43/32"}, code: 7, says: `the pod's ipv4 10.131.0.43/32 has no subnet, and eth0 no ipv4 default route: "gateway" has to be given`},
-		"a route of another way":                      {node: usual, pod: []string{"10.131.0.43/23", "ip route add 192.0.2.10 via 10.131.0.9"}, code: 101, says: `ip route add 192.0.2.10 via 10.131.0.1 dev eth0: there is "192.0.2.10 via 10.131.0.9 dev eth0" already`},
+		"a route of another way":                      {node: usual, pod: []string{"10.131.0.43/23", "ip link add x0 type bridge", "ip link set x0 up", "ip route add 192.0.2.10 dev x0"}, code: 101, says: `ip route add 192.0.2.10 via 10.131.0.1 dev eth0: there is "192.0.2.10 dev x0" already`},
+		"a destination of routes, another way":        {node: usual, pod: []string{"10.131.0.43/23", "ip route add 172.16.0.0/12 via 10.131.0.9"}, keys: `"routes": [{"dst": "172.16.0.0/12"}]`, code: 101, says: `there is "172.16.0.0/12 via 10.131.0.9 dev eth0" already`},
 		"two ways":                                    {node: usual, pod: []string{"10.131.0.43/23"}, keys: `"routes": [{"dst": "192.0.2.10", "gw": "10.131.0.9"}]`, code: 7, says: `routes[0]: "192.0.2.10 via 10.131.0.1 dev eth0" and "192.0.2.10 via 10.131.0.9 dev eth0" have destination, table and metric in common`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -405,8 +410,10 @@ func TestCheck(t *testing.T) {
 	pod.IP("route del 192.0.2.10")
 	c.After(added).Refused("CHECK", 106, "ip route add 192.0.2.10 via 10.131.0.1 dev eth0: missing")
 	c.OK("CHECK") // whose prevResult does not list it any more
-	pod.IP("route add 192.0.2.10 via 10.131.0.9")
-	c.After(added).Refused("CHECK", 106, "there is 192.0.2.10 via 10.131.0.9 dev eth0")
+	pod.IP("link add x0 type bridge", "link set x0 up", "route add 192.0.2.10 dev x0")
+	c.After(added).Refused("CHECK", 106, "found 192.0.2.10 dev x0 instead")
+	pod.IP("route replace 192.0.2.10 via 10.131.0.9")
+	c.After(added).OK("CHECK") // it leads to the node
 	// DEL does not touch what another process has put there.
 	c.OK("DEL")
 	hasRoutes(t, pod, "192.0.2.10 via 10.131.0.9 dev eth0")
