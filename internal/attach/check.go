@@ -128,8 +128,9 @@ func mergeWants(records []record.Record) (want netops.Plan) {
 // again, is the doing of a later plugin. What a result cannot list is always
 // judged.
 func checkable(want netops.Change, prev *cniresult.Result) netops.Change {
-	var left netops.Change
 	want = want.Taken()
+	left := want
+	left.Add.Routes, left.Del.Routes = nil, nil
 	for _, r := range want.Add.Routes {
 		if !cniresult.Listable(&r) || prev.Absent() || prev.Lists(&r) {
 			left.Add.Routes = append(left.Add.Routes, r)

@@ -290,16 +290,24 @@ func (c checker) kind(name string) netops.Type {
 	return netops.Unicast
 }
 
-// prefix reads a subnet, or an address as a host route.
+// prefix reads a destination.
 func (c checker) prefix(key, s string) netip.Prefix {
+	p, ok := parsePrefix(s)
+	if !ok {
+		c.invalid(key, "%q is not an IP address or subnet", s)
+	}
+	return p
+}
+
+// parsePrefix reads a subnet, or an address as the subnet of one host.
+func parsePrefix(s string) (netip.Prefix, bool) {
 	if p, err := netip.ParsePrefix(s); err == nil && !p.Addr().Is4In6() {
-		return p.Masked()
+		return p.Masked(), true
 	}
 	if ip, err := netip.ParseAddr(s); err == nil && plain(ip) {
-		return netip.PrefixFrom(ip, ip.BitLen())
+		return netip.PrefixFrom(ip, ip.BitLen()), true
 	}
-	c.invalid(key, "%q is not an IP address or subnet", s)
-	return netip.Prefix{}
+	return netip.Prefix{}, false
 }
 
 // gateway reads one. The unspecified address of the family is what plugins have

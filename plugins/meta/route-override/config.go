@@ -4,6 +4,7 @@ import (
 	"github.com/cni-netops/plugins/internal/attach"
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniroute"
+	"github.com/cni-netops/plugins/internal/netops"
 )
 
 // The keys of the configuration, which args.cni may override.
@@ -12,6 +13,7 @@ const (
 	flushGateway = "flushgateway"
 	delRoutes    = "delroutes"
 	addRoutes    = "addroutes"
+	addRules     = "addrules"
 	skipCheck    = "skipcheck"
 	ignoreErrors = "ignoreErrors"
 	skipMissing  = "skipMissingFamilies"
@@ -24,6 +26,7 @@ type config struct {
 	flushGateway bool
 	del          []cniroute.Route
 	add          []cniroute.Route
+	rules        []netops.Rule
 	skipCheck    bool
 	ignoreErrors bool
 	// skipMissingFamilies leaves out what is added of a family that the pod lacks.
@@ -44,6 +47,9 @@ func decode(c *cni.Config) attach.Planner {
 	}
 	if list, ok := c.Get(addRoutes); ok {
 		conf.add = cniroute.CNI.DecodeList(list)
+	}
+	if list, ok := c.Get(addRules); ok {
+		conf.rules = cniroute.DecodeRules(list)
 	}
 	return conf
 }

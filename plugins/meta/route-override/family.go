@@ -19,16 +19,21 @@ func (c config) withFamilies(devs []string, prev *cniresult.Result, pod netops.S
 	}
 	var why []string
 	skipped := map[string][]string{}
-	c.add = slices.DeleteFunc(slices.Clone(c.add), func(r cniroute.Route) bool {
-		lack := missing(r.Dst.Addr().Is6(), devs, devices(&r), prev, pod)
+	skip := func(what, lack string) bool {
 		if lack == "" {
 			return false
 		}
 		if skipped[lack] == nil {
 			why = append(why, lack)
 		}
-		skipped[lack] = append(skipped[lack], r.Dst.String())
+		skipped[lack] = append(skipped[lack], what)
 		return true
+	}
+	c.add = slices.DeleteFunc(slices.Clone(c.add), func(r cniroute.Route) bool {
+		return skip(r.Dst.String(), missing(r.Dst.Addr().Is6(), devs, devices(&r), prev, pod))
+	})
+	c.rules = slices.DeleteFunc(slices.Clone(c.rules), func(r netops.Rule) bool {
+		return skip("rule "+r.String(), missing(r.IPv6, devs, nil, prev, pod))
 	})
 	for i, lack := range why {
 		why[i] = "left out, for want of " + lack + ": " + strings.Join(skipped[lack], ", ")

@@ -16,9 +16,10 @@ var routeOverride = cni.Plugin{
 		{Name: flushGateway, Help: "true: remove the default routes of the attachment's interfaces"},
 		{Name: delRoutes, Help: "list of routes to remove where they exist; every field given must match"},
 		{Name: addRoutes, Help: "list of routes to add; without gw by the gateway of the result"},
+		{Name: addRules, Help: "list of policy rules to add: from or to, table, priority"},
 		{Name: skipCheck, Help: "true: CHECK succeeds without looking"},
 		{Name: ignoreErrors, Help: "true: a route that cannot be added is left out, with a warning"},
-		{Name: skipMissing, Help: "true: routes of an address family that the attachment lacks are left out"},
+		{Name: skipMissing, Help: "true: routes and rules of an address family that the attachment lacks are left out"},
 	},
 	Verbs: policy.Verbs(decode),
 }

@@ -19,7 +19,7 @@ import (
 // is to be flushed, only routes to the destinations named matter, and those by
 // which gateways are reached.
 func (c config) Query(prev *cniresult.Result) netops.Query {
-	q := netops.Query{Addrs: true, Links: append(c.interfaces(prev), c.ifName), Tables: []uint32{netops.TableMain}, OnLink: len(c.add) > 0}
+	q := netops.Query{Addrs: true, Links: append(c.interfaces(prev), c.ifName), Tables: []uint32{netops.TableMain}, OnLink: len(c.add) > 0, Rules: len(c.rules) > 0}
 	if !c.flushRoutes {
 		q.To = make(map[netip.Prefix]bool, len(c.del)+len(c.add)+len(defaults))
 		for _, dst := range defaults {
@@ -60,7 +60,8 @@ func (c config) interfaces(prev *cniresult.Result) []string {
 	return names
 }
 
-// Plan decides in the order flushroutes, flushgateway, delroutes, addroutes.
+// Plan decides in the order flushroutes, flushgateway, delroutes, addroutes,
+// addrules.
 func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decision, error) {
 	d := attach.Decision{ContinueOnError: c.ignoreErrors}
 	devs := c.interfaces(prev)
@@ -76,6 +77,7 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decisi
 	d.Want.Pod = removed.change
 	d.Result = prev.Without(c.unlist(devs, prev, removed, wanted))
 	rivals := wanted.rivals(removed.left)
+	d.Want.Pod.Add.Rules = c.rules
 	d.Want.Pod.Add.Routes = slices.Grow(d.Want.Pod.Add.Routes, len(additions))
 	d.Listed = make([]attach.Listing, 0, len(additions))
 	for _, a := range additions {
@@ -112,6 +114,7 @@ func (c config) Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan
 	for _, a := range additions {
 		want.Add.Routes = append(want.Add.Routes, a.route)
 	}
+	want.Add.Rules = c.rules
 	return netops.Plan{Pod: want}, nil
 }
 

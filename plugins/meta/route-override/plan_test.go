@@ -202,7 +202,8 @@ func TestAnotherInterface(t *testing.T) {
 // for, and told.
 func TestSkipMissingFamilies(t *testing.T) {
 	const routes = `"addroutes": [{"dst": "172.16.0.0/16"}, {"dst": "172.17.0.0/16", "gw": "10.1.0.9"}, {"dst": "fd30::/64"}, {"dst": "fd31::/64", "gw": "fd01::9"}, {"dst": "fd32::/64", "type": "blackhole"},
-		{"dst": "172.18.0.0/16", "dev": "eth0"}, {"dst": "fd33::/64", "gws": [{"gw": "fe80::1", "dev": "eth0"}]}]`
+		{"dst": "172.18.0.0/16", "dev": "eth0"}, {"dst": "fd33::/64", "gws": [{"gw": "fe80::1", "dev": "eth0"}]}],
+		"addrules": [{"from": "10.1.0.0/16", "table": 100}, {"to": "fd01::/64", "table": 100, "priority": 7}]`
 	const result = `{"interfaces": [{"name": "net1", "sandbox": "x"}], "ips": [%s]}`
 	const v4, v6 = `{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 0}`, `{"address": "fd01::5/64", "gateway": "fd01::1", "interface": 0}`
 	own4, own6, eth4, eth6 := addr("net1", "10.1.0.5/16"), addr("net1", "fd01::5/64"), addr("eth0", "10.244.1.5/24"), addr("eth0", "fd44::5/64")
@@ -212,13 +213,13 @@ func TestSkipMissingFamilies(t *testing.T) {
 		addrs     []netops.Addr
 		left, why string
 	}{
-		{"both", v4 + "," + v6, []netops.Addr{own4, own6, eth4, eth6}, "172.16 172.17 fd30 fd31 fd32 172.18 fd33", ""},
-		{"IPv4", v4, []netops.Addr{own4, linkLocal6, eth4, eth6}, "172.16 172.17 172.18 fd33",
-			"left out, for want of an IPv6 address of the attachment: fd30::/64, fd31::/64, fd32::/64"},
-		{"IPv6", v6, []netops.Addr{own6, linkLocal4, eth6}, "fd30 fd31 fd32 fd33",
-			"left out, for want of an IPv4 address of the attachment: 172.16.0.0/16, 172.17.0.0/16; left out, for want of an IPv4 address of eth0: 172.18.0.0/16"},
-		{"IPv6 by a router advertisement", v4, []netops.Addr{own4, own6, eth4}, "172.16 172.17 fd30 fd31 fd32 172.18", "left out, for want of an IPv6 address of eth0: fd33::/64"},
-		{"none", "", nil, "", "left out, for want of an IPv4 address of the attachment: 172.16.0.0/16, 172.17.0.0/16; left out, for want of an IPv6 address of the attachment: fd30::/64, fd31::/64, fd32::/64; " +
+		{"both", v4 + "," + v6, []netops.Addr{own4, own6, eth4, eth6}, "172.16 172.17 fd30 fd31 fd32 172.18 fd33 30000 7", ""},
+		{"IPv4", v4, []netops.Addr{own4, linkLocal6, eth4, eth6}, "172.16 172.17 172.18 fd33 30000",
+			"left out, for want of an IPv6 address of the attachment: fd30::/64, fd31::/64, fd32::/64, rule pref 7 to fd01::/64 lookup 100"},
+		{"IPv6", v6, []netops.Addr{own6, linkLocal4, eth6}, "fd30 fd31 fd32 fd33 7",
+			"left out, for want of an IPv4 address of the attachment: 172.16.0.0/16, 172.17.0.0/16, rule pref 30000 from 10.1.0.0/16 lookup 100; left out, for want of an IPv4 address of eth0: 172.18.0.0/16"},
+		{"IPv6 by a router advertisement", v4, []netops.Addr{own4, own6, eth4}, "172.16 172.17 fd30 fd31 fd32 172.18 30000 7", "left out, for want of an IPv6 address of eth0: fd33::/64"},
+		{"none", "", nil, "", "left out, for want of an IPv4 address of the attachment: 172.16.0.0/16, 172.17.0.0/16, rule pref 30000 from 10.1.0.0/16 lookup 100; left out, for want of an IPv6 address of the attachment: fd30::/64, fd31::/64, fd32::/64, rule pref 7 to fd01::/64 lookup 100; " +
 			"left out, for want of an IPv4 address of eth0: 172.18.0.0/16; left out, for want of an IPv6 address of eth0: fd33::/64"},
 	} {
 		planner, prev, err := policy.Parse(routeOverride, decode, []byte(fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "net", "type": "route-override", "skipMissingFamilies": true, %s, "prevResult": `+result+`}`, routes, tt.ips)), "net1")
@@ -235,13 +236,16 @@ func TestSkipMissingFamilies(t *testing.T) {
 		for _, r := range d.Want.Pod.Add.Routes {
 			left = append(left, strings.TrimSuffix(strings.TrimSuffix(r.Dst.String(), "::/64"), ".0.0/16"))
 		}
+		for _, r := range d.Want.Pod.Add.Rules {
+			left = append(left, fmt.Sprint(r.Priority))
+		}
 		if got := strings.Join(left, " "); got != tt.left {
 			t.Errorf("%s: added %s, want %s", tt.name, got, tt.left)
 		}
 		if diff := cmp.Diff(tt.why, strings.Join(d.Warnings, "; ")); diff != "" {
 			t.Errorf("%s: (-want +got):\n%s", tt.name, diff)
 		}
-		if want, err := planner.Expect(prev, pod); err != nil || len(want.Pod.Add.Routes) != len(left) {
+		if want, err := planner.Expect(prev, pod); err != nil || len(want.Pod.Add.Routes)+len(want.Pod.Add.Rules) != len(left) {
 			t.Errorf("%s: CHECK expects %s, %v", tt.name, want.Pod, err)
 		}
 	}
