@@ -204,8 +204,17 @@ func (c *hostChange) makeBesideRoutes(ctx context.Context) error {
 }
 
 // makeRulesAndNeighs adds rules and neighbours. A rule that exists is as it is
-// wanted, or it would be another one.
+// wanted, or it would be another one. One by another protocol is looked for: the
+// kernel would add ours beside it.
 func (c *hostChange) makeRulesAndNeighs(ctx context.Context, want netops.State) (failed netops.Failures) {
+	if len(want.Rules) > 0 {
+		have, err := c.host.Snapshot(ctx, netops.Query{Rules: true})
+		if err != nil {
+			return netops.Failures{failure(&want.Rules[0], err)}
+		}
+		needed, _ := netops.Change{Add: netops.State{Rules: want.Rules}}.Needed(have.State)
+		want.Rules = needed.Add.Rules
+	}
 	_, all := c.host.AddObjects(ctx, netops.State{Rules: want.Rules, Neighs: want.Neighs})
 	for _, f := range all {
 		if f.Exists() {

@@ -387,7 +387,7 @@ func TestAnotherAttachmentsGateway(t *testing.T) {
 	}
 	c.After(added).OK("CHECK")
 	pod.IP("route change 10.44.0.0/16 via 169.254.1.1 dev net1 onlink")
-	c.After(added).Refused("CHECK", 106, "10.44.0.0/16 via 169.254.1.1 dev eth0: there is 10.44.0.0/16 via 169.254.1.1 dev net1")
+	c.After(added).Refused("CHECK", 106, "10.44.0.0/16 via 169.254.1.1 dev eth0: found 10.44.0.0/16 via 169.254.1.1 dev net1 onlink instead")
 }
 
 func TestIgnoreErrors(t *testing.T) {

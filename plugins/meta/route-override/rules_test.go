@@ -65,7 +65,7 @@ ip -6 rule add pref 30000 from fd01::/64 to fd99::/64 lookup 100
 	}
 	c.After(added).OK("CHECK")
 	pod.IP("rule del pref 7")
-	c.After(added).Refused("CHECK", 106, "ip rule add pref 7 to 203.0.113.7 lookup 100: it is not there")
+	c.After(added).Refused("CHECK", 106, "ip rule add pref 7 to 203.0.113.7 lookup 100: missing")
 	pod.IP("rule add pref 7 to 203.0.113.7 lookup 100") // by whomever
 	c.After(added).OK("CHECK")
 	pod.IP("rule del pref 7")

@@ -843,6 +843,28 @@ func TestCheck(t *testing.T) {
 	s.nothingLeft("DEL")
 }
 
+// The node's rule may be there already, made by whomever: then it is not made a
+// second time, and stays.
+func TestNodeRuleThatIsThere(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(1)
+	s.node.IP("rule add pref 1000 lookup 500", "-6 rule add pref 1000 lookup 500 proto 99")
+	before := s.state(p)
+	c := p.call(1, everything...)
+	if got := c.OK("plan").Stdout; strings.Contains(got, "lookup 500") {
+		t.Errorf("plan makes it again: %s", got)
+	}
+	c.OK("ADD")
+	if got := strings.Count(s.node.IP("rule show")+s.node.IP("-6 rule show"), "1000:"); got != 2 {
+		t.Errorf("%d rules of pref 1000 on the node, 2 before", got)
+	}
+	c.OK("CHECK")
+	c.OK("DEL")
+	before.restored("DEL")
+	s.nothingLeft("DEL")
+}
+
 // Addresses of the families that the attachment lacks are passed over.
 func TestOneFamily(t *testing.T) {
 	t.Parallel()
