@@ -7,6 +7,8 @@ import (
 	"context"
 	"strings"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
@@ -31,12 +33,17 @@ func del(ctx context.Context, r *request) error {
 }
 
 // undoExpected removes what configuration and prevResult say of the host, as far
-// as it is ours and no record wants it.
+// as it is ours and no record wants it. After an ADD that failed there is neither
+// a record nor, mostly, a prevResult: that is no warning.
 func (r *request) undoExpected(ctx context.Context) error {
 	want, err := r.expected(ctx)
 	if err != nil {
+		tell := r.Warn
+		if cni.Code(err) != types.ErrInvalidNetworkConfig && !r.Config.Has("prevResult") {
+			tell = r.Debug
+		}
 		why, _, _ := strings.Cut(err.Error(), "\n")
-		r.Warn("no record and no usable configuration: nothing was removed", "error", why)
+		tell("no record and no usable configuration: nothing was removed", "error", why)
 		return nil
 	}
 	all := []*undoing{{Entry: &record.Entry{Record: record.Record{Done: want}}}}

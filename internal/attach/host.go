@@ -124,7 +124,7 @@ func (r *request) examine(want *netops.Route, there []netops.Route, others func(
 		if err != nil {
 			return existing{}, err
 		}
-		owner := all.of(have, func(e *record.Entry) bool { return !r.certainlyGone(e) })
+		owner := all.of(have, r.mayLive)
 		switch {
 		case owner != nil && owner.Err != nil:
 			return existing{}, cni.Errorf(cni.CodeOwned, "there is %q already, which the record %s may want: %w", have, owner.Path(), owner.Err)

@@ -20,7 +20,8 @@ type demand struct {
 }
 
 // demand reads the records of other attachments. Where hundreds share a rule, the
-// first one tells.
+// first one tells. An attachment whose pod is gone wants nothing, although its
+// DEL has not come.
 func (r *request) demand(s netops.State, of []*record.Entry) (d demand, err error) {
 	left := s
 	left.Rules, left.Sysctls = slices.Clone(s.Rules), slices.Clone(s.Sysctls)
@@ -28,11 +29,16 @@ func (r *request) demand(s netops.State, of []*record.Entry) (d demand, err erro
 	err = r.eachOther(&left, of, func(e *record.Entry) {
 		d.owners = append(d.owners, owner{e, netops.NewWants(e.Done.Host)})
 		left.Rules = slices.DeleteFunc(left.Rules, func(rule netops.Rule) bool {
-			return e.Err != nil || netops.NewWants(e.Done.Host).Has(&rule)
+			return e.Err != nil || netops.NewWants(e.Done.Host).Has(&rule) && r.mayLive(e)
 		})
 		for _, other := range e.Done.Host.Sysctls {
-			d.sysctls[other.Key] = other
-			left.Sysctls = slices.DeleteFunc(left.Sysctls, func(s netops.Sysctl) bool { return s.Key == other.Key })
+			left.Sysctls = slices.DeleteFunc(left.Sysctls, func(s netops.Sysctl) bool {
+				wanted := s.Key == other.Key && r.mayLive(e)
+				if wanted {
+					d.sysctls[s.Key] = other
+				}
+				return wanted
+			})
 		}
 	})
 	d.unwanted = left.Rules
@@ -72,7 +78,7 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *kern
 
 func (r *request) releaseRoutes(ctx context.Context, host *kernel.Netns, ours []netops.Route, others owners) netops.Failures {
 	unwanted := slices.DeleteFunc(ours, func(route netops.Route) bool {
-		owner := others.of(&route, func(*record.Entry) bool { return true })
+		owner := others.of(&route, r.mayLive)
 		if owner != nil && owner.Err != nil {
 			r.Warn("a route stays because a record that cannot be read may want it", "route", route.String(), "record", owner.Path(), "error", owner.Err)
 		}

@@ -74,6 +74,41 @@ func TestHiddenRoutes(t *testing.T) {
 	h.restored()
 }
 
+// A pod that is gone without a DEL wants nothing any more: the route of its
+// address, which another pod has got, goes with that one. A DEL or GC that comes
+// late has nothing to do.
+func TestShareOfADeadPod(t *testing.T) {
+	h := newHost(t)
+	dead := netopstest.Namespace(t, "dead")
+	living := newPod(t)
+	const routing = `[{prefix: "10.9.0.5", device: "cni0"}, {prefix: "fd09::5", device: "cni0"}]`
+	first, second := call(t, dead, routing), call(t, living, routing)
+	first.OK("ADD")
+	dead.Remove()
+	second.OK("ADD")
+	second.OK("CHECK")
+	second.OK("DEL")
+	h.has("")
+	first.OK("DEL")
+	h.restored()
+}
+
+// A DEL after an ADD that failed has no record to go by, and the runtime no
+// prevResult to give: that is no warning. What is wrong with a configuration is.
+func TestNothingToGoBy(t *testing.T) {
+	h := newHost(t)
+	c := call(t, newPod(t), podAddresses).Edit(func(conf map[string]any) { delete(conf, "prevResult") })
+	c.Refused("ADD", 103, "cannot iterate over: null")
+	if a := c.OK("DEL"); a.Stderr != "" {
+		t.Errorf("DEL says: %s", a.Stderr)
+	}
+	wrong := c.Edit(func(conf map[string]any) { conf["routing"] = "[" })
+	if a := wrong.OK("DEL"); !strings.Contains(a.Stderr, "unexpected EOF") {
+		t.Errorf("DEL with a wrong expression says: %s", a.Stderr)
+	}
+	h.restored()
+}
+
 // Two attachments that want a route share it: it goes with the last of them,
 // whichever made it, also where they are of other networks, ask for it in other
 // words, or stand in one chain.
