@@ -80,6 +80,10 @@ func (a Addr) Primary() bool {
 	return a.Scope == ScopeGlobal && a.Flags&(unix.IFA_F_SECONDARY|unix.IFA_F_TEMPORARY) == 0
 }
 
+// Duplicate reports whether the kernel has found the address on another host of
+// the link (RFC 4862, section 5.4).
+func (a Addr) Duplicate() bool { return a.Flags&unix.IFA_F_DADFAILED != 0 }
+
 // Usable reports whether the host would choose the address for what it sends.
 func (a Addr) Usable() bool {
 	return a.Primary() && a.Flags&(unix.IFA_F_DEPRECATED|unix.IFA_F_DADFAILED) == 0

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cni-netops/plugins/internal/attach"
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniresult"
@@ -64,7 +62,7 @@ func (c config) conflict(t topology) error {
 			return cni.Errorf(cni.CodeConflict, "%s of %s is an address of the node", ip, c.ifName)
 		}
 		if slices.ContainsFunc(t.pod.Addrs, func(p netops.Addr) bool {
-			return p.Dev == c.ifName && p.Prefix.Addr() == ip && p.Flags&unix.IFA_F_DADFAILED != 0
+			return p.Dev == c.ifName && p.Prefix.Addr() == ip && p.Duplicate()
 		}) {
 			return cni.Errorf(cni.CodeConflict, "%s of %s is in use by somebody else: duplicate address detection has failed", ip, c.ifName)
 		}

@@ -51,8 +51,8 @@ type config struct {
 	podTimeout    time.Duration
 	routes        []cniroute.Route
 
-	netns string    // CNI_NETNS
-	waits time.Time // from when timeouts count; zero where the verb does not wait
+	netns string // CNI_NETNS
+	waits bool   // the verb is ADD: Prepare waits for what is missing
 	// unknown is why Prepare has found no addresses of the node. CHECK may do
 	// without.
 	unknown error
@@ -60,10 +60,7 @@ type config struct {
 
 func decode(c *cni.Config) attach.Planner {
 	conf := config{podInterface: "eth0", families: []family{ipv4}, gateways: map[family]netip.Addr{},
-		hostTimeout: 60 * time.Second, podTimeout: 10 * time.Second, netns: c.Netns}
-	if c.Verb == "ADD" {
-		conf.waits = time.Now()
-	}
+		hostTimeout: 60 * time.Second, podTimeout: 10 * time.Second, netns: c.Netns, waits: c.Verb == "ADD"}
 	device(c, podInterface, &conf.podInterface)
 	device(c, hostInterface, &conf.hostInterface)
 	duration(c, hostTimeout, &conf.hostTimeout)

@@ -18,16 +18,20 @@ import (
 
 // Prepare finds the node's addresses, and waits for the pod's. Only ADD waits.
 func (c config) Prepare(ctx context.Context, s attach.PrepareInput) (attach.Planner, error) {
-	if c.hostIPs == nil {
-		c.hostIPs, c.unknown = c.findNode(ctx)
+	var began time.Time // from when both timeouts count
+	if c.waits {
+		began = time.Now()
 	}
-	if c.waits.IsZero() {
+	if c.hostIPs == nil {
+		c.hostIPs, c.unknown = c.findNode(ctx, began)
+	}
+	if !c.waits {
 		return c, nil
 	}
 	if c.unknown != nil {
 		return nil, c.unknown
 	}
-	err := c.await(ctx, s.Pod, c.podTimeout, netops.Query{Links: []string{c.podInterface}, Addrs: true}, c.podReady)
+	err := c.await(ctx, s.Pod, began, c.podTimeout, netops.Query{Links: []string{c.podInterface}, Addrs: true}, c.podReady)
 	return c, err
 }
 
@@ -36,17 +40,17 @@ func (c config) Probe(ctx context.Context) error {
 	if c.hostIPs != nil {
 		return nil
 	}
-	_, err := c.findNode(ctx)
+	_, err := c.findNode(ctx, time.Time{})
 	return err
 }
 
-func (c config) findNode(ctx context.Context) (found []netip.Addr, err error) {
+func (c config) findNode(ctx context.Context, began time.Time) (found []netip.Addr, err error) {
 	node, err := kernel.Here()
 	if err != nil {
 		return nil, err
 	}
 	defer node.Close()
-	err = c.await(ctx, node, c.hostTimeout, c.nodeQuery(), func(have netops.Snapshot) (missing error) {
+	err = c.await(ctx, node, began, c.hostTimeout, c.nodeQuery(), func(have netops.Snapshot) (missing error) {
 		found, missing = c.nodeAddresses(have)
 		return missing
 	})
@@ -66,8 +70,9 @@ func (c config) nodeQuery() netops.Query {
 	return q
 }
 
-// await looks until nothing is missing any more, as long as the verb waits.
-func (c config) await(ctx context.Context, ns *kernel.Netns, timeout time.Duration, query netops.Query, look func(netops.Snapshot) (missing error)) error {
+// await looks until nothing is missing any more, or a timeout after it began has
+// passed. With a zero time it looks once.
+func (c config) await(ctx context.Context, ns *kernel.Netns, began time.Time, timeout time.Duration, query netops.Query, look func(netops.Snapshot) (missing error)) error {
 	var missing error
 	there := func() (bool, error) {
 		have, err := ns.Snapshot(ctx, query)
@@ -80,7 +85,7 @@ func (c config) await(ctx context.Context, ns *kernel.Netns, timeout time.Durati
 		missing = look(have)
 		return missing == nil, nil
 	}
-	until := c.waits.Add(timeout)
+	until := began.Add(timeout)
 	ready, err := there()
 	if waits := time.Now().Before(until); !ready && err == nil && waits {
 		if _, err = ns.Await(cni.UntilSignal(ctx), until, there); missing != nil {
