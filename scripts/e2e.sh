@@ -7,21 +7,7 @@ cd "$(dirname "$0")/.."
 . scripts/need.sh
 need go ip ping
 if [ "$(id -u)" != 0 ]; then lacks "root: containers are started"; fi
-packages=()
-has podman || packages+=(podman)
-has containerd || packages+=(containerd)
-has runc || packages+=(runc)
-has wine || packages+=(wine wine64)
-has x86_64-w64-mingw32-gcc || packages+=(gcc-mingw-w64-x86-64-win32)
-has strace || packages+=(strace)
-has sysctl || packages+=(procps)
-# Containers have nothing but busybox, which must not need a library there.
-if [ ! -x /bin/busybox ] || ldd /bin/busybox &>/dev/null; then packages+=(busybox-static); fi
-if [ ${#packages[@]} -gt 0 ]; then
-	has apt-get || lacks "${packages[*]}"
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}"
-fi
+scripts/packages.sh podman containerd runc wine x86_64-w64-mingw32-gcc strace sysctl busybox
 
 scripts/build_linux.sh
 scripts/build_windows.sh

@@ -16,4 +16,5 @@ fi
 if [ "${FLAVOUR:-}" = verbose ]; then
 	ldflags+=" -X github.com/cni-netops/plugins/internal/cni.verboseLogs=/var/log/cni"
 fi
+# shellcheck disable=SC2034 # it is for the scripts that source this
 build_flags=(-trimpath -buildvcs=false -ldflags "$ldflags")
