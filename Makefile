@@ -1,7 +1,7 @@
 # What there is to do here. How it is done stands in scripts/.
 # Variables go on the command line: make install CNI_BIN_DIR=/usr/lib/cni
 
-.PHONY: build build-all install demo test test-unit e2e stress lint fuzz bench image release reproducible clean help
+.PHONY: build build-all install demo test check cover test-unit e2e stress lint fuzz bench image release reproducible clean help
 
 build: ## build the plugins into bin/ (GOARCH, VERSION)
 	scripts/build_linux.sh
@@ -15,9 +15,15 @@ install: ## copy what is built to CNI_BIN_DIR, default /opt/cni/bin (DESTDIR)
 demo: ## see the plugins work, in namespaces of their own
 	scripts/demo.sh
 
-test: ## lint, and every test: unit, kernel, binaries
-	scripts/lint.sh
+test: ## unit, kernel and binary tests, and a sample of each sweep: five minutes
 	scripts/test.sh
+
+check: ## lint, and every test, with the whole of each sweep
+	scripts/lint.sh
+	SWEEPS=whole scripts/test.sh
+
+cover: ## what of the code make test runs, processes that tests start included
+	scripts/cover.sh
 
 test-unit: ## the packages whose tests need no namespaces
 	scripts/test.sh unit
@@ -50,4 +56,4 @@ clean: ## remove what was built
 	rm -rf bin dist
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

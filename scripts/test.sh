@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Runs the tests; arguments go to go test. The tests enter namespaces of their
-# own: they need no root and do not touch the machine's network. With "unit" as
-# the first argument only packages are tested that need none.
+# own: they need no root and do not touch the machine's network or files. Of each
+# sweep over many like cases there is a sample; with SWEEPS=whole there is all of
+# it, and what builds images and releases, and their manifests, is tested too.
+# With "unit" as the first argument only packages are tested that need no
+# namespaces.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
 need go
 
-packages=(./...)
 tags=
 if [ "${1:-}" = unit ]; then
 	shift
@@ -18,28 +20,27 @@ else
 	# Inside the namespaces there is no network to download modules from.
 	scripts/build_linux.sh
 	scripts/build_upstream.sh
+	mapfile -t packages < <(go list ./...)
+	if has strace; then tags+=,strace; else echo "sockets are not counted: apt-get install strace"; fi
+fi
+
+# As they are released.
+export CGO_ENABLED=0
+if [ "${SWEEPS:-}" = whole ]; then
 	# What some tests run, not every machine has; CI has it.
 	if has qemu-s390x; then tags+=,qemu; else echo "plugins for other processors are not run: apt-get install qemu-user"; fi
-	if has strace; then tags+=,strace; else echo "sockets are not counted: apt-get install strace"; fi
 	if has podman && has runc && [ "$(id -u)" = 0 ]; then
 		tags+=,podman
 	else
 		echo "the image is not run: as root, apt-get install podman runc"
 	fi
+	go test -C hack/manifests -count=1 ./...
+	mapfile -t packages < <(go list -tags "${tags#,}" ./...)
+else
+	mapfile -t packages < <(printf '%s\n' "${packages[@]}" | grep -v '/hack/release$')
 fi
 
-# As they are released.
-export CGO_ENABLED=0
-# What passed before says nothing about the kernel of today.
-run=(go test -count=1 -tags "${tags#,}" "$@")
-if [ "${packages[*]}" = ./... ]; then
-	# What builds releases and images keeps the machine busy, and other tests mind
-	# how long something takes.
-	go test -C hack/manifests -count=1 "$@" ./...
-	mapfile -t rest < <(go list -tags "${tags#,}" ./hack/... ./images/... | grep -v '/hack/stress$')
-	"${run[@]}" "${rest[@]}"
-	# The sweeps tell how much they cover. That over system calls is e2e.sh's.
-	"${run[@]}" -v -skip '^TestEverySystemCall$' ./hack/stress | grep -v '^ *=== '
-	packages=(./internal/... ./plugins/...)
-fi
-"${run[@]}" "${packages[@]}"
+# What passed before says nothing about the kernel of today. Most tests wait for
+# processes and for the kernel: two packages at a time leave processors idle. The
+# sweep over system calls is e2e.sh's.
+go test -count=1 -p "$(($(nproc) * 2))" -tags "${tags#,}" -skip '^TestEverySystemCall$' "${packages[@]}" "$@"

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
@@ -96,6 +97,18 @@ func oddAt(place string) []string {
 	return odd
 }
 
+// sampled are those of a list that are in the sample of all lists together, of
+// which so many were seen before.
+func sampled[T any](list []T, seen *int) (some []T) {
+	for _, v := range list {
+		if *seen%netopstest.Sample(17) == 0 {
+			some = append(some, v)
+		}
+		*seen++
+	}
+	return some
+}
+
 var elements = regexp.MustCompile(`\[\d+\]`)
 
 // optional are router's keys that a typical configuration does not have.
@@ -124,11 +137,12 @@ func TestOddValues(t *testing.T) {
 			delete(conf, "prevResult") // what it delegates to panics at some of that
 			delete(conf, "args")
 		}
+		seen := 0 // of all values
 		places(conf, "", func(at string, set func(any)) {
 			if strings.HasPrefix(at, ".delegate.") {
 				return // these keys are another plugin's
 			}
-			for _, value := range oddAt(at) {
+			for _, value := range sampled(oddAt(at), &seen) {
 				set(json.RawMessage(value))
 				c := j.call()
 				c.Conf = text(t, conf)
@@ -202,12 +216,14 @@ func TestOddEnvironment(t *testing.T) {
 	names := []string{"", ".", "..", "a/b", "../../../tmp/x", "a b", "a\nb", "\xff\xfe", "a:b", "a@b", "-", "--help", "%s%n", "0", long[:16], long[:300], long}
 	eachSubject(t, func(t *testing.T, s subject) {
 		j := &judged{sweep: newSweep(t, s)}
-		for key, values := range map[string][]string{
+		seen := 0
+		environment := map[string][]string{
 			"CNI_CONTAINERID": names, "CNI_IFNAME": names, "CNI_NETNS": append(namespacePaths(t), names...), "CNI_PATH": names, "CNI_NETNS_OVERRIDE": {"yes", "\xff", long},
 			"CNI_ARGS":    {";", "=", "==;;=", "a", "a=b=c;", "IgnoreUnknown=1;;K8S_POD_NAME=a\nb", "K8S_POD_NAME=" + long, "\xff=\xfe;", "K8S_POD_NAME=%s;K8S_POD_NAMESPACE=../.."},
 			"TRACEPARENT": {"\xff", "---", long}, "XDG_RUNTIME_DIR": {"..", long}, "HOME": {"..", long}, "GODEBUG": {"x=y,,"},
-		} {
-			for _, value := range values {
+		}
+		for _, key := range slices.Sorted(maps.Keys(environment)) { // a sample is the same each time
+			for _, value := range sampled(environment[key], &seen) {
 				if s.alone && key == "CNI_PATH" {
 					continue // where its delegates are: without them nothing is taken back
 				}
@@ -216,7 +232,7 @@ func TestOddEnvironment(t *testing.T) {
 			}
 			j.unchanged("odd values of " + key)
 		}
-		for _, command := range append(names, "add", "ADD ", "UPDATE") {
+		for _, command := range sampled(append(names, "add", "ADD ", "UPDATE"), &seen) {
 			if command == "" || command == "--help" {
 				continue // no request, and tested elsewhere
 			}

@@ -265,7 +265,7 @@ func (c Call) Do(verb string) Answer {
 
 // Environ is the environment of the call.
 func (c Call) Environ(verb string) []string {
-	env := []string{"PATH=" + os.Getenv("PATH")}
+	env := append([]string{"PATH=" + os.Getenv("PATH")}, coverage()...)
 	if verb != "plan" {
 		env = append(env, "CNI_COMMAND="+verb)
 	}
@@ -278,6 +278,14 @@ func (c Call) Environ(verb string) []string {
 		env = append(env, faultVariable+"="+c.Fault.String())
 	}
 	return env
+}
+
+// coverage has a process that was built for it write down what of it has run.
+func coverage() []string {
+	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
+		return []string{"GOCOVERDIR=" + dir}
+	}
+	return nil
 }
 
 // OK calls the plugin and fails the test unless it succeeds.
