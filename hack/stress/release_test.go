@@ -202,7 +202,6 @@ func (s *scene) requests(list []attachCall) (calls []plugintest.Call) {
 	return calls
 }
 
-// check has every call but skipped ones checked.
 func (s *scene) check(list []attachCall) {
 	s.t.Helper()
 	for _, c := range s.requests(list) {

@@ -208,15 +208,15 @@ func (e *earlier) end(state string, at place) bool {
 	request := e.by(e.calls[len(e.calls)-1]).With(map[string]string{"GOMAXPROCS": "1"}) // most of it in one thread
 	request.Under = e.strace(at)
 	e.reached = request.Do(verbs[state]).Exit < 0
-	if e.reached && e.unfinished(state) {
+	if e.reached && e.kept(state) {
 		e.killed++
 		return true
 	}
 	return false
 }
 
-// unfinished reports whether something is kept in that state.
-func (e *earlier) unfinished(state string) bool {
+// kept reports whether something is kept in that state.
+func (e *earlier) kept(state string) bool {
 	e.t.Helper()
 	records, _ := e.readFiles()
 	for path := range records {
