@@ -41,6 +41,7 @@ var networks = map[string][]string{
 	wholeChain:       {bridge, office, public, ownNode},
 	"branch":         {second, branch, publicToo, nodesServices},
 	"named":          {bridge, office, named, ownNode},
+	"throttled":      {bridge, office, expressive, ownNode},
 	witness:          {bridge, office, public, ownNode, testimony},
 	"witness-fails":  {bridge, office, public, testimony, failing["seamless"].plugins[2]},
 	"cluster":        {cluster},
