@@ -32,11 +32,7 @@ func kernelState(t testing.TB, ns *netopstest.NS) string {
 		if err != nil {
 			t.Fatalf("ip %v: %v: %s", args, err, stderr.String())
 		}
-		text := string(incidental.ReplaceAll(out, nil))
-		if family == "-6" {
-			text = waysInOrder(text)
-		}
-		all.WriteString(text)
+		all.WriteString(inOrder(family, string(incidental.ReplaceAll(out, nil))))
 	}
 	if ns.Name == "" {
 		all.WriteString(sysctls(t))
@@ -80,13 +76,16 @@ func unsettled(state string) bool {
 
 var passingFlags = regexp.MustCompile("tentative|linkdown|NO-CARRIER|state (LOWERLAYER)?DOWN")
 
-// waysInOrder sorts the ways of each multipath route: IPv6 keeps no order of
-// them.
-func waysInOrder(out string) string {
+// inOrder sorts what the kernel keeps in no order: the next hops of an IPv6 route,
+// and neighbours, which are in a hash table.
+func inOrder(family, out string) string {
 	all := strings.SplitAfter(out, "\n")
+	unordered := func(line string) bool {
+		return strings.HasPrefix(line, "\tnexthop ") && family == "-6" || strings.Contains(line, " PERMANENT")
+	}
 	for i := 0; i < len(all); i++ {
 		first := i
-		for i < len(all) && strings.HasPrefix(all[i], "\tnexthop ") {
+		for i < len(all) && unordered(all[i]) {
 			i++
 		}
 		slices.Sort(all[first:i])

@@ -50,21 +50,3 @@ func TestProtocolsName(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// systemd-networkd would pass over what it does not know, with a line in the
-// journal at most.
-func TestNetworkd(t *testing.T) {
-	text, err := os.ReadFile("10-cni-netops.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var lines []string
-	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			lines = append(lines, line)
-		}
-	}
-	if got, want := strings.Join(lines, " "), "[Network] ManageForeignRoutes=no ManageForeignRoutingPolicyRules=no"; got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-}

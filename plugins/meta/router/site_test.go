@@ -211,18 +211,19 @@ func dump(t testing.TB, ns *netopstest.NS) string {
 	return all.String()
 }
 
-// stable leaves out what changes by itself, and puts the ways of IPv6 routes in
-// order, which keep none.
+// stable leaves out what changes by itself, and puts in order what the kernel
+// keeps in none: the next hops of IPv6 routes, and neighbours, which are in a hash
+// table.
 func stable(family, out string) string {
-	var lines, ways []string
+	var lines, unordered []string
 	end := func() {
-		slices.Sort(ways)
-		lines, ways = append(lines, ways...), nil
+		slices.Sort(unordered)
+		lines, unordered = append(lines, unordered...), nil
 	}
 	for l := range strings.Lines(out) {
 		l = strings.TrimRight(strings.ReplaceAll(l, " linkdown", ""), " \n")
-		if way := strings.HasPrefix(l, "\tnexthop "); way && family == "-6" {
-			ways = append(ways, l)
+		if strings.HasPrefix(l, "\tnexthop ") && family == "-6" || strings.Contains(l, " PERMANENT") {
+			unordered = append(unordered, l)
 			continue
 		}
 		end()
