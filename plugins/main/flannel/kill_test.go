@@ -4,8 +4,12 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,13 +31,17 @@ func TestKilledAnywhere(t *testing.T) {
 		}
 		cmd := exec.Command(flannel.Name)
 		cmd.Env, cmd.Stdin = c.Environ(verb), strings.NewReader(c.Conf)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Duration(i) * 4 * time.Millisecond)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		time.Sleep(30 * time.Millisecond) // runtimes take longer
+		// Its delegates go on without it. Runtimes take longer to call DEL than they.
+		for running(t, cmd.Process.Pid) {
+			time.Sleep(time.Millisecond)
+		}
 		if a := c.Do("DEL"); a.Exit != 0 {
 			t.Errorf("DEL after %s was killed: %s%s", verb, a.Stdout, a.Stderr)
 		}
@@ -42,4 +50,23 @@ func TestKilledAnywhere(t *testing.T) {
 		}
 	}
 	nothingLeft(t)
+}
+
+// running reports whether a session has a process that has not ended
+// (proc_pid_stat(5)).
+func running(t *testing.T, session int) bool {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		text, _ := os.ReadFile(path) // or it has ended meanwhile
+		_, after, _ := strings.Cut(string(text), ") ")
+		fields := strings.Fields(after) // state, parent, group, session
+		if len(fields) > 3 && fields[0] != "Z" && fields[3] == strconv.Itoa(session) {
+			return true
+		}
+	}
+	return false
 }
