@@ -30,10 +30,10 @@ func (c config) withFamilies(devs []string, prev *cniresult.Result, pod netops.S
 		return true
 	}
 	c.add = slices.DeleteFunc(slices.Clone(c.add), func(r cniroute.Route) bool {
-		return skip(r.Dst.String(), missing(r.Dst.Addr().Is6(), devs, devices(&r), prev, pod))
+		return skip(r.Dst.String(), lacking(r.Dst.Addr().Is6(), devs, devices(&r), prev, pod))
 	})
 	c.rules = slices.DeleteFunc(slices.Clone(c.rules), func(r netops.Rule) bool {
-		return skip("rule "+r.String(), missing(r.IPv6, devs, nil, prev, pod))
+		return skip("rule "+r.String(), lacking(r.IPv6, devs, nil, prev, pod))
 	})
 	for i, lack := range why {
 		why[i] = "left out, for want of " + lack + ": " + strings.Join(skipped[lack], ", ")
@@ -41,10 +41,10 @@ func (c config) withFamilies(devs []string, prev *cniresult.Result, pod netops.S
 	return c, why
 }
 
-// missing is the address that a route lacks to be of any use: one of its family,
+// lacking is the address that a route lacks to be of any use: one of its family,
 // on an interface that it names, or else of the attachment. It is empty where
 // there is one. Every interface has a link-local one.
-func missing(is6 bool, devs, named []string, prev *cniresult.Result, pod netops.Snapshot) string {
+func lacking(is6 bool, devs, named []string, prev *cniresult.Result, pod netops.Snapshot) string {
 	family, where := "IPv4", "the attachment"
 	if is6 {
 		family = "IPv6"

@@ -267,6 +267,9 @@ func TestResultRoutes(t *testing.T) {
 			nil, "172.18.0.0/16 scope 253\n169.254.9.0/24 gw 10.1.0.1\n172.19.0.0/16"},
 		{"delroutes: an entry without gw stands for the gateway of ips", `"delroutes": [{"dst": "172.16.0.0/16", "gw": "10.1.0.1"}, {"dst": "172.17.0.0/16", "gw": "10.1.0.9"}]`, one,
 			`{"dst": "172.16.0.0/16"}, {"dst": "172.17.0.0/16"}`, nil, "172.17.0.0/16"},
+		{"delroutes by no gateway: an entry without one may be on-link", `"delroutes": [{"dst": "172.16.0.0/16", "gw": "0.0.0.0"}, {"dst": "172.17.0.0/16", "gw": "0.0.0.0"}]`, one,
+			`{"dst": "172.16.0.0/16", "gw": "0.0.0.0"}, {"dst": "172.17.0.0/16"}`, []netops.Route{route("172.16.0.0/16", "", "net1", 0), by("172.17.0.0/16", "net1")},
+			"ip route del 172.16.0.0/16 dev net1\n172.17.0.0/16"},
 		{"delroutes by src: the kernel decides", `"delroutes": [{"dst": "172.16.0.0/16", "src": "10.1.0.5"}, {"dst": "172.17.0.0/16", "src": "10.1.0.5"}]`, one,
 			`{"dst": "172.16.0.0/16"}, {"dst": "172.17.0.0/16"}`,
 			[]netops.Route{func() netops.Route {

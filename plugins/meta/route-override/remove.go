@@ -202,11 +202,13 @@ func matchListed(want cniroute.Route, listed *netops.Route, gw netip.Addr, devs 
 }
 
 // stands reports whether a route of the kernel, or one way of it, is what an
-// entry of the result stands for. Without a priority every metric is meant.
+// entry of the result stands for. Without a priority every metric is meant, and
+// without a gateway it may be on-link.
 func stands(l cniresult.Route, gw netip.Addr, r *netops.Route) bool {
 	listed := listedAs(l, gw)
+	onLink := l.Gws == nil && !l.Gw.IsValid()
 	return listed.Table == r.Table && (l.Priority == nil || listed.Metric == r.Metric) &&
-		slices.ContainsFunc(r.NextHops(), func(h netops.NextHop) bool { return h.Gw == gw })
+		slices.ContainsFunc(r.NextHops(), func(h netops.NextHop) bool { return h.Gw == gw || onLink && !h.Gw.IsValid() })
 }
 
 func routesTo(routes []*netops.Route) map[netip.Prefix][]*netops.Route {
