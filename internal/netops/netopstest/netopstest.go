@@ -43,6 +43,13 @@ func (m *isolated) Run() int {
 }
 
 func (m *isolated) run() (exit int, err error) {
+	// go test names a folder of its own to the test, and scripts/cover.sh, by a
+	// further argument, the one where all is collected: that is for processes too.
+	for _, arg := range os.Args {
+		if dir, is := strings.CutPrefix(arg, "-test.gocoverdir="); is {
+			_ = os.Setenv("GOCOVERDIR", dir)
+		}
+	}
 	if isolate.Inside() {
 		room, err := room()
 		if err != nil {
