@@ -42,7 +42,11 @@ func add(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	d, have, err := r.decide(ctx, planner, prev, ns, inSandbox(earlier, a.boot, a.where.Identity))
+	p, err := a.podOf(planner, a.where.Lock, inSandbox(earlier, a.boot, a.where.Identity))
+	if err != nil {
+		return err
+	}
+	d, have, err := r.decide(ctx, planner, prev, ns, p)
 	if err != nil {
 		return err
 	}
@@ -59,18 +63,13 @@ func add(ctx context.Context, r *request) error {
 	return nil
 }
 
-// decide looks at the pod and lets the planner decide. Where that is its policy,
-// the planner sees the pod as it was before earlier entries of the chain.
-func (r *request) decide(ctx context.Context, planner Planner, prev *cniresult.Result, ns *kernel.Netns, earlier []*record.Entry) (Decision, netops.Snapshot, error) {
+// decide looks at the pod and lets the planner decide.
+func (r *request) decide(ctx context.Context, planner Planner, prev *cniresult.Result, ns *kernel.Netns, p pod) (Decision, netops.Snapshot, error) {
 	have, err := ns.Snapshot(ctx, planner.Query(prev))
 	if err != nil {
 		return Decision{}, have, err
 	}
-	seen := have
-	if r.policy.PlanFromUnchangedPod {
-		seen.State = before(have.State, earlier)
-	}
-	d, err := planner.Plan(prev, seen)
+	d, have, err := decide(planner, prev, have, p, r.key())
 	if err != nil {
 		return d, have, err
 	}
@@ -104,6 +103,8 @@ type made struct {
 	*record.Entry
 	onHost  *hostChange
 	leftOut []netops.Route
+	// restored are default routes that an earlier ADD had taken away.
+	restored []netops.Route
 }
 
 // carryOut carries the plan out: it saves the record first, then changes host
@@ -111,7 +112,7 @@ type made struct {
 // would have to guess.
 func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, earlier []*record.Entry) (m made, err error) {
 	done, held := d.Want.Pod.Needed(have.State)
-	rec := record.Record{Boot: a.boot, Key: a.key(), Netns: a.where, SkipCheck: planner.SkipCheck(),
+	rec := record.Record{Boot: a.boot, Key: a.key(), Netns: a.where, SkipCheck: planner.SkipCheck(), Default: d.Default,
 		Done: netops.Plan{Pod: done, Host: d.Want.Host}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
 
 	ctx = cni.UntilSignal(ctx)
@@ -119,10 +120,14 @@ func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, 
 		return m, err
 	}
 	if m.onHost, err = a.changeHost(ctx, m.Entry, d.Tries); err != nil {
-		return m, a.undoHost(ctx, m, err)
+		return m, a.undoRest(ctx, m, err)
 	}
-	if m.leftOut, err = a.apply(ctx, d, done); err != nil {
-		return m, a.undoHost(ctx, m, err)
+	m.restored = d.restore
+	if err = restoreDefaults(ctx, a.ns, d.restore); err == nil {
+		m.leftOut, err = a.apply(ctx, d, done)
+	}
+	if err != nil {
+		return m, a.undoRest(ctx, m, err)
 	}
 	if len(m.leftOut) > 0 {
 		m.Done.Pod = m.Done.Pod.Without(m.leftOut)
@@ -159,12 +164,14 @@ func (a *attachment) undoAll(ctx context.Context, m made, err error) error {
 	if back := a.ns.Rescue(ctx, a.ns.Undo(ctx, m.Done.Pod)); back != nil {
 		err = &netops.NotRestoredError{Err: err, Back: back}
 	}
-	return a.undoHost(ctx, m, err)
+	return a.undoRest(ctx, m, err)
 }
 
-// undoHost takes back what was made on the host. Nothing is left in the pod.
-func (a *attachment) undoHost(ctx context.Context, m made, err error) error {
-	if back := m.onHost.undo(context.WithoutCancel(ctx)); back != nil {
+// undoRest takes back what was made on the host. Nothing is left in the pod but
+// default routes that had to come back before others went.
+func (a *attachment) undoRest(ctx context.Context, m made, err error) error {
+	ctx = context.WithoutCancel(ctx)
+	if back := errors.Join(removeDefaults(ctx, a.ns, m.restored), m.onHost.undo(ctx)); back != nil {
 		err = &netops.NotRestoredError{Err: err, Back: back}
 	}
 	a.dropRecord(m.Entry, err)

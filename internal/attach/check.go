@@ -61,7 +61,7 @@ func check(ctx context.Context, r *request) error {
 
 // drifted is what does not hold of what records want, or, without any, of what the
 // planner expects.
-func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresult.Result, records []record.Record) ([]netops.Drift, error) {
+func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresult.Result, records []*record.Entry) (lines []string, err error) {
 	want := mergeWants(records)
 	query := planner.Query(prev)
 	query.Cover(want.Pod)
@@ -74,6 +74,14 @@ func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresu
 			return nil, err
 		}
 	}
+	p, err := a.podOf(planner, a.where.Lock, records)
+	if err != nil {
+		return nil, err
+	}
+	if p.decides() {
+		want.Pod.Del.Routes = withoutDefaults(want.Pod.Del.Routes)
+		lines = p.strayDefaults(say{sayOf(records[len(records)-1]), a.key()}, have)
+	}
 	onHost, err := a.look(ctx, want.Host)
 	if err != nil {
 		return nil, err
@@ -83,17 +91,20 @@ func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresu
 	} else {
 		want.Pod = checkable(want.Pod, prev)
 	}
-	return append(want.Pod.Drift(have.State), netops.Change{Add: want.Host}.Drift(onHost)...), nil
+	for _, d := range append(want.Pod.Drift(have.State), netops.Change{Add: want.Host}.Drift(onHost)...) {
+		lines = append(lines, d.String())
+	}
+	return lines, nil
 }
 
 // records are those of the attachment in this pod. One that is not finished
 // is drift by itself.
-func (a *attachment) records() ([]record.Record, error) {
+func (a *attachment) records() ([]*record.Entry, error) {
 	entries, err := a.store().Entries(a.key())
 	if err != nil {
 		return nil, err
 	}
-	var records []record.Record
+	var records []*record.Entry
 	for _, e := range entries {
 		switch {
 		case e.Err != nil:
@@ -102,7 +113,7 @@ func (a *attachment) records() ([]record.Record, error) {
 		case e.Progress != record.Finished:
 			return nil, cni.Errorf(cni.CodeDrift, "an ADD or DEL of this attachment was not finished: record %s", e.Path())
 		default:
-			records = append(records, e.Record)
+			records = append(records, e)
 		}
 	}
 	return records, nil
@@ -110,7 +121,7 @@ func (a *attachment) records() ([]record.Record, error) {
 
 // mergeWants is what all entries of the chain want together: a later one overrides
 // an earlier, also where CHECK skips it.
-func mergeWants(records []record.Record) (want netops.Plan) {
+func mergeWants(records []*record.Entry) (want netops.Plan) {
 	for _, r := range records {
 		later := r.Want()
 		if r.SkipCheck {
@@ -144,17 +155,16 @@ func checkable(want netops.Change, prev *cniresult.Result) netops.Change {
 	return left
 }
 
-func drift(found []netops.Drift) error {
-	if len(found) == 0 {
+// drift is the error for what does not hold. What several entries of a chain want
+// is one thing.
+func drift(lines []string) error {
+	if len(lines) == 0 {
 		return nil
 	}
-	lines := make([]string, 0, len(found))
-	told := make(map[string]bool, len(found)) // what several entries of a chain want is one thing
-	for _, d := range found {
-		if line := d.String(); !told[line] {
-			told[line] = true
-			lines = append(lines, line)
-		}
-	}
-	return cni.Several(cni.CodeDrift, lines)
+	told := make(map[string]bool, len(lines))
+	return cni.Several(cni.CodeDrift, slices.DeleteFunc(lines, func(line string) bool {
+		again := told[line]
+		told[line] = true
+		return again
+	}))
 }

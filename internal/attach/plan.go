@@ -10,7 +10,6 @@ import (
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/kernel"
-	"github.com/cni-netops/plugins/internal/record"
 )
 
 // plan prints what ADD would change now, as ip(8) commands, and changes
@@ -28,11 +27,11 @@ func plan(ctx context.Context, r *request) error {
 	if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
 		return err
 	}
-	earlier, err := r.earlierEntries(ns)
+	p, err := r.unlockedPod(planner, ns)
 	if err != nil {
 		return err
 	}
-	d, have, err := r.decide(ctx, planner, prev, ns, earlier)
+	d, have, err := r.decide(ctx, planner, prev, ns, p)
 	if err != nil {
 		return err
 	}
@@ -40,26 +39,38 @@ func plan(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	inPod, _ := d.Want.Pod.Needed(have.State)
 	if err := preview("host", onHost); err != nil {
 		return err
 	}
-	return preview("pod "+r.Config.Netns, inPod)
+	return preview("pod "+r.Config.Netns, d.inPod(have))
 }
 
-// earlierEntries are the earlier entries of the chain, the newest first, where
-// they matter to the planner. Nothing is locked.
-func (r *request) earlierEntries(ns *kernel.Netns) ([]*record.Entry, error) {
-	if !r.policy.PlanFromUnchangedPod {
-		return nil, nil
+// unlockedPod is what is recorded of a pod. Nothing is locked.
+func (r *request) unlockedPod(planner Planner, ns *kernel.Netns) (p pod, err error) {
+	if _, ok := planner.(Sharer); !ok {
+		return p, nil
 	}
 	boot, identity, err := r.identify(ns)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	entries, err := r.store().Entries(r.key())
-	slices.Reverse(entries)
-	return inSandbox(entries, boot, identity), err
+	if err != nil {
+		return p, err
+	}
+	lock, err := ns.LockName()
+	if err != nil {
+		return p, err
+	}
+	slices.Reverse(entries) // the newest first
+	return r.podOf(planner, lock, inSandbox(entries, boot, identity))
+}
+
+// inPod is what an ADD changes in a pod.
+func (d Decision) inPod(have netops.Snapshot) netops.Change {
+	c, _ := d.Want.Pod.Needed(have.State)
+	c.Add.Routes = slices.Concat(d.restore, c.Add.Routes)
+	return c
 }
 
 func preview(where string, c netops.Change) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/kernel"
+	"github.com/cni-netops/plugins/internal/record"
 )
 
 // Planner decides what an attachment changes. Its methods are pure.
@@ -74,6 +75,10 @@ type Decision struct {
 	Warnings []string
 	// Idle says that nothing is done, and nothing recorded.
 	Idle bool
+	// Default is the attachment's say in the pod's default routes, whose order is
+	// not the planner's; nil is none. Which of them go follows from it.
+	Default *record.Default
+	restore []netops.Route // default routes that come back
 }
 
 // Listing is a route as the result shows it.

@@ -73,7 +73,8 @@ func TestTwiceInAChain(t *testing.T) {
 	}
 }
 
-// A planner may see the pod as it was before earlier entries of the chain.
+// One that shares objects of its pod sees it as it was before earlier entries of
+// the chain.
 func TestPlanFromUnchangedPod(t *testing.T) {
 	s := newScene(t)
 	pod := s.pod("unchanged")
@@ -83,9 +84,9 @@ func TestPlanFromUnchangedPod(t *testing.T) {
 		return d
 	}}
 	c := s.of(pod, d)
-	for _, p := range []Policy{{}, {PlanFromUnchangedPod: true}} {
+	for _, p := range []Planner{d, sharing{decided: d}} {
 		for _, verb := range []string{"ADD", "ADD", "plan"} {
-			c.by(p).ok(verb)
+			c.to(p).ok(verb)
 		}
 		c.ok("DEL")
 	}

@@ -28,10 +28,6 @@ type Policy struct {
 	// [Planner.Expect] says of the host, and removes of that what carries our
 	// protocol.
 	DelWithoutRecord bool
-	// PlanFromUnchangedPod says that [Planner.Plan] sees the pod as it was
-	// before earlier ADDs of the attachment: what these removed there tells what
-	// is wanted.
-	PlanFromUnchangedPod bool
 	// CheckIgnoresPrevResult says that results do not list what the plugin
 	// does, so that CHECK judges all of it.
 	CheckIgnoresPrevResult bool

@@ -124,7 +124,11 @@ func (r *request) undoIn(ctx context.Context, together []*undoing) {
 func (r *request) undoInPod(ctx context.Context, ns *kernel.Netns, together []*undoing) {
 	refused := make([]error, len(together))
 	if ns != nil {
-		others, complete, err := r.otherRecords(together)
+		all, complete, err := r.otherRecords(together)
+		if err == nil {
+			err = r.yield(ctx, ns, together, all)
+		}
+		others := slices.DeleteFunc(all, func(e *record.Entry) bool { return e.Progress != record.Finished })
 		for i, u := range together {
 			if refused[i] = err; err == nil {
 				refused[i] = ns.Undo(ctx, r.toUndo(u.Entry, others, complete))
@@ -141,13 +145,17 @@ func (r *request) undoInPod(ctx context.Context, ns *kernel.Netns, together []*u
 	}
 }
 
-// otherRecords are the finished records of other attachments of a pod; complete
-// says that all could be read. Most pods have none: then nothing is read.
+// otherRecords are the records of other attachments of a pod; complete says that
+// all could be read. Most pods have none: then nothing is read.
 func (r *request) otherRecords(together []*undoing) (others []*record.Entry, complete bool, err error) {
 	if len(together) == 0 || r.store().Recorded(together[0].Netns.Lock) <= len(together) {
 		return nil, true, nil
 	}
-	return r.store().InNamespace(together[0].Netns.Lock)
+	others, complete, err = r.store().InNamespace(together[0].Netns.Lock)
+	itself := func(e *record.Entry) bool {
+		return slices.ContainsFunc(together, func(u *undoing) bool { return u.Path() == e.Path() })
+	}
+	return slices.DeleteFunc(others, itself), complete, err
 }
 
 func failuresJoined(all []*undoing) error {

@@ -99,7 +99,7 @@ func (c *Change) TransferOwnership(to *Change, held *State, built bool) (given b
 // is left of a route that was there before is none of them.
 func transferable(o Object) bool {
 	r, ok := o.(*Route)
-	return !ok || r.Raw == nil
+	return !ok || r.Raw == nil || r.Protocol == Protocol
 }
 
 // Before is the state as it was before a change that was made, as far as that is

@@ -389,6 +389,8 @@ func TestTransferOfARoute(t *testing.T) {
 	wish := netopstest.ParseRoute(t, "10.8.0.0/16 via 10.1.0.1 dev eth0")
 	wish.AnyDev = true
 	left := netopstest.ParseRoute(t, "10.7.0.0/16 dev net1")
+	const boot = 3 // RTPROT_BOOT
+	left.Protocol = boot
 	left.Raw = message(&left)
 	var to netops.Change
 	held := netops.State{Routes: []netops.Route{netopstest.ParseRoute(t, "10.7.0.0/16 dev net1"), wish}}

@@ -111,6 +111,7 @@ type Peer struct {
 	Index        uint32
 	HardwareAddr string
 	Master       string // the bridge, say, that it is a port of; empty without
+	MasterKind   string // "bridge", "openvswitch", …
 }
 
 // Snapshot is what a query found. It is never partial. Interfaces and addresses

@@ -26,21 +26,23 @@ func (s Store) Recorded(lock string) int {
 	return int(st.Nlink) - 1
 }
 
-// InNamespace lists the finished records of all plugins and networks of the
-// namespace with that lock. It looks into every record there is; whole says
-// that it could, so that no other one wants anything.
+// InNamespace lists the records of all plugins and networks of the namespace
+// with that lock, however far they are. It looks into one after the other until
+// it has found all of them; whole says that it could, so that no other one wants
+// anything.
 func (s Store) InNamespace(lock string) (found []*Entry, whole bool, err error) {
 	whole = true
+	all := s.Recorded(lock)
 	ours := jsonappend.String(nil, lock)
 	matters := func(text []byte) bool { return bytes.Contains(text, ours) || newer(text) || !json.Valid(text) }
-	err = s.each(matters, func(e *Entry) bool {
+	err = s.each(matters, func(e *Entry) (enough bool) {
 		whole = whole && e.Err == nil
-		if e.Err == nil && e.Progress == Finished && e.Netns.Lock == lock {
+		if e.Err == nil && e.Netns.Lock == lock {
 			found = append(found, e)
 		}
-		return false
+		return len(found) == all
 	})
-	return found, whole, err
+	return found, whole || len(found) == all, err
 }
 
 // Naming visits the records of all plugins and networks that name something of

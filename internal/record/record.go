@@ -74,6 +74,23 @@ type Record struct {
 	Held netops.Plan `json:"held"`
 	// SkipCheck says that CHECK leaves out what this ADD did.
 	SkipCheck bool `json:"unjudged"`
+	// Default is the attachment's say in the pod's default routes; nil where its
+	// plugin has none.
+	Default *Default `json:"default"`
+}
+
+// Default is the say that an attachment has in which of the pod's interfaces has
+// the default routes of table main, one of each family: all others have theirs
+// taken away, and the records owe them to the pod.
+type Default struct {
+	Dev string `json:"dev"` // the interface that should have them; empty where it does not matter
+	// Asked says that the configuration names it: that goes before any order, and
+	// of several that are asked for the last ADD's counts.
+	Asked bool `json:"asked"`
+	// Number is the place of the interface among those that are not asked for. The
+	// highest counts; those without a number come after all others, by their ADDs.
+	Number uint32 `json:"number"`
+	Order  uint32 `json:"order"` // of the attachment's ADD among those of its pod
 }
 
 // In reports whether the record is of that namespace: in another boot the same
@@ -114,6 +131,19 @@ func (r Record) encode() []byte {
 	o.Key("held")
 	o.B = r.Held.AppendJSON(o.B)
 	o.Flag("unjudged", r.SkipCheck)
+	if r.Default != nil {
+		o.Key("default")
+		o.B = r.Default.appendJSON(o.B)
+	}
+	return o.Close()
+}
+
+func (d *Default) appendJSON(b []byte) []byte {
+	o := jsonappend.Open(b)
+	o.Text("dev", d.Dev)
+	o.Flag("asked", d.Asked)
+	o.Number("number", d.Number)
+	o.Number("order", d.Order)
 	return o.Close()
 }
 
@@ -159,4 +189,9 @@ func decode(data []byte, plugin string, key Key) (Record, error) {
 }
 
 // validate reports why what is recorded cannot be one of our changes.
-func (r Record) validate() error { return cmp.Or(r.Done.Validate(), r.Held.Validate()) }
+func (r Record) validate() error {
+	if d := r.Default; d != nil && d.Dev != "" && !netops.ValidDevice(d.Dev) {
+		return fmt.Errorf("%q is no name of an interface", d.Dev)
+	}
+	return cmp.Or(r.Done.Validate(), r.Held.Validate())
+}

@@ -40,12 +40,22 @@ func (n *Netns) HostPeer(host *Netns, dev string) (p netops.Peer, ok bool, err e
 	p = netops.Peer{Index: inner.parent, HardwareAddr: outer.mac.String()}
 	p.Name, err = host.name(int(p.Index))
 	if err == nil && outer.master != 0 {
-		p.Master, err = host.name(int(outer.master))
+		err = host.noteMaster(&p, outer.master)
 	}
 	if err == nil && (!back || outer.parent != index || p.Name == "") {
 		err = fmt.Errorf("host's end of %s: %w", dev, netops.ErrInterrupted)
 	}
 	return p, err == nil, err
+}
+
+// noteMaster notes the interface that an end is a port of.
+func (n *Netns) noteMaster(p *netops.Peer, index uint32) error {
+	master, err := n.link(index)
+	if err == nil {
+		p.MasterKind = master.kind
+		p.Master, err = n.name(int(index))
+	}
+	return err
 }
 
 // leads reports whether an interface is one end of a pair whose other end is in

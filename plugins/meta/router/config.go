@@ -31,10 +31,13 @@ const (
 	macPrefix         = "mac_prefix"
 	onlyOpMAC         = "only_op_mac"
 	excludeInterfaces = "exclude_interfaces"
+	defaultRoute      = "default_route_interface"
 )
 
-// migration says whether the interface before this one gives up its default
-// route.
+// theOverlay stands for the overlay's interface, whatever its name.
+const theOverlay = "overlay"
+
+// migration says whether the interface takes the pod's default route.
 type migration int
 
 const (
@@ -51,8 +54,10 @@ type config struct {
 	additional []netip.Prefix
 	overlay    string
 	migrate    migration
+	defaultDev string // the interface that is to have the default route; empty where none is asked for
 	hostTable  uint32
-	table      uint32
+	table      uint32 // zero where it is still to be found
+	warnings   []string
 	skip       bool
 	sriov      bool
 	rpFilter   uint32
@@ -60,8 +65,9 @@ type config struct {
 	probe      probe
 	macPrefix  []byte // two octets, or none
 	onlyMAC    bool
-	exclude    []string // shell patterns
-	node       node     // by Prepare
+	exclude    []string     // shell patterns
+	node       node         // by Prepare
+	others     netops.State // what other attachments of the pod want there, by Beside
 }
 
 // probe is how an address conflict is looked for.
@@ -83,6 +89,7 @@ func decode(c *cni.Config) attach.Planner {
 	conf.decodeSubnets(c)
 	conf.decodeOverlay(c)
 	conf.decodeMigration(c)
+	conf.decodeDefaultRoute(c)
 	conf.decodeTables(c)
 	conf.decodeRPFilter(c)
 	conf.decodeProbe(c)
@@ -164,17 +171,38 @@ func (c *config) decodeMigration(p *cni.Config) {
 	}
 }
 
+// decodeDefaultRoute reads which interface is to have the pod's default route.
+func (c *config) decodeDefaultRoute(p *cni.Config) {
+	if c.migrate == always {
+		c.defaultDev = c.ifName
+	}
+	v, ok := p.Get(defaultRoute)
+	if !ok {
+		return
+	}
+	name, ok := v.Text()
+	switch {
+	case !ok:
+	case !netops.ValidDevice(name):
+		v.Invalid("%q is neither %q nor the name of an interface", name, theOverlay)
+	case name == theOverlay:
+		c.defaultDev = c.overlay
+	default:
+		c.defaultDev = name
+	}
+}
+
 // decodeTables reads the tables. The kernel's own are not for this.
 func (c *config) decodeTables(p *cni.Config) {
 	decodeTable(p, hostRuleTable, &c.hostTable)
 	decodeTable(p, table, &c.table)
-	if p.Has(table) || !c.routes() || p.Verb == "STATUS" {
-		return
+	if c.table == overlayTable {
+		// The first design asked for it where interfaces have other names than netN.
+		c.warnings = append(c.warnings, fmt.Sprintf("%s: %d is the overlay's and is passed over", table, overlayTable))
+		c.table = 0
 	}
-	if _, n, ok := numbered(c.ifName); ok {
-		c.table = firstTable + n - 1
-	} else {
-		p.Invalid(table, "missing: %s is not called netN or ethN, with N from 1 to %d", c.ifName, lastNumber)
+	if n, ok := numbered(c.ifName); ok && c.table == 0 {
+		c.table = overlayTable + n
 	}
 }
 
@@ -192,23 +220,25 @@ func decodeTable(p *cni.Config, key string, into *uint32) {
 	}
 }
 
-// Of an interface netN or ethN the table is 99 + N.
+// The pod's tables: the overlay's, behind it those of netN and ethN, and behind
+// those, from the last one down, those of interfaces with other names.
 const (
-	firstTable = 100
-	lastNumber = 150
+	overlayTable = 100
+	lastNumber   = 150
+	lastTable    = overlayTable + lastNumber + 1
 )
 
 // numbered takes the name of an interface that Multus numbers apart.
-func numbered(name string) (kind string, n uint32, ok bool) {
+func numbered(name string) (n uint32, ok bool) {
 	for _, kind := range []string{"net", "eth"} {
 		digits, found := strings.CutPrefix(name, kind)
 		if !found {
 			continue
 		}
 		n, err := strconv.ParseUint(digits, 10, 32)
-		return kind, uint32(n), err == nil && n >= 1 && n <= lastNumber && digits[0] != '0' && digits[0] != '+'
+		return uint32(n), err == nil && n >= 1 && n <= lastNumber && digits[0] != '0' && digits[0] != '+'
 	}
-	return "", 0, false
+	return 0, false
 }
 
 func (c *config) decodeRPFilter(p *cni.Config) {
@@ -314,6 +344,12 @@ func (c config) excluded(dev string) bool {
 		match, _ := path.Match(pattern, dev)
 		return match
 	})
+}
+
+// Beside is the planner that knows what other attachments of the pod want there.
+func (c config) Beside(wanted netops.State) attach.Planner {
+	c.others = wanted
+	return c
 }
 
 // SkipCheck says that CHECK has nothing to judge where nothing was done.

@@ -42,14 +42,23 @@ func TestConfig(t *testing.T) {
 			func(c *config) {
 				c.cluster, c.additional = prefixes("10.240.0.0/12", "fd00::/96", "10.96.0.0/12"), prefixes("10.0.0.0/8")
 			}},
-		{"net2", cluster, func(c *config) { c.table = 101 }},
-		{"net150", cluster, func(c *config) { c.table = 249 }},
-		{"eth2", cluster, func(c *config) { c.table = 101 }},
+		{"net2", cluster, func(c *config) { c.table = 102 }},
+		{"net150", cluster, func(c *config) { c.table = 250 }},
+		{"net151", cluster, func(c *config) { c.table = 0 }},
+		{"eth2", cluster, func(c *config) { c.table = 102 }},
+		{"storage", cluster, func(c *config) { c.table = 0 }},
+		{"net2", cluster + `, "table": 100`, func(c *config) {
+			c.table, c.warnings = 102, []string{"table: 100 is the overlay's and is passed over"}
+		}},
+		{"net1", cluster + `, "default_route_interface": "overlay"`, func(c *config) { c.defaultDev = "eth0" }},
+		{"net1", cluster + `, "default_route_interface": "overlay", "overlay_interface": "cilium0"`, func(c *config) { c.overlay, c.defaultDev = "cilium0", "cilium0" }},
+		{"net1", cluster + `, "default_route_interface": "net2"`, func(c *config) { c.defaultDev = "net2" }},
+		{"net1", cluster + `, "default_route_interface": "net2", "migrate_route": 1`, func(c *config) { c.migrate, c.defaultDev = always, "net2" }},
 		{"eth2", cluster + `, "table": 4294967295`, func(c *config) { c.table = 4294967295 }},
 		{"storage", cluster + `, "table": 252, "host_rule_table": 256`, func(c *config) { c.table, c.hostTable = 252, 256 }},
 		{"net1", cluster + `, "overlay_interface": "cilium0"`, func(c *config) { c.overlay = "cilium0" }},
 		{"net1", cluster + `, "migrate_route": 0`, func(c *config) { c.migrate = never }},
-		{"net1", cluster + `, "migrate_route": 1`, func(c *config) { c.migrate = always }},
+		{"net1", cluster + `, "migrate_route": 1`, func(c *config) { c.migrate, c.defaultDev = always, "net1" }},
 		{"net1", cluster + `, "migrate_route": -1`, func(*config) {}},
 		{"net1", cluster + `, "sriov": true`, func(c *config) { c.sriov = true }},
 		{"net1", cluster + `, "rp_filter": {}`, func(*config) {}},
@@ -66,7 +75,7 @@ func TestConfig(t *testing.T) {
 			c.onlyMAC, c.macPrefix, c.cluster, c.table = true, []byte{0x0a, 0x1b}, nil, 0
 		}},
 	} {
-		want := config{verb: "ADD", ifName: tt.ifname, cluster: prefixes("10.244.0.0/16", "10.96.0.0/12"), overlay: "eth0", migrate: byOrder, hostTable: 500, table: 100,
+		want := config{verb: "ADD", ifName: tt.ifname, cluster: prefixes("10.244.0.0/16", "10.96.0.0/12"), overlay: "eth0", migrate: byOrder, hostTable: 500, table: 101,
 			rpFilter: 2, probe: probe{false, time.Second, 3}, exclude: defaultExclude}
 		tt.change(&want)
 		got, _, err := parse(tt.ifname, tt.keys)
@@ -74,7 +83,7 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s: %v", tt.keys, err)
 			continue
 		}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{}, probe{}), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.IgnoreFields(config{}, "node")); diff != "" {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{}, probe{}), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.IgnoreFields(config{}, "node", "others")); diff != "" {
 			t.Errorf("%s of %s (-want +got):\n%s", tt.keys, tt.ifname, diff)
 		}
 	}
@@ -109,6 +118,9 @@ func TestProblems(t *testing.T) {
 		cluster + `, "migrate_route": "1"`:  `migrate_route: "1" is not -1, 0 or 1`,
 		cluster + `, "migrate_route": 1.0`:  `migrate_route: 1.0 is not -1, 0 or 1`,
 		cluster + `, "migrate_route": true`: `migrate_route: true is not -1, 0 or 1`,
+
+		cluster + `, "default_route_interface": ""`:   `default_route_interface: "" is neither "overlay" nor the name of an interface`,
+		cluster + `, "default_route_interface": true`: `default_route_interface: true is not a string`,
 
 		cluster + `, "table": 0`:                           `table: 0 ` + numbers,
 		cluster + `, "table": "100"`:                       `table: "100" ` + numbers,

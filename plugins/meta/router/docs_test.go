@@ -60,7 +60,7 @@ func carryOut(t *testing.T, e plugintest.Example) {
 		"ip neigh show nud permanent": func() string { return plugintest.TrimLines(node.IP("neigh show nud permanent")) },
 	}
 	for ns, prefix := range map[*netopstest.NS]string{node: "ip ", pod: "ip -n pod "} {
-		for _, line := range []string{"rule", "route", "route show table 100", "route show table 101", "route show table 500"} {
+		for _, line := range []string{"rule", "route", "route show table 100", "route show table 101", "route show table 102", "route show table 500"} {
 			commands[prefix+line] = func() string { return plugintest.TrimLines(ns.IP(line)) }
 		}
 	}

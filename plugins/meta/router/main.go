@@ -16,11 +16,12 @@ var router = cni.Plugin{
 		{Name: serviceHijack, Help: "list of the subnets of ClusterIPs"},
 		{Name: additionalHijack, Help: "list of further subnets that are reached by the overlay interface"},
 		{Name: overlayInterface, Help: "the default CNI's interface in the pod (default eth0)"},
-		{Name: migrateRoute, Help: "1: the interface before this one gives up its default route; 0: it does not; -1: by order (default)"},
+		{Name: defaultRoute, Help: "the interface that is to have the pod's default route: its name, or \"overlay\""},
+		{Name: migrateRoute, Help: "1: this interface takes the pod's default route; 0: it does not; -1: by order (default)"},
 		{Name: hostRuleTable, Help: "the node's table for routes to underlay addresses (default 500)"},
-		{Name: table, Help: "the pod's table for this interface (default 99 + N for netN and ethN)"},
+		{Name: table, Help: "the pod's table for this interface (default 100 + N for netN and ethN, else a free one)"},
 		{Name: skipCall, Help: "true: do nothing"},
-		{Name: sriov, Help: "true: leave out the node, and its addresses in the pod"},
+		{Name: sriov, Help: "true: leave out the node's side"},
 		{Name: rpFilter, Help: "object of value (0, 1, 2; default 2) and set_host (true or false)"},
 		{Name: ipConflict, Help: "object of enabled, interval (default \"1s\") and retries (default 3)"},
 		{Name: macPrefix, Help: "two octets, as \"0a:1b\", before the last four bytes of the address"},
@@ -31,7 +32,7 @@ var router = cni.Plugin{
 	Verbs:   policy.Verbs(decode),
 }
 
-var policy = attach.Policy{PlanFromUnchangedPod: true, CheckIgnoresPrevResult: true}
+var policy = attach.Policy{CheckIgnoresPrevResult: true}
 
 func main() {
 	cni.Main(router)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
@@ -23,10 +24,25 @@ type node struct {
 	addrs       []netops.Addr // by which the pod is to reach the node
 	sources     []netip.Addr  // from which it sends to the overlay's addresses
 	held        []netops.Addr // that no pod may have
+	linkLocal   netip.Addr    // of the host's end
+	strict      string        // the sysctl by which the node would drop what the pod sends from underlay addresses; empty without
 }
 
-// here reports whether the node is to know the pod.
+// here reports whether the pod's overlay leads to this node.
 func (n node) here() bool { return n.Name != "" }
+
+// ovs reports whether the host's end is a port of Open vSwitch, which takes all
+// that comes in by it, and knows nothing of what the node sends there.
+func (n node) ovs() bool { return n.MasterKind == "openvswitch" || n.Master == "ovs-system" }
+
+// dev is the interface by which the node talks to the pod: the bridge, where the
+// host's end is a port of one.
+func (n node) dev() string {
+	if n.MasterKind == "bridge" {
+		return n.Master
+	}
+	return n.Name
+}
 
 // has reports whether the node has addresses of a family. Without, it cannot reach
 // the pod's, and may refuse to be told of them: IPv6 is switched off.
@@ -133,15 +149,26 @@ func (c config) Announce(ctx context.Context, pod *kernel.Netns, made netops.Cha
 
 // findNode looks at the node, as far as it counts.
 func (c *config) findNode(ctx context.Context, s attach.PrepareInput) error {
-	routed := !c.onlyMAC && !c.sriov
-	if !routed && !c.probe.enabled {
+	if c.onlyMAC {
 		return nil
 	}
 	host, err := s.OpenHost()
 	if err != nil {
 		return err
 	}
-	have, err := host.Snapshot(ctx, netops.Query{Addrs: true})
+	peer, here, err := s.Pod.HostPeer(host, c.overlay)
+	if errors.Is(err, netops.ErrNoLink) {
+		err = nil // the plan tells
+	}
+	if err != nil || !here && !c.probe.enabled {
+		return err
+	}
+	query := netops.Query{Addrs: true}
+	if here {
+		c.node.Peer = peer
+		query.Sysctls = c.filters()
+	}
+	have, err := host.Snapshot(ctx, query)
 	if err != nil {
 		return err
 	}
@@ -149,19 +176,43 @@ func (c *config) findNode(ctx context.Context, s attach.PrepareInput) error {
 		if a.Scope == netops.ScopeGlobal && !c.excluded(a.Dev) {
 			c.node.held = append(c.node.held, a)
 		}
+		if here && a.Dev == c.node.dev() && a.Prefix.Addr().IsLinkLocalUnicast() && a.Prefix.Addr().Is6() {
+			c.node.linkLocal = a.Prefix.Addr()
+		}
 	}
-	if !routed {
-		return nil
+	if here {
+		c.node.strict = strict(have.Sysctls)
+		c.node.addrs, err = c.nodeAddresses(ctx, s.Pod, host, have.Addrs)
 	}
-	peer, ok, err := s.Pod.HostPeer(host, c.overlay)
-	if errors.Is(err, netops.ErrNoLink) {
-		return nil // the plan tells
-	} else if err != nil || !ok {
-		return err
-	}
-	c.node.Peer = peer
-	c.node.addrs, err = c.nodeAddresses(ctx, s.Pod, host, have.Addrs)
 	return err
+}
+
+// filters are the reverse path filters of the node that count for what the pod
+// sends it from underlay addresses. Where the node has a route back by the
+// overlay, none does.
+func (c *config) filters() []string {
+	n := c.node
+	switch {
+	case c.rpHost || !c.sriov && !n.ovs():
+		return nil
+	case n.ovs():
+		return []string{rpKey("all")} // it comes in by an interface of the overlay's choice
+	}
+	return []string{rpKey("all"), rpKey(n.dev())}
+}
+
+// strict is the filter that makes the greatest of some a strict one; empty where
+// that is not strict.
+func strict(filters []netops.Sysctl) (name string) {
+	for _, f := range filters {
+		switch f.Value {
+		case "2":
+			return ""
+		case "1":
+			name = strings.ReplaceAll(f.Key, "/", ".")
+		}
+	}
+	return name
 }
 
 // nodeAddresses are the global addresses of the node's interfaces that are not

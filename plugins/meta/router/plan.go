@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -11,17 +12,16 @@ import (
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
 )
 
-// Priorities of the pod's rules, all before the kernel's own (32766). Any other
-// order breaks replies, or overlay pods, once there is a third interface: what
-// goes to the cluster counts first, then where an answer comes from, then what
-// is on the link of the interface before.
+// Priorities of the pod's rules, all before the kernel's own (32766): what goes
+// to the cluster counts first, then where an answer comes from. What is on the
+// link of an interface is found in main, by its longer prefix.
 const (
-	prefCluster  = 31000
-	prefFrom     = 31100
-	prefPrevious = 31200
-	prefNode     = 1000 // on the node
+	prefCluster = 31000
+	prefFrom    = 31100
+	prefNode    = 1000 // on the node
 )
 
 // Plan decides what ADD does.
@@ -34,20 +34,119 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decisi
 	if err == nil {
 		err = c.conflict(t)
 	}
+	if err == nil && !c.onlyMAC {
+		c, err = c.withTable(t)
+	}
 	if err != nil {
 		return d, err
 	}
 	d.Want = c.decide(t)
-	if err := c.refuse(t, d.Want.Pod); err != nil {
-		return d, err
-	}
-	if strings.HasPrefix(c.node.Name, "lxc") {
-		d.Warnings = append(d.Warnings, "this looks like Cilium ("+c.node.Name+"), which drops what the node sends to underlay addresses; sriov leaves that out")
+	if !c.onlyMAC {
+		if err := c.refuse(t, d.Want.Pod); err != nil {
+			return d, err
+		}
+		d.Default = c.say()
+		d.Warnings = c.warn(t)
 	}
 	if mac := c.mac(t); mac != "" {
 		d.Result, err = prev.WithMac(c.ifName, mac)
 	}
 	return d, err
+}
+
+// say is the attachment's in the pod's default routes.
+func (c config) say() *record.Default {
+	switch {
+	case c.defaultDev != "":
+		return &record.Default{Dev: c.defaultDev, Asked: true}
+	case c.migrate == never:
+		return &record.Default{}
+	}
+	n, _ := numbered(c.ifName)
+	return &record.Default{Dev: c.ifName, Number: n}
+}
+
+// withTable is the configuration with the interface's table. Where neither it nor
+// the interface's name says which, it is a free one.
+func (c config) withTable(t topology) (config, error) {
+	if c.table != 0 {
+		return c, nil
+	}
+	for n := uint32(lastTable); n > overlayTable; n-- {
+		if inUse(t.pod.State, n) == "" && inUse(c.others, n) == "" {
+			c.table = n
+			return c, nil
+		}
+	}
+	return c, cni.Errorf(cni.CodeOwned, "%s: none from %d to %d is free", table, overlayTable+1, lastTable)
+}
+
+// inUse is a rule or a route that uses a table; empty where there is none.
+func inUse(s netops.State, table uint32) string {
+	for i := range s.Rules {
+		if s.Rules[i].Table == table {
+			return "the rule " + strconv.Quote(s.Rules[i].String()) + maker(&s.Rules[i])
+		}
+	}
+	for i := range s.Routes {
+		if s.Routes[i].Table == table {
+			return "the route " + strconv.Quote(s.Routes[i].String())
+		}
+	}
+	return ""
+}
+
+// maker names who is known to make such rules.
+func maker(r *netops.Rule) string {
+	const (
+		wgQuick, tailscale, strongSwan  = 51820, 52, 220
+		ciliumProxyTo, ciliumProxyFrom  = 2004, 2005
+		firstOfKernel, lastBeforeKernel = 32000, 32765 // the kernel's choice, where nothing was asked for
+	)
+	switch {
+	case r.Table == wgQuick:
+		return " (as wg-quick makes it)"
+	case r.Table == tailscale:
+		return " (as Tailscale makes it)"
+	case r.Table == strongSwan:
+		return " (as strongSwan makes it)"
+	case r.Table == ciliumProxyTo || r.Table == ciliumProxyFrom:
+		return " (as Cilium makes it)"
+	case r.Protocol != netops.Protocol && r.From.IsValid() && r.From.IsSingleIP() && r.Priority >= firstOfKernel && r.Priority <= lastBeforeKernel:
+		return " (as sbr makes it: take that out of the chain, router does what it is for)"
+	}
+	return ""
+}
+
+// warn tells what will not work.
+func (c config) warn(t topology) (lines []string) {
+	lines = slices.Clone(c.warnings)
+	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	n := c.node
+	switch {
+	case n.ovs() && !c.sriov:
+		say("%s is a port of Open vSwitch: the node does not reach the addresses of %s", n.Name, c.ifName)
+	case strings.HasPrefix(n.Name, "lxc") && !c.sriov:
+		say("this looks like Cilium (%s), which drops what the node sends to underlay addresses; %s leaves that out", n.Name, sriov)
+	}
+	if n.strict != "" && t.has(false) {
+		say("the node's reverse path filter (%s is 1) drops what the pod sends to it from the addresses of %s; %s.set_host changes that", n.strict, c.ifName, rpFilter)
+	}
+	for i, subnets := range [][]netip.Prefix{c.cluster, c.additional} {
+		key := []string{overlayHijack + " or " + serviceHijack, additionalHijack}[i]
+		for _, s := range subnets {
+			if a := slices.IndexFunc(t.addrs, func(p netip.Prefix) bool { return s.Bits() <= p.Bits() && s.Contains(p.Addr()) }); a >= 0 {
+				say("%s, in %s, has the subnet of %s in it, %s: answers to its LAN leave by %s", s, key, c.ifName, t.addrs[a].Masked(), c.overlay)
+			}
+		}
+	}
+	if c.defaultDev != "" && !slices.ContainsFunc(t.pod.Routes, func(r netops.Route) bool {
+		_, over := r.ViaDevice(c.defaultDev)
+		return over && r.Default() && r.Table == netops.TableMain
+	}) {
+		say("%s is to have the pod's default route, and has none", c.defaultDev)
+	}
+	return lines
 }
 
 // conflict reports an address that is known to be somebody else's without
@@ -72,17 +171,18 @@ func (c config) conflict(t topology) error {
 
 // refuse reports what others have in the pod that stands in the way of a plan.
 func (c config) refuse(t topology, want netops.Change) error {
-	if c.onlyMAC {
-		return nil
+	if why := inUse(c.others, c.table); why != "" {
+		return cni.Errorf(cni.CodeOwned, "%s: %d is that of another attachment of the pod, by %s; choose another one", table, c.table, why)
 	}
-	for i := range t.pod.Routes {
-		if r := &t.pod.Routes[i]; r.Table == c.table {
-			return cni.Errorf(cni.CodeOwned, "%s: %d is in use already, by the route %q; choose another one", table, c.table, r)
-		}
-	}
-	for i := range t.pod.Rules {
-		if r := &t.pod.Rules[i]; r.Table == c.table {
-			return cni.Errorf(cni.CodeOwned, "%s: %d is in use already, by the rule %q; choose another one", table, c.table, r)
+	var known netops.State
+	known.Append(c.others)
+	known.Append(want.Add)
+	for _, number := range []uint32{overlayTable, c.table} {
+		if why := inUse(unknown(t.pod.State, known), number); why != "" {
+			if number == overlayTable {
+				return cni.Errorf(cni.CodeOwned, "table %d, which is for the overlay, is in use already, by %s", number, why)
+			}
+			return cni.Errorf(cni.CodeOwned, "%s: %d is in use already, by %s; choose another one", table, number, why)
 		}
 	}
 	for i := range want.Add.Routes {
@@ -91,13 +191,15 @@ func (c config) refuse(t topology, want netops.Change) error {
 			return cni.Errorf(cni.CodeOwned, "%s: there is %q already", r.Command(netops.Add), rival)
 		}
 	}
-	for i := range want.Add.Neighs {
-		e := &want.Add.Neighs[i]
-		if rival := t.pod.ConflictingNeigh(e); rival != nil {
-			return cni.Errorf(cni.CodeOwned, "%s: there is %q already", e.Command(netops.Add), rival)
-		}
-	}
 	return nil
+}
+
+// unknown are the rules and routes that no attachment of the pod wants.
+func unknown(s, known netops.State) (left netops.State) {
+	wants := netops.NewWants(known)
+	left.Routes = slices.DeleteFunc(slices.Clone(s.Routes), func(r netops.Route) bool { return wants.Has(&r) })
+	left.Rules = slices.DeleteFunc(slices.Clone(s.Rules), func(r netops.Rule) bool { return wants.Has(&r) })
+	return left
 }
 
 // decide is all that is wanted, in the pod and on the node.
@@ -111,18 +213,18 @@ func (c config) decide(t topology) netops.Plan {
 		return p
 	}
 	pod.AddFirst = true
-	if t.six() {
-		for _, dev := range []string{t.overlay, t.previous, t.current} {
-			set(&pod.Add, netops.Sysctl{Key: ipv6Key(dev), Value: "0"})
-		}
+	if t.has(true) {
+		set(&pod.Add, netops.Sysctl{Key: ipv6Key(t.overlay), Value: "0"})
+		set(&pod.Add, netops.Sysctl{Key: ipv6Key(t.current), Value: "0"})
 	}
+	c.wantWaysToNode(&pod.Add, t)
+	c.wantOverlayTable(&pod.Add, t)
+	c.wantOwnTable(&pod.Add, t)
+	c.wantRules(&pod.Add, t)
+	c.filter(&pod.Add, t.overlay, t.current)
 	if c.node.here() {
-		c.wantNode(&p, t)
+		c.wantOnNode(&p, t)
 	}
-	c.wantTable(pod, t)
-	c.wantRules(pod, t)
-	c.dropDefaults(pod, t)
-	c.filter(&pod.Add, t.overlay, t.previous, t.current)
 	return p
 }
 
@@ -156,29 +258,27 @@ func (c config) mac(t topology) string {
 	return net.HardwareAddr(slices.Concat(c.macPrefix, octets[len(octets)-4:])).String()
 }
 
-// wantNode makes node and pod know each other by the overlay interface.
-func (c config) wantNode(p *netops.Plan, t topology) {
+// wantOnNode has the node reach the attachment's addresses by the overlay: a
+// macvlan child cannot talk to its parent, and the answer comes by the overlay
+// also where the node is not on the LAN.
+func (c config) wantOnNode(p *netops.Plan, t topology) {
 	n := c.node
-	for _, a := range n.addrs {
-		ip := a.Prefix.Addr()
-		if !t.of(ip) {
-			continue
-		}
-		p.Pod.Add.Neighs = append(p.Pod.Add.Neighs, netops.Neigh{Dev: t.overlay, IP: ip, HardwareAddr: n.HardwareAddr, Protocol: netops.Protocol})
-		p.Pod.Add.Routes = append(p.Pod.Add.Routes, onLink(ip, t.overlay, netops.TableMain))
-		if !t.first() { // by T its answers would leave for the interface before
-			p.Pod.Add.Routes = append(p.Pod.Add.Routes, onLink(ip, t.overlay, c.table))
-		}
+	if c.rpHost {
+		c.filter(&p.Host, n.devices()...)
 	}
+	if c.sriov || n.ovs() {
+		return
+	}
+	mac := t.pod.HardwareAddrs[t.overlay]
+	// CHECK tells where it becomes another one, which the node would not know.
+	p.Pod.Add.Links = append(p.Pod.Add.Links, netops.LinkAddr{Dev: t.overlay, HardwareAddr: mac})
 	for _, a := range t.addrs {
 		ip := a.Addr()
 		if !n.has(ip.Is6()) {
 			continue
 		}
-		p.Host.Neighs = append(p.Host.Neighs, netops.Neigh{Dev: n.Name, IP: ip, HardwareAddr: t.pod.HardwareAddrs[t.overlay], Protocol: netops.Protocol})
-		// A macvlan child cannot talk to its master; and what the pod answers to the
-		// node comes by the overlay, also from a LAN that the node is not on.
-		r := onLink(ip, n.Name, c.hostTable)
+		p.Host.Neighs = append(p.Host.Neighs, netops.Neigh{Dev: n.dev(), IP: ip, HardwareAddr: mac, Protocol: netops.Protocol})
+		r := onLink(ip, n.dev(), c.hostTable)
 		r.Src = n.source(ip)
 		p.Host.Routes = append(p.Host.Routes, r)
 	}
@@ -187,9 +287,6 @@ func (c config) wantNode(p *netops.Plan, t topology) {
 			p.Host.Rules = append(p.Host.Rules, netops.Rule{IPv6: six, Priority: prefNode, Table: c.hostTable, Protocol: netops.Protocol})
 		}
 	}
-	if c.rpHost {
-		c.filter(&p.Host, n.devices()...)
-	}
 }
 
 // onLink is the route to one address on an interface.
@@ -197,59 +294,66 @@ func onLink(ip netip.Addr, dev string, table uint32) netops.Route {
 	return netops.Route{Dst: netip.PrefixFrom(ip, ip.BitLen()), Dev: dev, Table: table, Protocol: netops.Protocol}.Normalize()
 }
 
-// wantTable gives T the routes of the interface before, on-link ones first, so
-// that what T is looked up for goes by it; and of a later interface those to the
-// additional subnets, which are to leave by the overlay all the same.
-func (c config) wantTable(pod *netops.Change, t topology) {
-	additional := c.wantAdditional(t)
-	taken := map[netops.RouteKey]bool{}
-	for _, routes := range [][]netops.Route{pod.Add.Routes, additional} {
-		for i := range routes {
-			taken[routes[i].Key()] = true
-		}
-	}
-	var byGateway []netops.Route
-	for i := range t.pod.Routes {
-		r := &t.pod.Routes[i]
-		if r.Table != netops.TableMain || kernels(r) || !t.of(r.Dst.Addr()) || ofNode(pod, r) {
+// wantWaysToNode are the routes to the node's addresses by the overlay, in main
+// and in the interface's own table. In main any route by the overlay's interface
+// will do, as seamless makes them.
+func (c config) wantWaysToNode(s *netops.State, t topology) {
+	for _, a := range c.node.addrs {
+		ip := a.Prefix.Addr()
+		if !t.of(ip.Is6()) || t.isOwn(ip) {
 			continue
 		}
-		part, ok := r.ViaDevice(t.previous)
+		r := onLink(ip, t.overlay, netops.TableMain)
+		if !t.onLink(ip) {
+			way := t.byOverlay[ip.Is6()]
+			r.Gw, r.OnLink, r.AnyGw = way.Gw, way.OnLink, true
+			c.keepNeighbour(s, t, &r)
+			s.Routes = append(s.Routes, r)
+		}
+		if t.has(ip.Is6()) {
+			r.Table, r.AnyGw = c.table, false
+			s.Routes = append(s.Routes, r)
+		}
+	}
+}
+
+// keepNeighbour also wants the neighbour entry for an address of the node that the
+// first design made, where its route without a gateway is the one that counts.
+func (c config) keepNeighbour(s *netops.State, t topology, r *netops.Route) {
+	for i := range t.pod.Routes {
+		have := &t.pod.Routes[i]
+		if hop, ok := have.SingleNextHop(); !ok || hop.Gw.IsValid() || !r.SatisfiedBy(have) {
+			continue
+		}
+		for _, e := range t.pod.Neighs {
+			if e.Dev == t.overlay && e.IP == r.Dst.Addr() && e.Protocol == netops.Protocol && !e.Learnt {
+				s.Neighs = append(s.Neighs, e)
+			}
+		}
+	}
+}
+
+// copies are the routes of main over an interface, for another table; of several
+// in one place the first counts, as a static default beside one that the LAN's
+// router announces.
+func (c config) copies(t topology, dev string, table uint32) (routes []netops.Route) {
+	taken := map[netops.RouteKey]bool{}
+	for i := range t.pod.Routes {
+		r := &t.pod.Routes[i]
+		if r.Table != netops.TableMain || kernels(r) || t.isNodeRoute(r, c.others) {
+			continue
+		}
+		part, ok := r.ViaDevice(dev)
 		if !ok {
 			continue
 		}
-		part = part.Copy(c.table)
-		if taken[part.Key()] { // of several the first one counts, as a static default beside one that the LAN's router announces
-			continue
-		}
-		taken[part.Key()] = true
-		if ways := part.NextHops(); len(ways) == 1 && !ways[0].Gw.IsValid() {
-			pod.Add.Routes = append(pod.Add.Routes, part)
-		} else {
-			byGateway = append(byGateway, part)
-		}
-	}
-	pod.Add.Routes = slices.Concat(pod.Add.Routes, byGateway, additional)
-}
-
-// wantAdditional are the routes of a later interface to the additional subnets.
-func (c config) wantAdditional(t topology) (routes []netops.Route) {
-	if t.first() {
-		return nil
-	}
-	for _, subnet := range c.additional {
-		if way := t.overlayDefault(subnet.Addr()); way != nil && t.of(subnet.Addr()) && !c.isNode(subnet) {
-			r := netops.Route{Dst: subnet, Gw: way.Gw, Dev: t.overlay, OnLink: way.OnLink, Table: c.table, Protocol: netops.Protocol}.Normalize()
-			routes = append(routes, r)
+		part = part.Copy(table)
+		if !taken[part.Key()] {
+			taken[part.Key()] = true
+			routes = append(routes, part)
 		}
 	}
 	return routes
-}
-
-// isNode reports whether a subnet is one of the node's addresses, to which there
-// is a route by the overlay anyway.
-func (c config) isNode(subnet netip.Prefix) bool {
-	return subnet.IsSingleIP() && slices.ContainsFunc(c.node.addrs, func(a netops.Addr) bool { return a.Prefix.Addr() == subnet.Addr() })
 }
 
 // kernels reports whether a route is the kernel's for every interface.
@@ -258,85 +362,69 @@ func kernels(r *netops.Route) bool {
 	return dst.Is6() && (dst.IsLinkLocalUnicast() || dst.IsMulticast())
 }
 
-// ofNode reports whether a route is one of ours to the node.
-func ofNode(pod *netops.Change, r *netops.Route) bool {
-	return slices.ContainsFunc(pod.Add.Routes, func(w netops.Route) bool { return w.SameNextHops(r) })
+// wantOverlayTable gives the overlay's table the routes of its interface, and a
+// default route in any case.
+func (c config) wantOverlayTable(s *netops.State, t topology) {
+	routes := c.copies(t, t.overlay, overlayTable)
+	for _, six := range []bool{false, true} {
+		if way, ok := t.byOverlay[six]; ok && !hasDefault(routes, six) {
+			routes = append(routes, byDefault(way, six, overlayTable))
+		}
+	}
+	s.Routes = append(s.Routes, routes...)
 }
 
-// overlayDefault is the way of the overlay's default route, wherever that is by
-// now: in main, or in the table of the first underlay interface.
-func (t topology) overlayDefault(family netip.Addr) *netops.NextHop {
-	for i := range t.pod.Routes {
-		r := &t.pod.Routes[i]
-		if !r.Default() || r.Dst.Addr().Is6() != family.Is6() {
-			continue
-		}
-		for _, way := range r.NextHops() {
-			if way.Dev == t.overlay {
-				return &way
-			}
-		}
-	}
-	return nil
+func hasDefault(routes []netops.Route, six bool) bool {
+	return slices.ContainsFunc(routes, func(r netops.Route) bool { return r.Default() && r.Dst.Addr().Is6() == six })
 }
 
-// wantRules says which traffic looks T up.
-func (c config) wantRules(pod *netops.Change, t topology) {
-	to := func(pref uint32, subnets []netip.Prefix) {
-		for _, s := range subnets {
-			if t.of(s.Addr()) {
-				rule := netops.Rule{IPv6: s.Addr().Is6(), Priority: pref, To: s, Table: c.table, Protocol: netops.Protocol}
-				if !slices.Contains(pod.Add.Rules, rule) { // a subnet may be among the cluster's and the additional ones
-					pod.Add.Rules = append(pod.Add.Rules, rule)
-				}
-			}
-		}
+// byDefault is a default route.
+func byDefault(way netops.NextHop, six bool, table uint32) netops.Route {
+	dst := netops.IPv4Default
+	if six {
+		dst = netops.IPv6Default
 	}
-	if t.first() {
-		to(prefCluster, c.cluster)
-	}
-	to(prefCluster, c.additional)
-	if c.migrates(t) {
-		for _, a := range t.globals(t.previous) {
-			ip := a.Prefix.Addr()
-			pod.Add.Rules = append(pod.Add.Rules, netops.Rule{IPv6: ip.Is6(), Priority: prefFrom, From: netip.PrefixFrom(ip, ip.BitLen()), Table: c.table, Protocol: netops.Protocol})
-		}
-	}
-	if !t.first() {
-		var subnets []netip.Prefix
-		for _, a := range t.globals(t.previous) {
-			if !slices.Contains(subnets, a.Subnet) {
-				subnets = append(subnets, a.Subnet)
-			}
-		}
-		to(prefPrevious, subnets)
-	}
+	return netops.Route{Dst: dst, Gw: way.Gw, Dev: way.Dev, OnLink: way.OnLink, Table: table, Protocol: netops.Protocol}.Normalize()
 }
 
-// migrates reports whether the interface before gives up its default route.
-func (c config) migrates(t topology) bool {
-	return c.migrate == always || c.migrate == byOrder && t.last
+// wantOwnTable gives the interface's own table its routes. Without a default
+// route among them it gets one by the gateway of prevResult that its subnet has.
+func (c config) wantOwnTable(s *netops.State, t topology) {
+	wanted := map[netops.RouteKey]bool{} // those to the node
+	for i := range s.Routes {
+		wanted[s.Routes[i].Key()] = true
+	}
+	routes := slices.DeleteFunc(c.copies(t, t.current, c.table), func(r netops.Route) bool {
+		return wanted[r.Key()] || !t.has(r.Is6()) // without an address nothing looks it up
+	})
+	for i, gw := range t.gateways {
+		if subnet := t.addrs[i].Masked(); gw.IsValid() && subnet.Contains(gw) && !t.isOwn(gw) && !hasDefault(routes, gw.Is6()) {
+			routes = append(routes, byDefault(netops.NextHop{Gw: gw, Dev: t.current}, gw.Is6(), c.table))
+		}
+	}
+	s.Routes = append(s.Routes, routes...)
 }
 
-// dropDefaults takes the default routes of the interface before out of main, in
-// each family in which this one has one there.
-func (c config) dropDefaults(pod *netops.Change, t topology) {
-	if !c.migrates(t) {
-		return
-	}
-	own := map[bool]bool{} // by family: is6
-	for i := range t.pod.Routes {
-		if r := &t.pod.Routes[i]; r.Default() && r.Table == netops.TableMain {
-			if _, ok := r.ViaDevice(t.current); ok {
-				own[r.Dst.Addr().Is6()] = true
-			}
+// wantRules says which traffic looks which table up.
+func (c config) wantRules(s *netops.State, t topology) {
+	add := func(r netops.Rule) {
+		if !slices.Contains(s.Rules, r) { // a subnet may be among the cluster's and the additional ones
+			s.Rules = append(s.Rules, r)
 		}
 	}
-	for i := range t.pod.Routes {
-		r := &t.pod.Routes[i]
-		if r.Default() && r.Table == netops.TableMain && own[r.Dst.Addr().Is6()] && t.of(r.Dst.Addr()) {
-			pod.Remove(r, func(h netops.NextHop) bool { return h.Dev == t.previous })
+	for _, subnet := range slices.Concat(c.cluster, c.additional) {
+		if six := subnet.Addr().Is6(); t.of(six) {
+			add(netops.Rule{IPv6: six, Priority: prefCluster, To: subnet, Table: overlayTable, Protocol: netops.Protocol})
 		}
+	}
+	from := func(ip netip.Addr, table uint32) {
+		add(netops.Rule{IPv6: ip.Is6(), Priority: prefFrom, From: netip.PrefixFrom(ip, ip.BitLen()), Table: table, Protocol: netops.Protocol})
+	}
+	for _, a := range t.globals(t.overlay) {
+		from(a.Prefix.Addr(), overlayTable)
+	}
+	for _, a := range t.addrs {
+		from(a.Addr(), c.table)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
 )
 
 var update = flag.Bool("update", false, "write what is planned into the golden files")
@@ -67,9 +68,25 @@ func TestPlan(t *testing.T) {
 type told struct {
 	pod      netops.Snapshot
 	node     string
+	ifName   string
 	planner  attach.Planner
 	prev     *cniresult.Result
 	decision attach.Decision
+	recorded []*record.Entry
+}
+
+// decide is what an ADD comes to.
+func (top *told) decide() (attach.Decision, netops.Change, error) {
+	key := record.Key{IfName: top.ifName}
+	return attach.Decide(top.planner, top.prev, seen(top.pod, top.planner.Query(top.prev)), top.recorded, router.Name, key)
+}
+
+// record notes what was decided, as done.
+func (top *told) record(done netops.Change) {
+	_, held := top.decision.Want.Pod.Needed(seen(top.pod, top.planner.Query(top.prev)).State)
+	top.recorded = append(top.recorded, &record.Entry{Progress: record.Finished, Record: record.Record{
+		Plugin: router.Name, Key: record.Key{IfName: top.ifName}, Default: top.decision.Default,
+		Done: netops.Plan{Pod: done}, Held: netops.Plan{Pod: netops.Change{Add: held}}}})
 }
 
 // read takes a section, and returns what a golden one should hold.
@@ -87,6 +104,7 @@ func (top *told) read(t *testing.T, name, text string) (got string, golden bool)
 		furnish(t, &top.pod, text)
 	case "json":
 		var err error
+		top.ifName = name
 		if top.planner, top.prev, err = policy.Parse(router, decode, []byte(text), name); err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +114,7 @@ func (top *told) read(t *testing.T, name, text string) (got string, golden bool)
 	case "plan":
 		return top.plan(t), true
 	case "error":
-		_, err := top.planner.Plan(top.prev, seen(top.pod, top.planner.Query(top.prev)))
+		_, _, err := top.decide()
 		if err == nil {
 			t.Fatalf("%s is not refused", name)
 		}
@@ -116,8 +134,7 @@ func (top *told) read(t *testing.T, name, text string) (got string, golden bool)
 // plan decides, and carries it out in what is told of the pod.
 func (top *told) plan(t *testing.T) string {
 	t.Helper()
-	query := top.planner.Query(top.prev)
-	d, err := top.planner.Plan(top.prev, seen(top.pod, query))
+	d, needed, err := top.decide()
 	if err == nil {
 		err = d.Want.Validate()
 	}
@@ -125,17 +142,15 @@ func (top *told) plan(t *testing.T) string {
 		t.Fatal(err)
 	}
 	top.decision = d
-	needed, _ := d.Want.Pod.Needed(seen(top.pod, query).State)
+	top.record(needed)
 	asDone(&top.pod, needed)
 
 	// A second ADD looks past what the first has made, and finds nothing to do.
-	before := seen(top.pod, query)
-	before.State = before.Before(needed)
-	again, err := top.planner.Plan(top.prev, before)
+	again, more, err := top.decide()
 	if err != nil {
 		t.Fatalf("a second ADD: %v", err)
 	}
-	if more, _ := again.Want.Pod.Needed(seen(top.pod, query).State); !more.IsZero() {
+	if !more.IsZero() {
 		t.Errorf("a second ADD:\n%s", more)
 	}
 	if diff := cmp.Diff(netops.Change{Add: d.Want.Host}.String(), netops.Change{Add: again.Want.Host}.String()); diff != "" {
@@ -343,7 +358,8 @@ func routeOf(t *testing.T, f []string) netops.Route {
 }
 
 // nodeOf reads what Prepare finds of the node: the host's end of the overlay
-// interface (veth cali1 ee:…), its bridge, and addresses; "source" marks the one
+// interface (veth cali1 ee:…), its link-local address (fe80 …), its master
+// (master cni0 bridge), the filter that counts, and addresses; "source" marks the one
 // by which the node would send to the pod, which no pattern excludes.
 func nodeOf(t *testing.T, c config, lines string) (n node) {
 	t.Helper()
@@ -353,8 +369,12 @@ func nodeOf(t *testing.T, c config, lines string) (n node) {
 		case len(f) == 0:
 		case f[0] == "veth":
 			n.Name, n.HardwareAddr = f[1], f[2]
-		case f[0] == "bridge":
-			n.Master = f[1]
+		case f[0] == "master":
+			n.Master, n.MasterKind = f[1], f[2]
+		case f[0] == "fe80":
+			n.linkLocal = netip.MustParseAddr(f[1])
+		case f[0] == "strict":
+			n.strict = f[1]
 		case f[0] == "addr":
 			a, known := addrOf(f[1], f[2]), !c.excluded(f[1])
 			if known {
@@ -371,7 +391,7 @@ func nodeOf(t *testing.T, c config, lines string) (n node) {
 			t.Fatalf("%v?", f)
 		}
 	}
-	if c.sriov || c.onlyMAC {
+	if c.onlyMAC || !n.here() {
 		return node{held: n.held}
 	}
 	return n

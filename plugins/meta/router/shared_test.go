@@ -152,16 +152,15 @@ func TestStrangersObjects(t *testing.T) {
 	s := newSite(t)
 	p := s.pod(1)
 	mac := p.mac("eth0")
-	// The same rule of another protocol is another rule.
 	s.node.IP("rule add pref 1000 lookup 500", "neigh add 192.0.2.101 lladdr "+mac+" dev cali1 nud permanent",
 		"route add 192.0.2.101 dev cali1 table 500 src 192.0.2.10")
-	p.IP("neigh add 192.0.2.10 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent", "route add 192.0.2.10 dev eth0 proto static",
+	p.IP("route add 192.0.2.10 dev eth0 proto static",
 		"rule add pref 31000 to 10.244.0.0/16 lookup 77")
 	before := s.state(p)
 	c := p.call(1)
 	c.OK("ADD")
 	c.OK("CHECK")
-	if got := strings.Count(s.node.IP("rule show"), "lookup 500"); got != 2 {
+	if got := strings.Count(s.node.IP("rule show"), "lookup 500"); got != 1 {
 		t.Errorf("%d rules", got)
 	}
 	c.OK("DEL")
@@ -190,19 +189,6 @@ func TestNeighboursOnTheNode(t *testing.T) {
 			t.Errorf("left: %s", got)
 		}
 	}
-}
-
-func TestLearntNeighboursInThePod(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	p := s.pod(1)
-	before := s.state(p)
-	p.IP("neigh add 192.0.2.10 lladdr 02:00:00:00:00:99 dev eth0 nud stale", "neigh add 2001:db8::10 lladdr 02:00:00:00:00:99 dev eth0 nud reachable")
-	c := p.call(1)
-	c.OK("ADD")
-	has(t, "the pod", dump(t, p.NS), "192.0.2.10 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT proto 77", "2001:db8::10 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT proto 77")
-	c.OK("DEL")
-	before.restored("DEL")
 }
 
 // sameAddress gives a pod the address that another one has on netN.

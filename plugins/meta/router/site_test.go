@@ -228,6 +228,10 @@ func stable(family, out string) string {
 		}
 		end()
 		l = strings.TrimSuffix(l, " tentative")
+		if route, lifetime, ok := strings.Cut(l, " expires "); ok { // the seconds that it has left
+			_, rest, _ := strings.Cut(lifetime, "sec")
+			l = route + " expires" + rest
+		}
 		l, _, _ = strings.Cut(l, " promiscuity ")
 		if name, rest, ok := strings.Cut(l, "@"); ok { // a peer's index, or some name that has it
 			_, rest, _ = strings.Cut(rest, ":")

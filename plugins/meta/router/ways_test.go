@@ -127,26 +127,25 @@ func TestAdditional(t *testing.T) {
 	}
 }
 
-// T has place for one route of a destination and metric: for the one to the node,
-// then for one by the overlay, then for the first of the interface before. What a
-// router announces, and goes on to prolong, is copied for good.
+// T has place for one route of a destination and metric: the first that the
+// interface has. What a router announces, and goes on to prolong, is copied for
+// good.
 func TestRoutesInOnePlace(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	p := s.pod(2)
-	p.IP("route append default via 192.0.2.2 dev net1", "route add 172.30.0.0/16 via 192.0.2.1 dev net1",
-		"-6 route add default via fe80::9 dev net1 metric 50 expires 1800")
+	p.IP("route append default via 198.51.100.2 dev net2", "-6 route add default via fe80::9 dev net2 metric 50 expires 1800")
 	before := s.state(p)
 	calls := []call{p.call(1), p.call(2, `"additional_hijack_subnet": ["192.0.2.10/32", "172.30.0.0/16"]`)}
 	for _, c := range calls {
 		c.OK("ADD")
 		c.OK("CHECK")
 	}
-	got := p.IP("route show table 101")
-	has(t, "T", got, "default via 192.0.2.1 dev net1", "172.30.0.0/16 via 169.254.1.1 dev eth0", "192.0.2.10 dev eth0 proto 77 scope link")
-	lacks(t, "T", got, "192.0.2.2 ")
-	got = p.IP("-6 route show table 101")
-	has(t, "T", got, "default via fe80::9 dev net1 proto 77 metric 50")
+	got := p.IP("route show table 102")
+	has(t, "T", got, "default via 198.51.100.1 dev net2", "192.0.2.10 via 169.254.1.1 dev eth0 proto 77")
+	lacks(t, "T", got, "198.51.100.2 ")
+	got = p.IP("-6 route show table 102")
+	has(t, "T", got, "default via fe80::9 dev net2 proto 77 metric 50")
 	lacks(t, "T", got, "expires")
 	for _, c := range calls {
 		c.OK("DEL")
