@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,20 +22,26 @@ func TestMain(m *testing.M) {
 	os.Exit(netopstest.Main(m, plugintest.Upstream, plugintest.Ours("samples")).Run())
 }
 
-// sampleOf is the network configuration of a plugin's sample, as a list. The
-// cluster's own network comes as one, others come in Multus's objects.
-func sampleOf(t *testing.T, plugin string) (conflist string, own bool) {
+// samplesOf are the files of a plugin's samples.
+func samplesOf(t *testing.T, plugin string) []string {
 	t.Helper()
-	text, err := os.ReadFile(plugin + ".conflist")
-	if err == nil {
-		return string(text), true
+	files, err := filepath.Glob(plugin + "*.[cy]*")
+	if err != nil || files == nil {
+		t.Fatalf("each plugin has a sample: %v", err)
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	return files
+}
+
+// sampleIn is the network configuration of a sample, as a list. The cluster's own
+// network comes as one, others come in Multus's objects.
+func sampleIn(t *testing.T, file string) (conflist string, own bool) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	text, err = os.ReadFile(plugin + ".yaml")
-	if err != nil {
-		t.Fatalf("each plugin has a sample: %v", err)
+	if filepath.Ext(file) == ".conflist" {
+		return string(text), true
 	}
 	_, conf, _ := strings.Cut(string(text), "config: |\n")
 	var parts map[string]any
@@ -93,30 +98,35 @@ func TestSamples(t *testing.T) {
 	}
 	for _, path := range mains {
 		plugin := filepath.Base(filepath.Dir(path))
-		t.Run(plugin, func(t *testing.T) {
-			newNode(t)
-			sample, own := sampleOf(t, plugin)
-			if !strings.Contains(sample, fmt.Sprintf(`"type":%q`, plugin)) && !strings.Contains(sample, fmt.Sprintf(`"type": %q`, plugin)) {
-				t.Errorf("%s is not in its own sample", plugin)
-			}
-			pod := netopstest.Namespace(t, "pod")
-			ifname := "eth0"
-			if !own {
-				plugintest.NewRuntime(t, pod, ifname, cluster).Add()
-				ifname = "net1"
-			}
-			before := steady(pod)
-			r := plugintest.NewRuntime(t, pod, ifname, sample)
-			r.Add()
-			r.OK("CHECK", r.Check())
-			r.Del()
-			if after := steady(pod); after != before {
-				t.Errorf("before\n%s\nafter\n%s", before, after)
-			}
-			if left := plugintest.Left(t, "/run/cni"); left != nil {
-				t.Errorf("left: %v", left)
-			}
-		})
+		for _, file := range samplesOf(t, plugin) {
+			t.Run(file, func(t *testing.T) { attached(t, plugin, file) })
+		}
+	}
+}
+
+// attached has a pod attached to a sample, checked, and detached.
+func attached(t *testing.T, plugin, file string) {
+	newNode(t)
+	sample, own := sampleIn(t, file)
+	if !strings.Contains(sample, fmt.Sprintf(`"type":%q`, plugin)) && !strings.Contains(sample, fmt.Sprintf(`"type": %q`, plugin)) {
+		t.Errorf("%s is not in its own sample", plugin)
+	}
+	pod := netopstest.Namespace(t, "pod")
+	ifname := "eth0"
+	if !own {
+		plugintest.NewRuntime(t, pod, ifname, cluster).Add()
+		ifname = "net1"
+	}
+	before := steady(pod)
+	r := plugintest.NewRuntime(t, pod, ifname, sample)
+	r.Add()
+	r.OK("CHECK", r.Check())
+	r.Del()
+	if after := steady(pod); after != before {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+	if left := plugintest.Left(t, "/run/cni"); left != nil {
+		t.Errorf("left: %v", left)
 	}
 }
 
