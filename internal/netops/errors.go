@@ -33,8 +33,6 @@ var (
 type OpError struct {
 	Operation
 	Err error
-	// Exchange says that the operation is one of two that belong together.
-	Exchange bool
 }
 
 func (e *OpError) Error() string { return fmt.Sprintf("%s: %v", e.Operation, e.Err) }

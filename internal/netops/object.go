@@ -46,7 +46,7 @@ var kinds = []kind{
 		object:    func(r *Route) Object { return r },
 		key:       (*Route).Key,
 		same:      (*Route).SameRoute,
-		identical: (*Route).Identical,
+		closer:    []func(r, have *Route) bool{(*Route).Identical, (*Route).SameAttributes},
 		satisfied: (*Route).SatisfiedBy,
 		holds:     (*Route).heldBy,
 		wants:     (*Route).SameNextHops,
@@ -110,11 +110,11 @@ type kindOf[T any, K comparable] struct {
 	remains func(o, have *T) bool    // have is, or has in it, what should be absent
 
 	// Where one of these is nil, nothing is done.
-	identical func(o, have *T) bool                    // to the last attribute: looked for before same
-	adopt     func(own, made *T)                       // takes over what only the kernel knew
-	found     func(ix listed[T, K], at int) T          // an object that is there, with its surroundings
-	part      func(ix listed[T, K], o *T) (T, bool)    // what of o is a part of another object
-	placed    func(ix listed[T, K], o *T, gone []bool) // gives o the place of one that goes
+	closer []func(o, have *T) bool                  // of several that are the same, which is meant
+	adopt  func(own, made *T)                       // takes over what only the kernel knew
+	found  func(ix listed[T, K], at int) T          // an object that is there, with its surroundings
+	part   func(ix listed[T, K], o *T) (T, bool)    // what of o is a part of another object
+	placed func(ix listed[T, K], o *T, gone []bool) // gives o the place of one that goes
 }
 
 // listed is a list of objects and an index over it, by key.
@@ -225,9 +225,9 @@ func (k *kindOf[T, K]) leaving(ix listed[T, K], list []T, gone []bool) []T {
 		o := &list[i]
 		at := none
 		// The very same before one alike: IPv4 has routes that differ in their
-		// protocol only, and each answers for one.
-		for _, relation := range []func(o, have *T) bool{k.identical, or(k.same, k.satisfied)} {
-			if relation != nil && at == none {
+		// protocol or mtu only, and each answers for one.
+		for _, relation := range append(slices.Clip(k.closer), or(k.same, k.satisfied)) {
+			if at == none {
 				at = ix.find(o, func(i int) bool { return !gone[i] && relation(o, &ix.list[i]) })
 			}
 		}

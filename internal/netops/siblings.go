@@ -39,8 +39,18 @@ func withSiblings(ix listedRoutes, at int) Route {
 
 // Identity is what a route is known by among its siblings.
 func (r *Route) Identity() Route {
-	return Route{Dst: r.Dst, Table: r.Table, Metric: r.Metric, Tos: r.Tos, Type: r.Type,
-		Gw: r.Gw, Dev: r.Dev, Hops: r.Hops, Protocol: r.Protocol, From: r.From, NhID: r.NhID}
+	id := *r
+	id.AnyDev, id.Expires, id.Raw, id.Siblings, id.Position = false, 0, nil, nil, 0
+	return id
+}
+
+// SameSibling reports whether have is the route that r identifies. (Records of the
+// first release know less of a sibling, and no scope.)
+func (r *Route) SameSibling(have *Route) bool {
+	if r.Scope == ScopeAuto {
+		return r.SameRoute(have) && r.Protocol == have.Protocol
+	}
+	return r.SameAttributes(have)
 }
 
 // mergedPart is what is left of r in an IPv6 route that has other next hops as
@@ -72,7 +82,7 @@ func mergedPart(ix listedRoutes, r *Route) (part Route, ok bool) {
 // interface would have done, the route is made by the one that was chosen.
 func inPlace(ix listedRoutes, r *Route, gone []bool) {
 	r.AnyDev = false
-	if r.Is6() {
+	if r.Is6() || r.Siblings != nil { // one that comes back knows its place
 		return
 	}
 	whole := ix.find(r, func(i int) bool {
@@ -116,7 +126,9 @@ func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route
 		c.Del.Routes = append(c.Del.Routes, part)
 	} else {
 		c.Del.Routes = append(c.Del.Routes, *r)
-		c.Add.Routes = append(c.Add.Routes, rest)
+		if !slices.ContainsFunc(c.Add.Routes, func(a Route) bool { return a.SameAttributes(&rest) }) { // of two siblings the same may be left
+			c.Add.Routes = append(c.Add.Routes, rest)
+		}
 	}
 	return []*Route{&part}, []*Route{&rest}
 }

@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/cni-netops/plugins/internal/netops"
 )
@@ -45,12 +46,13 @@ func (n *Netns) apply(ctx context.Context, c netops.Change, lenient bool) (left 
 // fails. Where it is lenient, routes that could not be added are left out.
 func (n *Netns) make(ctx context.Context, c netops.Change, done *[]netops.Operation, lenient bool) (left, failed []*netops.OpError) {
 	routes := c.RouteSteps()
+	among, alone := partition(routes.Del, func(r *netops.Route) bool { return len(r.Siblings) > 0 && !r.Is6() })
 	for _, at := range c.Order() {
 		switch at {
 		case netops.DropRoutes:
-			failed = n.delete(ctx, routes.Del, done)
+			failed = n.delete(ctx, alone, done)
 		case netops.ExchangeRoutes:
-			failed = n.exchange(ctx, routes.Exchanges, nil, done, false)
+			failed = n.rearrange(ctx, among, routes.Exchanges, done)
 		case netops.AddRoutes:
 			failed = n.run(ctx, netops.Additions(routes.Add), done, lenient)
 			if lenient {
@@ -70,7 +72,7 @@ func (n *Netns) make(ctx context.Context, c netops.Change, done *[]netops.Operat
 // no more counts only when it is not listed any more, either.
 func (n *Netns) delete(ctx context.Context, routes []*netops.Route, done *[]netops.Operation) []*netops.OpError {
 	earlier := len(*done)
-	failed := n.remove(ctx, routes, done, false)
+	failed := n.run(ctx, netops.Operations(netops.Delete, routes), done, false)
 	made := (*done)[earlier:]
 	if len(failed) > 0 || len(made) == len(routes) {
 		return failed
@@ -89,81 +91,55 @@ func (n *Netns) delete(ctx context.Context, routes []*netops.Route, done *[]neto
 	return failures(netops.Operations(netops.Delete, there), netops.ErrStillThere)
 }
 
-// remove deletes routes, each the one that is meant: where others had the slot
-// of one, the kernel may take one of these for it.
-func (n *Netns) remove(ctx context.Context, routes []*netops.Route, done *[]netops.Operation, continueOnError bool) []*netops.OpError {
-	company, alone := partition(routes, func(r *netops.Route) bool { return len(r.Siblings) > 0 && !r.Is6() })
-	failed := n.run(ctx, netops.Operations(netops.Delete, alone), done, continueOnError)
-	if len(company) == 0 || (len(failed) > 0 && !continueOnError) {
-		return failed
+// rearrange deletes IPv4 routes that have siblings, of which the kernel may take
+// one for them, and gives routes the places of others.
+func (n *Netns) rearrange(ctx context.Context, del []*netops.Route, exchanges []netops.Exchange, done *[]netops.Operation) []*netops.OpError {
+	routes := slices.Clone(del)
+	for _, x := range exchanges {
+		routes = append(routes, x.Out)
 	}
-	have, err := n.around(ctx, company)
+	if len(routes) == 0 {
+		return nil
+	}
+	have, err := n.around(ctx, routes)
 	if err != nil {
-		return append(failed, failures(netops.Operations(netops.Delete, company), err)...)
+		return failures(netops.Operations(netops.Delete, routes), err)
 	}
-	inOrder, hidden := orderly(company, have)
-	failed = append(failed, n.run(ctx, netops.Operations(netops.Delete, inOrder), done, continueOnError)...)
-	for _, r := range hidden {
-		if len(failed) == 0 || continueOnError {
-			failed = append(failed, n.uncover(ctx, r, done)...)
-		}
+	keys := map[netops.RouteKey]bool{}
+	for _, r := range routes {
+		keys[r.Key()] = true
 	}
-	return failed
+	a := newArranger(have, keys)
+	for _, r := range del {
+		a.take(r)
+	}
+	for _, x := range exchanges {
+		at, _ := a.take(x.Out)
+		a.insert(x.In, at)
+	}
+	earlier := len(*done)
+	if failed := n.makeArranged(ctx, a.all(), done, false); len(failed) > 0 {
+		return failed
+	}
+	gone, _ := partition((*done)[earlier:], netops.Operation.Deletes)
+	return n.stillThere(ctx, a, len(gone))
 }
 
-// uncover deletes a route that stands behind others which the kernel would
-// delete for it: these go to the end first, and after it all of the slot come
-// into their old order again.
-func (n *Netns) uncover(ctx context.Context, r *netops.Route, done *[]netops.Operation) []*netops.OpError {
-	have, err := n.around(ctx, []*netops.Route{r})
+// stillThere are the routes of arrangements that were to be deleted and that the
+// kernel lists all the same, where it did not find all of them.
+func (n *Netns) stillThere(ctx context.Context, a *arranger, gone int) []*netops.OpError {
+	var leaving []*netops.Route
+	for _, one := range a.all() {
+		leaving = append(leaving, one.leaving()...)
+	}
+	if gone == len(leaving) {
+		return nil
+	}
+	have, err := n.around(ctx, leaving)
 	if err != nil {
-		return failures(netops.Operations(netops.Delete, []*netops.Route{r}), err)
+		return failures(netops.Operations(netops.Delete, leaving), err)
 	}
-	inTheWay, behind := inTheWayOf(r, have)
-	if !n.accepts(ctx, inTheWay) {
-		return failures(netops.Operations(netops.Delete, []*netops.Route{r}), netops.ErrCannotDelete)
-	}
-	// A rotation deletes what stands first, which is what is in the way.
-	if failed := n.rotate(ctx, inTheWay); len(failed) > 0 {
-		return failed
-	}
-	if failed := n.run(ctx, netops.Operations(netops.Delete, []*netops.Route{r}), done, false); len(failed) > 0 {
-		return failed
-	}
-	if n.accepts(ctx, behind) {
-		return n.rotate(ctx, behind)
-	}
-	return nil
-}
-
-// exchange gives routes the places of others: there is no moment without either,
-// unless siblings stand behind the old one; then it goes first, and comes back if
-// the new one is refused.
-func (n *Netns) exchange(ctx context.Context, list []netops.Exchange, have []netops.Route, done *[]netops.Operation, continueOnError bool) (failed []*netops.OpError) {
-	for _, x := range list {
-		first, second := x.Operations(have)
-		refusals := n.half(ctx, first, done, continueOnError)
-		if len(refusals) == 0 {
-			refusals = n.half(ctx, second, done, continueOnError)
-			if len(refusals) > 0 && continueOnError && first.Deletes() {
-				back := netops.Operation{Verb: second.Verb, Object: x.Out}
-				refusals = append(refusals, n.run(ctx, []netops.Operation{back}, nil, true)...)
-			}
-		}
-		for _, r := range refusals {
-			r.Exchange = true
-		}
-		if failed = append(failed, refusals...); len(failed) > 0 && !continueOnError {
-			return failed
-		}
-	}
-	return failed
-}
-
-// half is one of the two operations of an exchange.
-func (n *Netns) half(ctx context.Context, op netops.Operation, done *[]netops.Operation, continueOnError bool) []*netops.OpError {
-	if r, ok := op.Object.(*netops.Route); ok && op.Deletes() {
-		return n.remove(ctx, []*netops.Route{r}, done, continueOnError)
-	}
-	return n.run(ctx, []netops.Operation{op}, done, continueOnError)
+	ix := netops.IndexRoutes(have)
+	there, _ := partition(leaving, func(r *netops.Route) bool { return ix.Find(r, (*netops.Route).SameAttributes) != nil })
+	return failures(netops.Operations(netops.Delete, there), netops.ErrStillThere)
 }

@@ -26,15 +26,15 @@ func (n *Netns) Undo(ctx context.Context, done netops.Change) error {
 	}
 	todo, _ := done.Reverse().Needed(have.State)
 	standBeside(&todo, have.Routes)
-	routes := todo.RouteSteps()
+	back := n.wayBack(&todo, have.Routes)
 	failed := n.undoStages(ctx, &todo, []netops.Stage{netops.SetSysctls})
-	if done.AddFirst { // no moment without a way on the way back, either
-		failed = append(failed, n.restore(ctx, routes, have.Routes)...)
+	if done.AddFirst { // no moment without a route on the way back, either
+		failed = append(failed, n.restore(ctx, back)...)
 	}
 	failed = append(failed, n.undoStages(ctx, &todo, []netops.Stage{netops.DropRules, netops.AddRules})...)
-	failed = append(failed, n.remove(ctx, routes.Del, nil, true)...)
+	failed = append(failed, n.run(ctx, netops.Operations(netops.Delete, back.del), nil, true)...)
 	if !done.AddFirst {
-		failed = append(failed, n.restore(ctx, routes, have.Routes)...)
+		failed = append(failed, n.restore(ctx, back)...)
 	}
 	// A new hardware address takes neighbours away, and to switch IPv6 off again
 	// flushes the interface's routes and addresses.
@@ -50,13 +50,69 @@ func (n *Netns) undoStages(ctx context.Context, todo *netops.Change, stages []ne
 	return slices.DeleteFunc(failed, (*netops.OpError).Missing)
 }
 
-// restore puts back routes that had to go. What is left of one stays where the
-// whole cannot come back.
-func (n *Netns) restore(ctx context.Context, s netops.RouteSteps, have []netops.Route) []*netops.OpError {
-	exchanges, _ := partition(s.Exchanges, func(x netops.Exchange) bool { return n.possible(x.In) })
-	failed := n.exchange(ctx, exchanges, have, nil, true)
-	back, _ := partition(s.Add, n.possible)
-	return append(failed, n.putBack(ctx, back)...)
+// wayBack is how the routes of a change that is taken back go and come.
+type wayBack struct {
+	del, add []*netops.Route // by themselves
+	merged   []*netops.Route // IPv6, beside others
+	arranged []arrangement   // IPv4, among siblings, whatever they were exchanged for
+}
+
+// wayBack sorts the routes of a change. What is to be put back by an interface
+// that is gone is left out.
+func (n *Netns) wayBack(todo *netops.Change, have []netops.Route) (back wayBack) {
+	keys := siblingKeys(todo)
+	a := newArranger(have, keys)
+	for i := range todo.Del.Routes {
+		if r := &todo.Del.Routes[i]; keys[r.Key()] {
+			a.take(r)
+		} else {
+			back.del = append(back.del, r)
+		}
+	}
+	for i := range todo.Add.Routes {
+		r := &todo.Add.Routes[i]
+		switch {
+		case !n.possible(r):
+		case r.Is6() && r.Siblings != nil:
+			back.merged = append(back.merged, r)
+		case keys[r.Key()] && (r.Siblings != nil || len(a.of(r).target) == 0):
+			a.insert(r, placeOf(r, a.of(r).target))
+		default:
+			back.add = append(back.add, r)
+		}
+	}
+	back.arranged = a.all()
+	return back
+}
+
+// siblingKeys are the keys of IPv4 routes that come back among siblings, go from
+// among them, or in the place of others.
+func siblingKeys(c *netops.Change) map[netops.RouteKey]bool {
+	deleted, keys := map[netops.RouteKey]bool{}, map[netops.RouteKey]bool{}
+	for i := range c.Del.Routes {
+		if r := &c.Del.Routes[i]; !r.Is6() {
+			deleted[r.Key()] = true
+			if len(r.Siblings) > 0 {
+				keys[r.Key()] = true
+			}
+		}
+	}
+	for i := range c.Add.Routes {
+		if r := &c.Add.Routes[i]; !r.Is6() && (r.Siblings != nil || deleted[r.Key()]) {
+			keys[r.Key()] = true
+		}
+	}
+	return keys
+}
+
+// restore puts back routes that had to go, those first by which gateways are
+// reached.
+func (n *Netns) restore(ctx context.Context, back wayBack) []*netops.OpError {
+	direct, byGateway := partition(back.add, func(r *netops.Route) bool { return len(r.Hops) == 0 && !r.Gw.IsValid() })
+	failed := n.run(ctx, netops.Additions(direct), nil, true)
+	failed = append(failed, n.makeArranged(ctx, back.arranged, nil, true)...)
+	failed = append(failed, n.run(ctx, netops.Additions(byGateway), nil, true)...)
+	return append(failed, n.run(ctx, netops.Operations(netops.Append, back.merged), nil, true)...)
 }
 
 // Rescue tries once more what an Undo could not put back because its gateway
@@ -71,7 +127,7 @@ func (n *Netns) Rescue(ctx context.Context, err error) error {
 	var left []*netops.OpError
 	for _, f := range failures {
 		r := routeOf(f)
-		if !f.Adds() || f.Exchange || r == nil || !unreachable(f.Err) || !n.rescued(ctx, r) {
+		if !f.Adds() || r == nil || !unreachable(f.Err) || !n.rescued(ctx, r) {
 			left = append(left, f)
 		}
 	}
@@ -81,90 +137,25 @@ func (n *Netns) Rescue(ctx context.Context, err error) error {
 // rescued puts a route back after others, in the end as an on-link one. What a
 // multipath route has of others is not made so.
 func (n *Netns) rescued(ctx context.Context, r *netops.Route) bool {
-	if len(n.putBack(ctx, []*netops.Route{r})) == 0 {
+	if n.putBack(ctx, r) {
 		return true
 	}
 	onLink := r.AsOnLink()
-	return len(r.Hops) == 0 && len(n.putBack(ctx, []*netops.Route{&onLink})) == 0
+	return len(r.Hops) == 0 && n.putBack(ctx, &onLink)
+}
+
+func (n *Netns) putBack(ctx context.Context, r *netops.Route) bool {
+	have, err := n.around(ctx, []*netops.Route{r})
+	if err != nil {
+		return false
+	}
+	todo := netops.Change{Add: netops.StateOf(r)}
+	return len(n.restore(ctx, n.wayBack(&todo, have))) == 0
 }
 
 // unreachable reports whether the kernel refused a gateway.
 func unreachable(err error) bool {
 	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
-}
-
-// putBack adds routes that were removed: exclusively, or in their place among
-// those that were there beside them.
-func (n *Netns) putBack(ctx context.Context, routes []*netops.Route) []*netops.OpError {
-	among, exclusive := partition(routes, func(r *netops.Route) bool { return r.Siblings != nil })
-	failed := n.run(ctx, netops.Additions(exclusive), nil, true)
-	if len(among) == 0 {
-		return failed
-	}
-	have, err := n.around(ctx, among)
-	if err != nil {
-		return append(failed, failures(netops.Additions(among), err)...)
-	}
-	for _, r := range among {
-		have = n.insert(ctx, r, have, &failed)
-	}
-	return failed
-}
-
-// insert puts a route back among the others of its slot, and returns the
-// routes with it. IPv4 prepends or appends: for a place in between, those that
-// follow are taken out and appended again. IPv6 keeps no order.
-func (n *Netns) insert(ctx context.Context, r *netops.Route, have []netops.Route, failed *[]*netops.OpError) []netops.Route {
-	at, followers := placeOf(r, have)
-	op := netops.Operation{Verb: netops.Append, Object: r}
-	if at.first && !r.Is6() {
-		op.Verb = netops.Prepend
-	}
-	if refusals := n.run(ctx, []netops.Operation{op}, nil, true); len(refusals) > 0 {
-		*failed = append(*failed, refusals...)
-		return have
-	}
-	if at.between && !r.Is6() && n.accepts(ctx, followers) {
-		*failed = append(*failed, n.rotate(ctx, followers)...)
-	}
-	return slices.Insert(slices.Clone(have), at.index, *r)
-}
-
-// wouldTake reports whether the kernel would take routes again that it has: it
-// may not, where an interface route behind a gateway has gone. It is asked by
-// way of a table that no rule leads to.
-func (n *Netns) accepts(ctx context.Context, routes []*netops.Route) bool {
-	const nowhere = 1<<32 - netops.Protocol
-	taken := true
-	for _, r := range routes {
-		probe := r.InTable(nowhere)
-		add := netops.Operation{Verb: netops.Append, Object: &probe}
-		del := netops.Operations(netops.Delete, []*netops.Route{&probe})
-		n.run(ctx, del, nil, true) // what a killed process has left
-		taken = len(n.run(ctx, append([]netops.Operation{add}, del...), nil, true)) == 0 && taken
-	}
-	return taken
-}
-
-// rotate takes routes out and appends them again, each in one send, so that
-// nothing comes between. One that does not come back at once is tried again.
-func (n *Netns) rotate(ctx context.Context, routes []*netops.Route) (failed []*netops.OpError) {
-	for _, r := range routes {
-		back := netops.Operation{Verb: netops.Append, Object: r}
-		refusals := n.run(ctx, append(netops.Operations(netops.Delete, []*netops.Route{r}), back), nil, true)
-		if len(refusals) > 0 && !refusals[0].Adds() {
-			failed = append(failed, refusals[0]) // it was not even taken out
-			continue
-		}
-		for range maxTries {
-			if len(refusals) == 0 {
-				break
-			}
-			refusals = n.run(ctx, []netops.Operation{back}, nil, true)
-		}
-		failed = append(failed, refusals...)
-	}
-	return failed
 }
 
 // standBeside lets a route go back beside a sibling that has come on another

@@ -1,6 +1,9 @@
 package kernel
 
 import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,30 +11,68 @@ import (
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
-func TestPlace(t *testing.T) {
+func TestPlaceOf(t *testing.T) {
 	const a, b, c, stranger = "default via 10.1.0.1 dev eth0", "default via 10.2.0.1 dev net1", "default via 10.3.0.1 dev net2", "default via 10.4.0.1 dev net3"
-	const elsewhere = "10.9.0.0/16 dev eth0"
 	for _, tt := range []struct {
-		name      string
-		removed   string
-		now       []string
-		want      place
-		followers int
+		name    string
+		removed string
+		now     []string
+		want    int
 	}{
-		{"first", a, []string{elsewhere, b, c}, place{index: 1, first: true}, 2},
-		{"last", c, []string{a, b, elsewhere}, place{index: 3}, 0},
-		{"in between", b, []string{a, elsewhere, c}, place{index: 2, between: true}, 1},
-		{"those before are gone", b, []string{c}, place{index: 0, first: true}, 1},
-		{"those after are gone", b, []string{a}, place{index: 1}, 0},
-		{"alone", b, []string{elsewhere}, place{index: 1}, 0},
-		{"beside a stranger", b, []string{stranger, c}, place{index: 1, between: true}, 1},
-		{"with a stranger at the end", b, []string{a, c, stranger}, place{index: 1, between: true}, 2},
+		{"first", a, []string{b, c}, 0},
+		{"last", c, []string{a, b}, 2},
+		{"in between", b, []string{a, c}, 1},
+		{"those before are gone", b, []string{c}, 0},
+		{"those after are gone", b, []string{a}, 1},
+		{"alone", b, nil, 0},
+		{"beside a stranger", b, []string{stranger, c}, 1},
+		{"with a stranger at the end", b, []string{a, c, stranger}, 1},
 	} {
 		done, _ := netops.Change{Del: netopstest.ParseRoutes(t, tt.removed)}.Needed(netopstest.ParseRoutes(t, a, b, c))
-		at, followers := placeOf(&done.Del.Routes[0], netopstest.ParseRoutes(t, tt.now...).Routes)
-		if at != tt.want || len(followers) != tt.followers {
-			t.Errorf("%s: %+v with %d followers, want %+v with %d", tt.name, at, len(followers), tt.want, tt.followers)
+		if at := placeOf(&done.Del.Routes[0], pointers(netopstest.ParseRoutes(t, tt.now...).Routes)); at != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, at, tt.want)
 		}
+	}
+}
+
+// Every arrangement can be made, by what the kernel does; and there is a route at
+// any time where there is one before and after, unless one has to be moved.
+func TestArrangements(t *testing.T) {
+	all := pointers(netopstest.ParseRoutes(t, "default via 10.1.0.1 dev eth0", "default via 10.2.0.1 dev net1", "default via 10.3.0.1 dev net2",
+		"default via 10.1.0.1 dev eth0 mtu 1400", "default via 10.1.0.1 dev eth0 proto 4").Routes)
+	for _, hops := range [][]int{{0, 1}, {1, 0}, {0, 1, 2}, {1, 2}} {
+		r := *all[0]
+		r.Gw, r.Dev = netip.Addr{}, ""
+		for _, i := range hops {
+			r.Hops = append(r.Hops, netops.NextHop{Gw: all[i].Gw, Dev: all[i].Dev, Weight: 1})
+		}
+		all = append(all, &r)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	pick := func() []*netops.Route {
+		list := slices.Clone(all)
+		random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		return list[:random.IntN(6)]
+	}
+	moving := 0
+	for range 20000 {
+		a := arrangement{have: pick(), target: pick()}
+		ops, moved := a.operations()
+		if got := simulate(a.have, ops); !slices.Equal(got, a.target) {
+			t.Fatalf("of %v becomes %v, not %v, by %v", a.have, got, a.target, ops)
+		}
+		if len(moved) > 0 {
+			moving++
+			continue
+		}
+		for i := range ops {
+			if len(a.have) > 0 && len(a.target) > 0 && len(simulate(a.have, ops[:i])) == 0 {
+				t.Errorf("of %v becomes %v, with a moment without a route, by %v", a.have, a.target, ops)
+			}
+		}
+	}
+	if moving == 0 || moving == 20000 {
+		t.Errorf("%d arrangements move routes", moving)
 	}
 }
 
