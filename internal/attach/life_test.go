@@ -83,9 +83,9 @@ func TestDrift(t *testing.T) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/conf/cni0/rp_filter", []byte("0"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.refused("CHECK", 106, "and 5 more", "10.8.0.0/16", "10.9.0.0/16", "10.2.0.5 dev cni0", "10.1.0.5", "conf.cni0.rp_filter", "lookup 77")
+	c.refused("CHECK", 106, "and 6 more", "10.8.0.0/16", "10.9.0.0/16", "10.2.0.5 dev cni0", "10.1.0.5", "conf.cni0.rp_filter", "lookup 77")
 	// A route that prevResult does not list any more is a later plugin's doing.
-	c.with(`, "prevResult": {"routes": [{"dst": "10.8.0.0/16", "gw": "10.2.0.8"}]}`).refused("CHECK", 106, "and 3 more")
+	c.with(`, "prevResult": {"routes": [{"dst": "10.8.0.0/16", "gw": "10.2.0.8"}]}`).refused("CHECK", 106, "and 4 more")
 	c.with(`, "prevResult": {"routes": [{"dst": "10.8.0.0/16", "gw": "10.2.0.8"}]}`).
 		by(Policy{CheckIgnoresPrevResult: true}).refused("CHECK", 106, "and 6 more", "conf.eth0.rp_filter")
 	c.to(&decided{skipCheck: true}).ok("CHECK")

@@ -60,13 +60,19 @@ type wayBack struct {
 // wayBack sorts the routes of a change. What is to be put back by an interface
 // that is gone is left out.
 func (n *Netns) wayBack(todo *netops.Change, have []netops.Route) (back wayBack) {
-	keys := siblingKeys(todo)
+	keys, lost := siblingKeys(todo), map[netops.RouteKey]bool{}
+	for i := range todo.Add.Routes {
+		if r := &todo.Add.Routes[i]; !n.possible(r) {
+			lost[r.Key()] = true
+		}
+	}
 	a := newArranger(have, keys)
 	for i := range todo.Del.Routes {
-		if r := &todo.Del.Routes[i]; keys[r.Key()] {
-			a.take(r)
-		} else {
+		switch r := &todo.Del.Routes[i]; {
+		case !keys[r.Key()]:
 			back.del = append(back.del, r)
+		case r.Raw == nil || !lost[r.Key()]: // what is left of a route stays where the whole cannot come back
+			a.take(r)
 		}
 	}
 	for i := range todo.Add.Routes {
