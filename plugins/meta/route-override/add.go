@@ -28,9 +28,9 @@ type addition struct {
 // additions completes the entries of addroutes. The same one twice is one; two
 // that cannot both be are refused.
 func (c config) additions(prev *cniresult.Result, pod netops.Snapshot) ([]*addition, wanted, error) {
-	all, paths := make([]*addition, len(c.add)), c.paths(pod)
+	all, paths, telling := make([]*addition, len(c.add)), c.paths(pod), tellingGateways(pod.Routes)
 	for i := range c.add {
-		a, err := c.complete(&c.add[i], prev, pod)
+		a, err := c.complete(&c.add[i], prev, telling)
 		if err != nil {
 			return nil, nil, cni.Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: %w", addRoutes, i, err)
 		}
@@ -51,8 +51,9 @@ func (c config) additions(prev *cniresult.Result, pod netops.Snapshot) ([]*addit
 	return list, wanted(taken), nil
 }
 
-// complete fills in the gateway, and the interface of what goes by none.
-func (c config) complete(e *cniroute.Route, prev *cniresult.Result, pod netops.Snapshot) (*addition, error) {
+// complete fills in the gateway, and the interface of what goes by none. telling
+// are the routes that tell the gateways of interfaces.
+func (c config) complete(e *cniroute.Route, prev *cniresult.Result, telling []*netops.Route) (*addition, error) {
 	a := &addition{route: e.Wanted(), entry: e}
 	r := &a.route
 	switch {
@@ -65,7 +66,7 @@ func (c config) complete(e *cniroute.Route, prev *cniresult.Result, pod netops.S
 		r.Hops = slices.Clone(e.Gws)
 		return a, nil
 	case !e.Gw.Given && r.Scope != netops.ScopeLink:
-		hop := c.gateway(e, prev, pod)
+		hop := c.gateway(e, prev, telling)
 		r.Gw, r.OnLink = hop.Gw, r.OnLink || hop.OnLink
 	}
 	if r.Gw.IsValid() {

@@ -13,7 +13,7 @@ import (
 // result, that of dev's address where dev is given, else of CNI_IFNAME's, else
 // the first. On an interface that is another attachment's, it is the gateway of
 // the interface's default route. Zero is none: on the link.
-func (c config) gateway(e *cniroute.Route, prev *cniresult.Result, pod netops.Snapshot) netops.NextHop {
+func (c config) gateway(e *cniroute.Route, prev *cniresult.Result, telling []*netops.Route) netops.NextHop {
 	dev := e.Dev
 	if dev == "" {
 		dev = c.ifName
@@ -24,7 +24,7 @@ func (c config) gateway(e *cniroute.Route, prev *cniresult.Result, pod netops.Sn
 	case listed.IsValid():
 		return netops.NextHop{Gw: listed}
 	case e.Dev != "" && !slices.Contains(c.interfaces(prev), e.Dev):
-		return defaultGateway(e.Dst, e.Dev, pod.Routes)
+		return defaultGateway(e.Dst, e.Dev, telling)
 	case e.Dev != "" && !itsOwn && (e.Dev != c.ifName || !unnamed(prev)):
 		return netops.NextHop{}
 	}
@@ -51,11 +51,22 @@ func unnamed(prev *cniresult.Result) bool {
 	return !slices.ContainsFunc(prev.IPs, func(ip cniresult.IP) bool { return ip.Dev != "" })
 }
 
+// tellingGateways are the routes that tell the gateways of interfaces: default
+// routes, and those that an earlier ADD has made.
+func tellingGateways(routes []netops.Route) (telling []*netops.Route) {
+	for i := range routes {
+		if r := &routes[i]; r.Default() || r.Protocol == netops.Protocol {
+			telling = append(telling, r)
+		}
+	}
+	return telling
+}
+
 // defaultGateway is the next hop of an interface's default route in table main, of
 // a destination's family. Where there is none any more, the configuration may have
 // removed it in an earlier ADD of the attachment: then the route goes as it was
 // made there.
-func defaultGateway(dst netip.Prefix, dev string, routes []netops.Route) netops.NextHop {
+func defaultGateway(dst netip.Prefix, dev string, routes []*netops.Route) netops.NextHop {
 	all := netip.PrefixFrom(dst.Addr(), 0).Masked()
 	hop := gatewayOn(dev, routes, func(r *netops.Route) bool { return r.Dst == all && r.Table == netops.TableMain })
 	if !hop.Gw.IsValid() {
@@ -66,10 +77,9 @@ func defaultGateway(dst netip.Prefix, dev string, routes []netops.Route) netops.
 
 // gatewayOn is the next hop on an interface of those routes that match accepts; of
 // several, of the one with the least metric.
-func gatewayOn(dev string, routes []netops.Route, match func(*netops.Route) bool) (found netops.NextHop) {
+func gatewayOn(dev string, routes []*netops.Route, match func(*netops.Route) bool) (found netops.NextHop) {
 	metric := uint32(0)
-	for i := range routes {
-		r := &routes[i]
+	for _, r := range routes {
 		if r.Type != netops.Unicast || !match(r) || found.Gw.IsValid() && r.Metric >= metric {
 			continue
 		}

@@ -66,7 +66,7 @@ ip -6 rule add pref 30000 from fd01::/64 to fd99::/64 lookup 100
 	c.After(added).OK("CHECK")
 	pod.IP("rule del pref 7")
 	c.After(added).Refused("CHECK", 106, "ip rule add pref 7 to 203.0.113.7 lookup 100: missing")
-	pod.IP("rule add pref 7 to 203.0.113.7 lookup 100") // by whomever
+	pod.IP("rule add pref 7 to 203.0.113.7 lookup 100") // by another process
 	c.After(added).OK("CHECK")
 	pod.IP("rule del pref 7")
 	c.After(added).OK("DEL")
