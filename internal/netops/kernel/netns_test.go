@@ -100,7 +100,7 @@ func TestIdentityTellsNamespacesApart(t *testing.T) {
 		seen[id] = true
 		pod.Remove()
 	}
-	n, err := Open("/proc/self/ns/net")
+	n, err := Open("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestIsOwn(t *testing.T) {
 		own bool
 		err error
 	}{
-		"/proc/self/ns/net": {own: true}, pod.Path: {}, plain: {err: netops.ErrNotNamespace},
+		"/proc/thread-self/ns/net": {own: true}, pod.Path: {}, plain: {err: netops.ErrNotNamespace},
 		"/proc/self/ns/mnt": {err: netops.ErrNotNamespace}, "/nowhere": {err: fs.ErrNotExist}, "": {err: fs.ErrNotExist},
 	} {
 		if own, err := IsOwn(path); own != want.own || !errors.Is(err, want.err) {
@@ -1225,7 +1225,7 @@ func TestWithin(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer here.Close()
-	own, _ := os.Readlink("/proc/self/ns/net")
+	own, _ := os.Readlink("/proc/thread-self/ns/net")
 	if got := where(here); got != own {
 		t.Errorf("here is %s, want %s", got, own)
 	}

@@ -448,7 +448,7 @@ func TestHostPeer(t *testing.T) {
 		}
 		return p
 	}
-	own, err := Open("/proc/self/ns/net")
+	own, err := Open("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
