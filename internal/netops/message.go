@@ -10,19 +10,6 @@ import (
 	"github.com/cni-netops/plugins/internal/netops/rtattr"
 )
 
-// The fields of struct rtmsg.
-const (
-	rtFamily   = 0
-	rtDstLen   = 1
-	rtSrcLen   = 2
-	rtTos      = 3
-	rtTable    = 4
-	rtProtocol = 5
-	rtScope    = 6
-	rtType     = 7
-	rtFlags    = 8
-)
-
 // sendableFlags are the flags of a route or next hop that are configuration;
 // the others tell its condition, and the kernel refuses some of them.
 const sendableFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
@@ -34,12 +21,13 @@ func DecodeRoute(room, body []byte, name func(index int) (string, error)) (Route
 	if len(body) < unix.SizeofRtMsg {
 		return Route{}, rtattr.ErrMalformed
 	}
+	m := header(body)
 	r := Route{
-		Table: uint32(body[rtTable]), Tos: body[rtTos], Type: Type(body[rtType]), Protocol: body[rtProtocol],
-		OnLink: rtattr.Native.Uint32(body[rtFlags:])&unix.RTNH_F_ONLINK != 0,
+		Table: uint32(m.Table), Tos: m.Tos, Type: Type(m.Type), Protocol: m.Protocol,
+		OnLink: m.Flags&unix.RTNH_F_ONLINK != 0,
 	}
-	if body[rtFamily] == unix.AF_INET {
-		r.Scope = WireScope(body[rtScope])
+	if m.Family == unix.AF_INET {
+		r.Scope = WireScope(m.Scope)
 	}
 	for a, err := range rtattr.All(body[unix.SizeofRtMsg:]) {
 		if err != nil {
@@ -55,8 +43,8 @@ func DecodeRoute(room, body []byte, name func(index int) (string, error)) (Route
 	if r.Type.Rejects() {
 		r.Dev = "" // IPv6 says lo
 	}
-	if from := r.From.Addr(); from.IsValid() || body[rtSrcLen] != 0 {
-		if r.From = netip.PrefixFrom(from, int(body[rtSrcLen])); !r.From.IsValid() {
+	if from := r.From.Addr(); from.IsValid() || m.Src_len != 0 {
+		if r.From = netip.PrefixFrom(from, int(m.Src_len)); !r.From.IsValid() {
 			return Route{}, rtattr.ErrMalformed
 		}
 	}
@@ -64,11 +52,14 @@ func DecodeRoute(room, body []byte, name func(index int) (string, error)) (Route
 	return r, nil
 }
 
+// header is the struct rtmsg with which a route message begins.
+func header(message []byte) *unix.RtMsg { return rtattr.View[unix.RtMsg](message) }
+
 // Destination reads the destination of a route message; it is not valid where
 // the message is not.
 func Destination(body []byte) netip.Prefix {
 	dst := netip.IPv4Unspecified()
-	if body[rtFamily] == unix.AF_INET6 {
+	if header(body).Family == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
 	}
 	for a, err := range rtattr.All(body[unix.SizeofRtMsg:]) {
@@ -83,7 +74,7 @@ func Destination(body []byte) netip.Prefix {
 			break
 		}
 	}
-	return netip.PrefixFrom(dst, int(body[rtDstLen]))
+	return netip.PrefixFrom(dst, int(header(body).Dst_len))
 }
 
 // WireScope is the scope that a message has.
@@ -141,8 +132,9 @@ func decodeHops(b []byte, name func(int) (string, error)) (hops []NextHop, err e
 		if err != nil {
 			return nil, err
 		}
-		hop := NextHop{Weight: uint16(h[3]) + 1, OnLink: h[2]&unix.RTNH_F_ONLINK != 0}
-		if hop.Dev, err = name(int(rtattr.Native.Uint32(h[4:]))); err != nil {
+		m := rtattr.View[unix.RtNexthop](h)
+		hop := NextHop{Weight: uint16(m.Hops) + 1, OnLink: m.Flags&unix.RTNH_F_ONLINK != 0}
+		if hop.Dev, err = name(int(m.Ifindex)); err != nil {
 			return nil, err
 		}
 		for a, err := range rtattr.All(h[rtattr.HopHeader:]) {
@@ -180,13 +172,12 @@ func expiry(b []byte) uint32 {
 // device of an IPv6 route to nowhere, and next hops that a nexthop object
 // stands for.
 func sendable(raw, body []byte) []byte {
-	is6 := body[rtFamily] == unix.AF_INET6
-	object := false
+	m, object := header(body), false
 	for a := range rtattr.WellFormed(body[unix.SizeofRtMsg:]) {
 		object = object || a.Type == rtattr.NhID
 	}
 	raw = append(raw, body[:unix.SizeofRtMsg]...)
-	rtattr.Native.PutUint32(raw[rtFlags:], rtattr.Native.Uint32(raw[rtFlags:])&sendableFlags)
+	header(raw).Flags &= sendableFlags
 	for a := range rtattr.WellFormed(body[unix.SizeofRtMsg:]) {
 		switch a.Type {
 		case unix.RTA_CACHEINFO:
@@ -196,7 +187,7 @@ func sendable(raw, body []byte) []byte {
 				continue
 			}
 		case unix.RTA_OIF:
-			if object || is6 && Type(body[rtType]).Rejects() {
+			if object || m.Family == unix.AF_INET6 && Type(m.Type).Rejects() {
 				continue
 			}
 		case unix.RTA_GATEWAY, unix.RTA_VIA:
@@ -216,10 +207,9 @@ func sendable(raw, body []byte) []byte {
 }
 
 func sendableHops(b []byte) []byte {
-	const flags = 2
 	clean := slices.Clone(b)
 	for h := range rtattr.WellFormedHops(clean) {
-		h[flags] &= sendableFlags
+		rtattr.View[unix.RtNexthop](h).Flags &= sendableFlags
 	}
 	return clean
 }
@@ -282,12 +272,11 @@ func rawHops(b []byte, ways, keep []NextHop) (kept [][]byte) {
 // multipath attribute, a single one of IPv4 as attributes of the route. One of
 // IPv6 has a weight among those that it will join.
 func appendRawHops(raw []byte, hops [][]byte) []byte {
-	if len(hops) == 1 && raw[rtFamily] == unix.AF_INET {
-		h := hops[0]
-		flags := rtattr.Native.Uint32(raw[rtFlags:]) | uint32(h[2])
-		rtattr.Native.PutUint32(raw[rtFlags:], flags)
-		raw = rtattr.AppendUint32(raw, unix.RTA_OIF, rtattr.Native.Uint32(h[4:]))
-		return append(raw, h[rtattr.HopHeader:]...)
+	if m := header(raw); len(hops) == 1 && m.Family == unix.AF_INET {
+		h := rtattr.View[unix.RtNexthop](hops[0])
+		m.Flags |= uint32(h.Flags)
+		raw = rtattr.AppendUint32(raw, unix.RTA_OIF, uint32(h.Ifindex))
+		return append(raw, hops[0][rtattr.HopHeader:]...)
 	}
 	raw, start := rtattr.Open(raw, unix.RTA_MULTIPATH)
 	for _, h := range hops {
@@ -299,7 +288,7 @@ func appendRawHops(raw []byte, hops [][]byte) []byte {
 // rawInTable is a route message with another table.
 func rawInTable(raw []byte, table uint32) []byte {
 	moved := slices.Clone(raw[:unix.SizeofRtMsg])
-	moved[rtTable] = unix.RT_TABLE_UNSPEC
+	header(moved).Table = unix.RT_TABLE_UNSPEC
 	for a := range rtattr.WellFormed(raw[unix.SizeofRtMsg:]) {
 		if a.Type != unix.RTA_TABLE {
 			moved = rtattr.Append(moved, a.RawType, a.Data)
@@ -310,19 +299,18 @@ func rawInTable(raw []byte, table uint32) []byte {
 
 // rawOnLink is a route message with all of its next hops on-link.
 func rawOnLink(raw []byte) []byte {
-	const hopFlags = 2
 	on := slices.Clone(raw)
 	multipath := false
 	for a := range rtattr.WellFormed(on[unix.SizeofRtMsg:]) {
 		if a.Type == unix.RTA_MULTIPATH {
 			multipath = true
 			for h := range rtattr.WellFormedHops(a.Data) {
-				h[hopFlags] |= unix.RTNH_F_ONLINK
+				rtattr.View[unix.RtNexthop](h).Flags |= unix.RTNH_F_ONLINK
 			}
 		}
 	}
 	if !multipath {
-		rtattr.Native.PutUint32(on[rtFlags:], rtattr.Native.Uint32(on[rtFlags:])|unix.RTNH_F_ONLINK)
+		header(on).Flags |= unix.RTNH_F_ONLINK
 	}
 	return on
 }
@@ -345,14 +333,14 @@ func AppendNextHops(b []byte, r *Route, devs []uint32) []byte {
 	b, start := rtattr.Open(b, unix.RTA_MULTIPATH)
 	for i, h := range r.Hops {
 		begin := len(b)
-		flags := uint8(0)
+		var m *unix.RtNexthop
+		b, m = rtattr.Extend[unix.RtNexthop](b)
+		m.Hops, m.Ifindex = uint8(h.weight()-1), int32(dev(i))
 		if r.OnLink || h.OnLink {
-			flags = unix.RTNH_F_ONLINK
+			m.Flags = unix.RTNH_F_ONLINK
 		}
-		b = append(b, 0, 0, flags, uint8(h.weight()-1))
-		b = rtattr.Native.AppendUint32(b, dev(i))
 		b = rtattr.AppendGateway(b, r.Dst, h.Gw)
-		rtattr.Native.PutUint16(b[begin:], uint16(len(b)-begin))
+		rtattr.View[unix.RtNexthop](b[begin:]).Len = uint16(len(b) - begin)
 	}
 	return rtattr.Close(b, start)
 }

@@ -466,7 +466,7 @@ func (r *Route) Copy(table uint32) Route {
 	c := r.InTable(table)
 	c.Protocol, c.Expires = Protocol, 0
 	if c.Raw != nil {
-		c.Raw[rtProtocol] = Protocol
+		header(c.Raw).Protocol = Protocol
 	}
 	return c
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -85,7 +86,7 @@ func (c *conn) wait(wake waker, until time.Time) (matters bool, err error) {
 	}
 	err = c.receiveAll(func(r reply) error {
 		route := r.typ == unix.RTM_NEWROUTE || r.typ == unix.RTM_DELROUTE
-		matters = matters || !route || len(r.body) > rtDstLen && r.body[rtDstLen] == 0
+		matters = matters || !route || len(r.body) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(r.body).Dst_len == 0
 		return nil
 	})
 	if errors.As(err, new(*lostError)) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
@@ -45,27 +46,24 @@ func dial() (*conn, error) {
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
 
-// message begins a netlink message; finish sets its length.
+// message begins a message of a batch; finish sets its length.
 func (c *conn) message(typ, flags uint16) (start int) {
 	start = len(c.send)
 	c.seq++
-	c.send = rtattr.Native.AppendUint32(c.send, 0)
-	c.send = rtattr.Native.AppendUint16(c.send, typ)
-	c.send = rtattr.Native.AppendUint16(c.send, flags|unix.NLM_F_REQUEST)
-	c.send = rtattr.Native.AppendUint32(c.send, c.seq)
-	c.send = rtattr.Native.AppendUint32(c.send, 0)
+	var h *unix.NlMsghdr
+	c.send, h = rtattr.Extend[unix.NlMsghdr](c.send)
+	h.Type, h.Flags, h.Seq = typ, flags|unix.NLM_F_REQUEST, c.seq
 	return start
 }
 
 func (c *conn) finish(start int) {
 	c.send = append(c.send, make([]byte, rtattr.Align(len(c.send))-len(c.send))...)
-	rtattr.Native.PutUint32(c.send[start:], uint32(len(c.send)-start))
+	rtattr.View[unix.NlMsghdr](c.send[start:]).Len = uint32(len(c.send) - start)
 }
 
-func (c *conn) flush() error {
-	defer func() { c.send = c.send[:0] }()
+func (c *conn) transmit(messages []byte) error {
 	for {
-		err := unix.Sendto(c.fd, c.send, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		err := unix.Sendto(c.fd, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		if err != unix.EINTR {
 			return os.NewSyscallError("send to rtnetlink", err)
 		}
@@ -97,13 +95,12 @@ func (c *conn) receiveAll(visit func(reply) error) error {
 		return nil // only the kernel is port 0
 	}
 	for b := c.receive[:n]; len(b) >= unix.SizeofNlMsghdr; {
-		size := int(rtattr.Native.Uint32(b))
+		h := rtattr.View[unix.NlMsghdr](b)
+		size := int(h.Len)
 		if size < unix.SizeofNlMsghdr || size > len(b) {
 			return rtattr.ErrMalformed
 		}
-		r := reply{typ: rtattr.Native.Uint16(b[4:]), flags: rtattr.Native.Uint16(b[6:]), seq: rtattr.Native.Uint32(b[8:]),
-			body: b[unix.SizeofNlMsghdr:size]}
-		if err := visit(r); err != nil {
+		if err := visit(reply{h.Type, h.Flags, h.Seq, b[unix.SizeofNlMsghdr:size]}); err != nil {
 			return err
 		}
 		b = b[min(rtattr.Align(size), len(b)):]
@@ -141,12 +138,21 @@ func (r reply) verdict() error {
 	return e
 }
 
-// ask sends the request that is in the send buffer and visits each message of
-// the answer, one or a dump. It tells in how many batches they came, and fails
-// with ErrInterrupted where the kernel says that they do not fit together.
-func (c *conn) ask(visit func(reply) error) (batches int, err error) {
+// request is a question to the kernel: a header, and attributes.
+func request(typ, flags int, parts ...nl.NetlinkRequestData) *nl.NetlinkRequest {
+	q := nl.NewNetlinkRequest(typ, flags)
+	q.Data = parts
+	return q
+}
+
+// ask sends a request and visits each message of the answer, one or a dump. It
+// tells in how many batches they came, and fails with ErrInterrupted where the
+// kernel says that they do not fit together.
+func (c *conn) ask(q *nl.NetlinkRequest, visit func(reply) error) (batches int, err error) {
+	c.seq++
+	q.Seq = c.seq // as the operations of this socket are numbered
 	seq, interrupted := c.seq, false
-	if err := c.flush(); err != nil {
+	if err := c.transmit(q.Serialize()); err != nil {
 		return 0, err
 	}
 	for done := false; !done; batches++ {
@@ -185,7 +191,8 @@ func (c *conn) execute(n int) []error {
 	errs, answered := make([]error, n), make([]bool, n)
 	first := c.seq - uint32(n) + 1
 	c.acknowledgeLast()
-	err := c.flush()
+	err := c.transmit(c.send)
+	c.send = c.send[:0]
 	for done := false; err == nil && !done; {
 		err = c.receiveAll(func(r reply) error {
 			i := r.seq - first
@@ -208,9 +215,8 @@ func (c *conn) execute(n int) []error {
 // acknowledgeLast sets NLM_F_ACK on the last message in the send buffer.
 func (c *conn) acknowledgeLast() {
 	last := 0
-	for at := 0; at < len(c.send); at += int(rtattr.Native.Uint32(c.send[at:])) {
+	for at := 0; at < len(c.send); at += int(rtattr.View[unix.NlMsghdr](c.send[at:]).Len) {
 		last = at
 	}
-	flags := c.send[last+6:]
-	rtattr.Native.PutUint16(flags, rtattr.Native.Uint16(flags)|unix.NLM_F_ACK)
+	rtattr.View[unix.NlMsghdr](c.send[last:]).Flags |= unix.NLM_F_ACK
 }

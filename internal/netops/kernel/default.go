@@ -49,8 +49,7 @@ func (n *Netns) headOfMain() (found []netops.Route, err error) {
 	}
 	defer c.close()
 	q := routeQuery{family: unix.AF_INET, table: netops.TableMain}
-	q.ask(c)
-	_, err = c.ask(func(r reply) error {
+	_, err = c.ask(q.request(), func(r reply) error {
 		if !q.wants(r.body) {
 			return nil
 		}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
@@ -17,14 +18,14 @@ func appendOperation(b []byte, r *netops.Route, op netops.Operation, index func(
 	if err != nil {
 		return nil, err
 	}
-	protocol := &b[start+rtProtocol]
+	m := nl.DeserializeRtMsg(b[start:])
 	switch {
 	case op.Tagged:
-		*protocol = netops.Protocol
+		m.Protocol = netops.Protocol
 	case op.Deletes() && r.Is6():
 		// Merged routes are listed with the protocol of the first of them; in a
 		// deletion that would be the only one that it hits.
-		*protocol = unix.RTPROT_UNSPEC
+		m.Protocol = unix.RTPROT_UNSPEC
 	}
 	return b, nil
 }
@@ -39,17 +40,15 @@ func appendRoute(b []byte, r *netops.Route, index func(name string) (uint32, err
 	if r.Raw != nil {
 		return appendRaw(b, r, devs), nil
 	}
-	flags := uint32(0)
+	m := nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(rtattr.Family(r.Dst.Addr())), Dst_len: uint8(r.Dst.Bits()), Tos: r.Tos,
+		Protocol: r.Protocol, Scope: uint8(r.Scope), Type: uint8(r.Type)}}
 	if r.OnLink && len(r.Hops) == 0 {
-		flags = unix.RTNH_F_ONLINK
+		m.Flags = unix.RTNH_F_ONLINK
 	}
-	scope := r.Scope
-	if scope == netops.ScopeAuto {
-		scope = r.DefaultScope()
+	if r.Scope == netops.ScopeAuto {
+		m.Scope = uint8(r.DefaultScope())
 	}
-	b = append(b, uint8(rtattr.Family(r.Dst.Addr())), uint8(r.Dst.Bits()), 0, r.Tos, unix.RT_TABLE_UNSPEC,
-		r.Protocol, uint8(scope), uint8(r.Type))
-	b = rtattr.Native.AppendUint32(b, flags)
+	b = append(b, m.Serialize()...)
 	b = rtattr.AppendUint32(b, unix.RTA_TABLE, r.Table)
 	if !r.Default() {
 		b = rtattr.AppendAddr(b, unix.RTA_DST, r.Dst.Addr())
@@ -124,7 +123,7 @@ func appendRaw(b []byte, r *netops.Route, devs []uint32) []byte {
 		case unix.RTA_MULTIPATH:
 			for h := range rtattr.WellFormedHops(a.Data) {
 				if d, ok := next(); ok {
-					rtattr.Native.PutUint32(h[4:], d)
+					rtattr.View[unix.RtNexthop](h).Ifindex = int32(d)
 				}
 			}
 		}
@@ -134,15 +133,3 @@ func appendRaw(b []byte, r *netops.Route, devs []uint32) []byte {
 	}
 	return b
 }
-
-// The fields of struct rtmsg.
-const (
-	rtFamily   = 0
-	rtDstLen   = 1
-	rtSrcLen   = 2
-	rtTos      = 3
-	rtTable    = 4
-	rtProtocol = 5
-	rtType     = 7
-	rtFlags    = 8
-)

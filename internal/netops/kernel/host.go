@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
@@ -123,19 +124,11 @@ func (n *Netns) match(r *netops.Route) (found *netops.Route, err error) {
 // specific route, may answer in the place of another. Where it is reached by
 // none, or by one that rejects, the error is the kernel's.
 func (n *Netns) lookup(ip netip.Addr) (found *netops.Route, err error) {
-	c := n.conn
-	start := c.message(unix.RTM_GETROUTE, 0)
-	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
-	header := c.send[start+unix.SizeofNlMsghdr:]
-	header[rtFamily], header[rtDstLen] = uint8(rtattr.Family(ip)), uint8(ip.BitLen())
 	flags := uint32(unix.RTM_F_FIB_MATCH)
 	if ip.Is4() { // or the answer would be said to be of table main
 		flags |= unix.RTM_F_LOOKUP_TABLE
 	}
-	rtattr.Native.PutUint32(header[rtFlags:], flags)
-	c.send = rtattr.AppendAddr(c.send, unix.RTA_DST, ip)
-	c.finish(start)
-	_, err = c.ask(func(answer reply) error {
+	_, err = n.conn.ask(routeTo(ip, flags), func(answer reply) error {
 		route, err := netops.DecodeRoute(nil, answer.body, n.name)
 		found = &route
 		return err
@@ -144,6 +137,12 @@ func (n *Netns) lookup(ip netip.Addr) (found *netops.Route, err error) {
 		return nil, err
 	}
 	return found, nil
+}
+
+// routeTo asks for the route to an address.
+func routeTo(ip netip.Addr, flags uint32) *nl.NetlinkRequest {
+	m := unix.RtMsg{Family: uint8(rtattr.Family(ip)), Dst_len: uint8(ip.BitLen()), Flags: flags}
+	return request(unix.RTM_GETROUTE, 0, &nl.RtMsg{RtMsg: m}, nl.NewRtAttr(unix.RTA_DST, ip.AsSlice()))
 }
 
 // AddObjects adds the rules and neighbours of a state exclusively, and sets its

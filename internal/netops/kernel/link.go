@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
@@ -22,9 +23,7 @@ func appendLinkAddr(b []byte, l *netops.LinkAddr, index func(string) (uint32, er
 	if err != nil {
 		return nil, err
 	}
-	b = append(b, make([]byte, unix.SizeofIfInfomsg)...)
-	rtattr.Native.PutUint32(b[len(b)-unix.SizeofIfInfomsg+ifIndex:], dev)
-	return rtattr.Append(b, unix.IFLA_ADDRESS, mac), nil
+	return rtattr.Append(append(b, ifInfo(dev).Serialize()...), unix.IFLA_ADDRESS, mac), nil
 }
 
 // link is an interface as the kernel describes it.
@@ -72,13 +71,9 @@ const skipStats = 1 << 3
 func (n *Netns) Links(ctx context.Context) (links []netops.Link, err error) {
 	err = n.repeat(ctx, "interfaces", func() error {
 		links = nil
-		c := n.conn
-		start := c.message(unix.RTM_GETLINK, unix.NLM_F_DUMP)
-		c.send = append(c.send, make([]byte, unix.SizeofIfInfomsg)...)
 		// Counters are the longest part of an answer.
-		c.send = rtattr.AppendUint32(c.send, unix.IFLA_EXT_MASK, skipStats)
-		c.finish(start)
-		_, err := c.ask(func(r reply) error {
+		mask := &nl.Uint32Attribute{Type: unix.IFLA_EXT_MASK, Value: skipStats}
+		_, err := n.conn.ask(request(unix.RTM_GETLINK, unix.NLM_F_DUMP, ifInfo(0), mask), func(r reply) error {
 			link, err := decodeLink(r.body)
 			links = append(links, link)
 			return err
@@ -90,7 +85,6 @@ func (n *Netns) Links(ctx context.Context) (links []netops.Link, err error) {
 
 // decodeLink reads an RTM_NEWLINK message, without its header.
 func decodeLink(body []byte) (l netops.Link, err error) {
-	const typ, flags = 2, 8 // struct ifinfomsg
 	err = visitLink(body, func(a rtattr.Attr) {
 		switch a.Type {
 		case unix.IFLA_IFNAME:
@@ -102,7 +96,8 @@ func decodeLink(body []byte) (l netops.Link, err error) {
 	if err != nil {
 		return netops.Link{}, err
 	}
-	l.Type, l.Index, l.Flags = rtattr.Native.Uint16(body[typ:]), rtattr.Native.Uint32(body[ifIndex:]), rtattr.Native.Uint32(body[flags:])
+	m := nl.DeserializeIfInfomsg(body)
+	l.Type, l.Index, l.Flags = m.Type, uint32(m.Index), m.Flags
 	return l, nil
 }
 
@@ -117,20 +112,17 @@ func (n *Netns) hardwareAddr(index uint32) (mac net.HardwareAddr, err error) {
 
 // askLink visits the attributes by which the kernel describes an interface.
 func (n *Netns) askLink(index uint32, visit func(rtattr.Attr)) error {
-	c := n.conn
-	start := c.message(unix.RTM_GETLINK, 0)
-	c.send = append(c.send, make([]byte, unix.SizeofIfInfomsg)...)
-	rtattr.Native.PutUint32(c.send[start+unix.SizeofNlMsghdr+ifIndex:], index)
-	c.finish(start)
-	_, err := c.ask(func(r reply) error { return visitLink(r.body, visit) })
+	_, err := n.conn.ask(request(unix.RTM_GETLINK, 0, ifInfo(index)), func(r reply) error { return visitLink(r.body, visit) })
 	if err != nil {
 		return fmt.Errorf("look at interface %d: %w", index, err)
 	}
 	return nil
 }
 
-// ifIndex is where struct ifinfomsg (rtnetlink(7)) has the interface's index.
-const ifIndex = 4
+// ifInfo names an interface, or none, before the attributes of a message.
+func ifInfo(index uint32) *nl.IfInfomsg {
+	return &nl.IfInfomsg{IfInfomsg: unix.IfInfomsg{Index: int32(index)}}
+}
 
 // visitLink visits the attributes of an RTM_NEWLINK message without its header.
 func visitLink(body []byte, visit func(rtattr.Attr)) error {

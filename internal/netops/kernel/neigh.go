@@ -9,16 +9,8 @@ import (
 	"github.com/cni-netops/plugins/internal/netops/rtattr"
 )
 
-// The fields of struct ndmsg (linux/neighbour.h), and what x/sys lacks of its
-// attributes.
-const (
-	ndFamily = 0
-	ndIndex  = 4
-	ndState  = 8
-	ndFlags  = 10
-
-	ndaProtocol = 12 // NDA_PROTOCOL
-)
+// ndaProtocol is NDA_PROTOCOL (linux/neighbour.h), which x/sys lacks.
+const ndaProtocol = 12
 
 // appendNeigh encodes an RTM_NEWNEIGH or RTM_DELNEIGH.
 func appendNeigh(b []byte, e *netops.Neigh, deletes bool, index func(string) (uint32, error)) ([]byte, error) {
@@ -30,10 +22,8 @@ func appendNeigh(b []byte, e *netops.Neigh, deletes bool, index func(string) (ui
 	if err != nil {
 		return nil, err
 	}
-	b = append(b, uint8(rtattr.Family(e.IP)), 0, 0, 0)
-	b = rtattr.Native.AppendUint32(b, dev)
-	b = rtattr.Native.AppendUint16(b, unix.NUD_PERMANENT)
-	b = append(b, e.Flags, 0)
+	b, m := rtattr.Extend[unix.NdMsg](b)
+	m.Family, m.Ifindex, m.State, m.Flags = uint8(rtattr.Family(e.IP)), int32(dev), unix.NUD_PERMANENT, e.Flags
 	b = rtattr.AppendAddr(b, unix.NDA_DST, e.IP)
 	if deletes {
 		return b, nil
@@ -46,13 +36,11 @@ func appendNeigh(b []byte, e *netops.Neigh, deletes bool, index func(string) (ui
 
 // dumpNeighs lists the entries of an interface, of both families.
 func (n *Netns) dumpNeighs(s *netops.State, index uint32) (batches int, err error) {
-	start := n.conn.message(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
-	n.conn.send = append(n.conn.send, make([]byte, unix.SizeofNdMsg)...)
-	n.conn.send = rtattr.AppendUint32(n.conn.send, unix.NDA_IFINDEX, index)
-	n.conn.finish(start)
-	return n.conn.ask(func(r reply) error {
+	q := request(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
+	q.AddRawData(rtattr.AppendUint32(make([]byte, unix.SizeofNdMsg), unix.NDA_IFINDEX, index))
+	return n.conn.ask(q, func(r reply) error {
 		e, ok, err := decodeNeigh(r.body, n.name)
-		if ok && rtattr.Native.Uint32(r.body[ndIndex:]) == index {
+		if ok && uint32(rtattr.View[unix.NdMsg](r.body).Ifindex) == index {
 			s.Neighs = append(s.Neighs, e)
 		}
 		return err
@@ -67,9 +55,9 @@ func decodeNeigh(body []byte, name func(int) (string, error)) (e netops.Neigh, o
 	if len(body) < unix.SizeofNdMsg {
 		return netops.Neigh{}, false, rtattr.ErrMalformed
 	}
-	family, state, flags := body[ndFamily], rtattr.Native.Uint16(body[ndState:]), body[ndFlags]
-	permanent := state&unix.NUD_PERMANENT != 0
-	e = netops.Neigh{Learnt: !permanent, Flags: flags & (unix.NTF_ROUTER | unix.NTF_EXT_LEARNED)}
+	m := rtattr.View[unix.NdMsg](body)
+	permanent := m.State&unix.NUD_PERMANENT != 0
+	e = netops.Neigh{Learnt: !permanent, Flags: m.Flags & (unix.NTF_ROUTER | unix.NTF_EXT_LEARNED)}
 	for a, err := range rtattr.All(body[unix.SizeofNdMsg:]) {
 		if err != nil {
 			return netops.Neigh{}, false, err
@@ -83,13 +71,13 @@ func decodeNeigh(body []byte, name func(int) (string, error)) (e netops.Neigh, o
 			e.Protocol = a.Uint8()
 		}
 	}
-	if family != unix.AF_INET && family != unix.AF_INET6 || e.IP.IsMulticast() || state&unix.NUD_NOARP != 0 ||
-		!permanent && flags&unix.NTF_EXT_LEARNED != 0 {
+	if m.Family != unix.AF_INET && m.Family != unix.AF_INET6 || e.IP.IsMulticast() || m.State&unix.NUD_NOARP != 0 ||
+		!permanent && m.Flags&unix.NTF_EXT_LEARNED != 0 {
 		return netops.Neigh{}, false, nil
 	}
 	if !e.IP.IsValid() {
 		return netops.Neigh{}, false, rtattr.ErrMalformed
 	}
-	e.Dev, err = name(int(rtattr.Native.Uint32(body[ndIndex:])))
+	e.Dev, err = name(int(m.Ifindex))
 	return e, err == nil && e.Dev != "", err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
@@ -78,17 +79,13 @@ func (n *Netns) namespaceID(of *Netns) (id uint32, err error) {
 		}
 		defer func() { _ = unix.Close(handle) }()
 	}
-	const rtgenmsg = 4 // padded
-	c := n.conn
-	start := c.message(unix.RTM_GETNSID, 0)
-	c.send = append(c.send, make([]byte, rtgenmsg)...)
-	c.send = rtattr.AppendUint32(c.send, unix.NETNSA_FD, uint32(handle))
-	c.finish(start)
-	_, err = c.ask(func(r reply) error {
-		if len(r.body) < rtgenmsg {
+	head := nl.NewRtGenMsg()
+	q := request(unix.RTM_GETNSID, 0, head, &nl.Uint32Attribute{Type: unix.NETNSA_FD, Value: uint32(handle)})
+	_, err = n.conn.ask(q, func(r reply) error {
+		if len(r.body) < head.Len() {
 			return rtattr.ErrMalformed
 		}
-		for a, err := range rtattr.All(r.body[rtgenmsg:]) {
+		for a, err := range rtattr.All(r.body[head.Len():]) {
 			if err != nil {
 				return err
 			}
@@ -114,14 +111,7 @@ func (n *Netns) LinkIndex(name string) (uint32, error) {
 // SourceTo is the address from which the namespace would send to another one.
 // It is not valid where there is no way to it.
 func (n *Netns) SourceTo(ip netip.Addr) (src netip.Addr, err error) {
-	c := n.conn
-	start := c.message(unix.RTM_GETROUTE, 0)
-	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
-	header := c.send[start+unix.SizeofNlMsghdr:]
-	header[rtFamily], header[rtDstLen] = uint8(rtattr.Family(ip)), uint8(ip.BitLen())
-	c.send = rtattr.AppendAddr(c.send, unix.RTA_DST, ip)
-	c.finish(start)
-	_, err = c.ask(func(answer reply) error {
+	_, err = n.conn.ask(routeTo(ip, 0), func(answer reply) error {
 		if len(answer.body) < unix.SizeofRtMsg {
 			return rtattr.ErrMalformed
 		}

@@ -4,18 +4,11 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/rtattr"
-)
-
-// Fields of struct fib_rule_hdr (linux/fib_rules.h) where it is not as struct
-// rtmsg.
-const (
-	ruleHeader = unix.SizeofRtMsg
-	ruleAction = rtType
-	ruleFlags  = rtFlags
 )
 
 // ruleHits reports whether the kernel, asked to delete r, may take have: what is
@@ -27,14 +20,16 @@ func ruleHits(r, have *netops.Rule) bool {
 		(!r.From.IsValid() || r.From == have.From) && (!r.To.IsValid() || r.To == have.To)
 }
 
-// appendRule encodes an RTM_NEWRULE or RTM_DELRULE.
+// appendRule encodes an RTM_NEWRULE or RTM_DELRULE. Its struct fib_rule_hdr
+// (linux/fib_rules.h) is a struct rtmsg whose type is the action.
 func appendRule(b []byte, r *netops.Rule) []byte {
 	family := uint8(unix.AF_INET)
 	if r.IPv6 {
 		family = unix.AF_INET6
 	}
-	b = append(b, family, uint8(max(r.To.Bits(), 0)), uint8(max(r.From.Bits(), 0)), 0, unix.RT_TABLE_UNSPEC, 0, 0, unix.FR_ACT_TO_TBL)
-	b = rtattr.Native.AppendUint32(b, 0)
+	m := nl.RtMsg{RtMsg: unix.RtMsg{Family: family, Dst_len: uint8(max(r.To.Bits(), 0)), Src_len: uint8(max(r.From.Bits(), 0)),
+		Type: unix.FR_ACT_TO_TBL}}
+	b = append(b, m.Serialize()...)
 	b = rtattr.AppendUint32(b, unix.FRA_PRIORITY, r.Priority)
 	b = rtattr.AppendUint32(b, unix.FRA_TABLE, r.Table)
 	b = rtattr.Append(b, unix.FRA_PROTOCOL, []byte{r.Protocol})
@@ -49,13 +44,10 @@ func appendRule(b []byte, r *netops.Rule) []byte {
 
 // dumpRules lists the rules of a family that look up a table.
 func (n *Netns) dumpRules(s *netops.State, family uint8) (batches int, err error) {
-	start := n.conn.message(unix.RTM_GETRULE, unix.NLM_F_DUMP)
-	n.conn.send = append(n.conn.send, make([]byte, ruleHeader)...)
-	n.conn.send[start+unix.SizeofNlMsghdr+rtFamily] = family
-	n.conn.finish(start)
-	batches, err = n.conn.ask(func(r reply) error {
+	q := request(unix.RTM_GETRULE, unix.NLM_F_DUMP, &nl.RtMsg{RtMsg: unix.RtMsg{Family: family}})
+	batches, err = n.conn.ask(q, func(r reply) error {
 		rule, ok, err := decodeRule(r.body)
-		if ok && r.body[rtFamily] == family {
+		if ok && nl.DeserializeRtMsg(r.body).Family == family {
 			s.Rules = append(s.Rules, rule)
 		}
 		return err
@@ -75,13 +67,14 @@ func noFamily(err error) bool {
 // where the rule looks up no table. What a rule asks for that is not known here
 // is told by [netops.Rule.MoreSelectors].
 func decodeRule(body []byte) (r netops.Rule, ok bool, err error) {
-	if len(body) < ruleHeader {
+	if len(body) < unix.SizeofRtMsg {
 		return netops.Rule{}, false, rtattr.ErrMalformed
 	}
-	r = netops.Rule{IPv6: body[rtFamily] == unix.AF_INET6, Table: uint32(body[rtTable]),
-		MoreSelectors: body[rtTos] != 0 || rtattr.Native.Uint32(body[ruleFlags:])&unix.FIB_RULE_INVERT != 0}
+	m := nl.DeserializeRtMsg(body)
+	r = netops.Rule{IPv6: m.Family == unix.AF_INET6, Table: uint32(m.Table),
+		MoreSelectors: m.Tos != 0 || m.Flags&unix.FIB_RULE_INVERT != 0}
 	var from, to netip.Addr
-	for a, err := range rtattr.All(body[ruleHeader:]) {
+	for a, err := range rtattr.All(body[unix.SizeofRtMsg:]) {
 		if err != nil {
 			return netops.Rule{}, false, err
 		}
@@ -103,11 +96,11 @@ func decodeRule(body []byte) (r netops.Rule, ok bool, err error) {
 			r.MoreSelectors = true
 		}
 	}
-	r.From, err = selector(from, body[rtSrcLen], r.IPv6)
+	r.From, err = selector(from, m.Src_len, r.IPv6)
 	if err == nil {
-		r.To, err = selector(to, body[rtDstLen], r.IPv6)
+		r.To, err = selector(to, m.Dst_len, r.IPv6)
 	}
-	return r, err == nil && body[ruleAction] == unix.FR_ACT_TO_TBL, err
+	return r, err == nil && m.Type == unix.FR_ACT_TO_TBL, err
 }
 
 // selector is a rule's subnet. One of length 0 is any.

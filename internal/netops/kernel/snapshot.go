@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
@@ -167,10 +168,7 @@ func sameAddr(a, b *netops.Addr) bool {
 const wholeBatches = 2
 
 func (n *Netns) dumpAddrs() (found []netops.Addr, batches int, err error) {
-	start := n.conn.message(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-	n.conn.send = append(n.conn.send, make([]byte, unix.SizeofIfAddrmsg)...)
-	n.conn.finish(start)
-	batches, err = n.conn.ask(func(r reply) error {
+	batches, err = n.conn.ask(request(unix.RTM_GETADDR, unix.NLM_F_DUMP, &nl.IfAddrmsg{}), func(r reply) error {
 		a, err := decodeAddr(r.body, n.name)
 		if err == nil && a.Prefix.IsValid() {
 			found = append(found, a)
@@ -182,12 +180,12 @@ func (n *Netns) dumpAddrs() (found []netops.Addr, batches int, err error) {
 
 // decodeAddr reads an RTM_NEWADDR message, without its header.
 func decodeAddr(body []byte, name func(int) (string, error)) (netops.Addr, error) {
-	const prefixLen, flags, scope, index = 1, 2, 3, 4 // struct ifaddrmsg
 	if len(body) < unix.SizeofIfAddrmsg {
 		return netops.Addr{}, rtattr.ErrMalformed
 	}
 	var local, address netip.Addr
-	found := netops.Addr{Scope: netops.WireScope(body[scope]), Flags: uint32(body[flags])}
+	m := nl.DeserializeIfAddrmsg(body)
+	found := netops.Addr{Scope: netops.WireScope(m.Scope), Flags: uint32(m.Flags)}
 	for a, err := range rtattr.All(body[unix.SizeofIfAddrmsg:]) {
 		if err != nil {
 			return netops.Addr{}, err
@@ -204,10 +202,10 @@ func decodeAddr(body []byte, name func(int) (string, error)) (netops.Addr, error
 	if !local.IsValid() {
 		local = address
 	}
-	bits := int(body[prefixLen])
+	bits := int(m.Prefixlen)
 	found.Prefix, found.Subnet = netip.PrefixFrom(local, bits), netip.PrefixFrom(address, bits).Masked()
 	var err error
-	found.Dev, err = name(int(rtattr.Native.Uint32(body[index:])))
+	found.Dev, err = name(int(m.Index))
 	return found, err
 }
 
@@ -249,11 +247,9 @@ func (n *Netns) routes(ctx context.Context, q routeQuery) (routes []netops.Route
 const roomSize = 8 << 10
 
 func (n *Netns) dumpRoutes(q routeQuery) (routes []netops.Route, batches int, err error) {
-	c := n.conn
-	q.ask(c)
 	routes = []netops.Route{}
 	var room []byte // one allocation for the messages of many routes
-	batches, err = c.ask(func(r reply) error {
+	batches, err = n.conn.ask(q.request(), func(r reply) error {
 		if !q.wants(r.body) {
 			return nil
 		}
@@ -277,16 +273,13 @@ func (n *Netns) dumpRoutes(q routeQuery) (routes []netops.Route, batches int, er
 	return routes, batches, err
 }
 
-// ask writes the query into the send buffer.
-func (q routeQuery) ask(c *conn) {
-	start := c.message(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
-	c.send = append(c.send, make([]byte, unix.SizeofRtMsg)...)
-	c.send[start+unix.SizeofNlMsghdr+rtFamily] = q.family
-	c.send[start+unix.SizeofNlMsghdr+rtProtocol] = q.protocol
+func (q routeQuery) request() *nl.NetlinkRequest {
+	m := &nl.RtMsg{RtMsg: unix.RtMsg{Family: q.family, Protocol: q.protocol}}
+	ask := request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, m)
 	if q.table != netops.EveryTable {
-		c.send = rtattr.AppendUint32(c.send, unix.RTA_TABLE, q.table)
+		ask.AddData(&nl.Uint32Attribute{Type: unix.RTA_TABLE, Value: q.table})
 	}
-	c.finish(start)
+	return ask
 }
 
 // noTable reports whether there is nothing to list: a table is made with its
@@ -299,7 +292,11 @@ func noTable(err error) bool {
 // IPv6 answers with its IPv4 routes, and one without strict checking with those
 // of all tables.
 func (q routeQuery) wants(body []byte) bool {
-	if len(body) < unix.SizeofRtMsg || body[rtFamily] != q.family || q.protocol != 0 && body[rtProtocol] != q.protocol {
+	if len(body) < unix.SizeofRtMsg {
+		return false
+	}
+	m := nl.DeserializeRtMsg(body)
+	if m.Family != q.family || q.protocol != 0 && m.Protocol != q.protocol {
 		return false
 	}
 	return q.to == nil || q.to[netops.Destination(body)] || q.onLink && !hasGateway(body)

@@ -12,6 +12,7 @@ import (
 	"iter"
 	"net/netip"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,24 @@ const (
 
 // NhID is RTA_NH_ID (linux/rtnetlink.h), which x/sys lacks.
 const NhID = 30
+
+// Header is a struct of the kernel that stands before attributes.
+type Header interface {
+	unix.NlMsghdr | unix.RtMsg | unix.RtNexthop | unix.NdMsg
+}
+
+// View is the struct at the beginning of b, which has to be as long: what is
+// written to it is written to b.
+func View[T Header](b []byte) *T {
+	return (*T)(unsafe.Pointer(&b[:unsafe.Sizeof(*new(T))][0]))
+}
+
+// Extend appends a struct of zeroes, to be filled in before b grows again.
+func Extend[T Header](b []byte) ([]byte, *T) {
+	start := len(b)
+	b = append(b, make([]byte, unsafe.Sizeof(*new(T)))...)
+	return b, View[T](b[start:])
+}
 
 // Attr is one attribute. Its data is a part of the message.
 type Attr struct {
