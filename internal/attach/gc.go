@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -23,22 +24,29 @@ func gc(ctx context.Context, r *request) error {
 	for _, a := range list {
 		valid[a] = true
 	}
-	keys, err := r.store().Attachments(r.Attachment().Network)
+	failed := []error{r.collect(ctx, r.Attachment().Network, func(e *record.Entry) bool {
+		switch {
+		case e.Progress != record.Finished:
+			return true
+		case given:
+			return !valid[cni.Attachment{Network: e.Network, ContainerID: e.ContainerID, IfName: e.IfName}]
+		}
+		return r.certainlyGone(e)
+	})}
+	return errors.Join(append(failed, r.sweep(ctx))...)
+}
+
+// collect takes back those records of a network that which names, less those
+// that another process has locked, and goes on after a failure.
+func (r *request) collect(ctx context.Context, network string, which func(*record.Entry) bool) error {
+	keys, err := r.store().Attachments(network)
 	if err != nil {
 		return err
 	}
 	held, failed := locks{}, []error{}
 	var entries []*record.Entry
 	for _, k := range keys {
-		chosen, _, err := r.chooseRecords(held, k, true, func(e *record.Entry) bool {
-			switch {
-			case e.Progress != record.Finished:
-				return true
-			case given:
-				return !valid[cni.Attachment{Network: k.Network, ContainerID: k.ContainerID, IfName: k.IfName}]
-			}
-			return r.certainlyGone(e)
-		})
+		chosen, _, err := r.chooseRecords(held, k, true, which)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", k, err))
 		}
@@ -50,12 +58,67 @@ func gc(ctx context.Context, r *request) error {
 	for _, u := range all {
 		if u.failed != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", u.Key, u.failed))
+		} else if r.onChange != nil {
+			r.onChange(u.Key.String()+": taken back", "")
 		}
 	}
 	for _, k := range keys {
 		r.store().Sweep(k)
 	}
-	r.store().SweepRoot()
-	failed = append(failed, r.sweepAddresses(ctx))
 	return errors.Join(failed...)
+}
+
+// sweep removes what belongs to no record.
+func (r *request) sweep(ctx context.Context) error {
+	r.store().SweepRoot()
+	return r.sweepAddresses(ctx)
+}
+
+// gcByHand takes back, of all networks, the records whose pods are gone for
+// certain and those that killed processes have left, and prints what it does.
+// No runtime says what is valid, so that a pod which cannot be seen from here
+// keeps what it has: that is an error.
+func gcByHand(ctx context.Context, r *request) error {
+	if err := r.Strict(func(*cni.Config) {}); err != nil {
+		return err
+	}
+	r.byHand, r.onChange = true, printUnderHeads()
+	networks, err := r.store().Networks()
+	failed := []error{err}
+	for _, network := range networks {
+		failed = append(failed, r.collect(ctx, network, func(e *record.Entry) bool {
+			if r.certainlyGone(e) {
+				return true
+			}
+			if err := r.visible(e); err != nil {
+				failed = append(failed, fmt.Errorf("%s: cannot tell whether its pod is gone: %w", e.Key, err))
+				return false
+			}
+			return e.Progress != record.Finished
+		}))
+	}
+	return errors.Join(append(failed, r.sweep(ctx))...)
+}
+
+// visible fails unless the pod of a record can be seen.
+func (r *request) visible(e *record.Entry) error {
+	ns, err := kernel.Open(e.Netns.Path)
+	if err == nil {
+		ns.Close()
+	}
+	return err
+}
+
+// printUnderHeads prints lines, those that follow each other under one heading.
+func printUnderHeads() func(head, line string) {
+	last := ""
+	return func(head, line string) {
+		if head != last {
+			fmt.Println("# " + head)
+		}
+		last = head
+		if line != "" {
+			fmt.Println(line)
+		}
+	}
 }

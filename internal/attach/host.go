@@ -13,8 +13,7 @@ import (
 	"github.com/cni-netops/plugins/internal/record"
 )
 
-// openHost opens the host's namespace, once for a request. Its changes are
-// logged, if the log has debug lines.
+// openHost opens the host's namespace, once for a request. Its changes are told.
 func (r *request) openHost() (*kernel.Netns, error) {
 	if r.host != nil {
 		return r.host, nil
@@ -23,9 +22,7 @@ func (r *request) openHost() (*kernel.Netns, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.LogsDebug() {
-		host.OnSend = r.logOperation
-	}
+	r.listen(host, "host")
 	r.host = host
 	r.AtEnd(host.Close)
 	return host, nil

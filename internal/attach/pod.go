@@ -46,22 +46,31 @@ func noPod(r *cni.Request, err error) error {
 	return cni.Errorf(types.ErrInvalidEnvironmentVariables, "CNI_NETNS %s: %w", r.Config.Netns, err)
 }
 
-// open opens a namespace whose changes are logged, if the log has debug lines.
+// open opens a namespace whose changes are told.
 func (r *request) open(path string) (*kernel.Netns, error) {
 	ns, err := kernel.Open(path)
-	if err == nil && r.LogsDebug() {
-		ns.OnSend = r.logOperation
+	if err == nil {
+		r.listen(ns, "pod "+path)
 	}
 	return ns, err
 }
 
-// logOperation is told each operation in a namespace.
-func (r *request) logOperation(command string, took time.Duration, err error) {
-	if err != nil {
-		r.Debug(command, "took", took, "error", err)
+// listen has each operation in a namespace told, if the log has debug lines or
+// changes are listened to.
+func (r *request) listen(ns *kernel.Netns, where string) {
+	if r.onChange == nil && !r.LogsDebug() {
 		return
 	}
-	r.Debug(command, "took", took)
+	ns.OnSend = func(command string, took time.Duration, err error) {
+		if err != nil {
+			r.Debug(command, "took", took, "error", err)
+			return
+		}
+		r.Debug(command, "took", took)
+		if r.onChange != nil {
+			r.onChange(where, command)
+		}
+	}
 }
 
 // podGone reports whether a path leads to no network namespace, so that the pod

@@ -43,6 +43,16 @@ func (p Policy) Verbs(decode Decode) cni.Verbs {
 	return cni.Verbs{Add: by(add), Check: by(check), Del: by(del), GC: by(gc), Status: by(status), Plan: by(plan)}
 }
 
+// Commands are the sub-commands of a plugin that keeps records.
+func (p Policy) Commands() []cni.Command {
+	by := func(command func(context.Context, *request) error) cni.Verb {
+		return func(ctx context.Context, r *cni.Request) error { return command(ctx, p.request(r, nil)) }
+	}
+	return []cni.Command{
+		{Name: "gc", Help: "take back what belongs to pods that are gone", Run: by(gcByHand)},
+	}
+}
+
 // Parse is what an ADD makes of its standard input before it looks at the pod.
 // It touches no file and logs nothing: for tests.
 func (p Policy) Parse(plugin cni.Plugin, decode Decode, stdin []byte, ifName string) (Planner, *cniresult.Result, error) {
@@ -58,6 +68,11 @@ type request struct {
 	decodePlanner Decode
 	root          string        // of all plugins' records
 	host          *kernel.Netns // nil until it is opened
+	// byHand says that an administrator calls, who may see other folders than
+	// the runtime.
+	byHand bool
+	// onChange, where it is set, is told what is changed, and where.
+	onChange func(where, command string)
 }
 
 func (p Policy) request(r *cni.Request, decode Decode) *request {

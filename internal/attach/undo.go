@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/cni-netops/plugins/internal/netops"
@@ -257,6 +259,14 @@ func (r *request) transient(err error) error {
 	return again
 }
 
+// hasFolder reports whether there is the folder that a path leads into. Who calls
+// a plugin by hand may see other folders than the runtime, as in a container:
+// there, no pod's namespace exists.
+func hasFolder(path string) bool {
+	st, err := os.Stat(filepath.Dir(path))
+	return filepath.IsAbs(path) && err == nil && st.IsDir()
+}
+
 // mayLive reports whether the pod of a record may be there.
 func (r *request) mayLive(e *record.Entry) bool { return !r.certainlyGone(e) }
 
@@ -270,7 +280,7 @@ func (r *request) certainlyGone(e *record.Entry) bool {
 	}
 	ns, err := kernel.Open(e.Netns.Path)
 	if err != nil {
-		return errors.Is(err, fs.ErrNotExist)
+		return errors.Is(err, fs.ErrNotExist) && (!r.byHand || hasFolder(e.Netns.Path))
 	}
 	defer ns.Close()
 	identity, err := ns.Identity(e.IfName)

@@ -34,6 +34,8 @@ type Plugin struct {
 	LogFile string
 	// Verbs carry out its requests.
 	Verbs Verbs
+	// Commands are its further sub-commands.
+	Commands []Command
 }
 
 // Verbs carry out the verbs of CNI that a runtime may ask for, and the plan
@@ -53,6 +55,9 @@ func Main(p Plugin) { os.Exit(p.Run(context.Background(), os.Args[1:])) }
 // and returns the exit code.
 func (p Plugin) Run(ctx context.Context, args []string) int {
 	preview := false
+	if c, ok := p.command(args); ok {
+		return c.run(ctx, p, args[1:])
+	}
 	switch {
 	case len(args) == 0:
 	case len(args) == 1 && args[0] == "plan":
@@ -126,7 +131,9 @@ func (p Plugin) printHelp(w io.Writer) {
 	p.printVersion(w)
 	fmt.Fprintf(w, "\n%s\n\nA container runtime calls it with CNI_COMMAND=ADD, DEL, CHECK, GC, STATUS or VERSION.\n"+
 		"By hand, with the usual CNI_* variables:\n\n"+
-		"  %s plan < config.json   show what ADD would do, and change nothing\n\nKeys of its configuration:\n\n", p.Purpose, p.Name)
+		"  %s plan < config.json   show what ADD would do, and change nothing\n", p.Purpose, p.Name)
+	p.printCommands(w)
+	fmt.Fprint(w, "\nKeys of its configuration:\n\n")
 	width := 0
 	for _, k := range p.allKeys() {
 		width = max(width, len(k.Name))

@@ -192,6 +192,15 @@ func (r *Request) TakeArgs() {
 
 // Answer runs a verb, and makes its error CNI's.
 func (r *Request) Answer(ctx context.Context, verb Verb) error {
+	err := r.run(ctx, verb)
+	if err == nil {
+		return nil
+	}
+	return cniError(r.Plugin.Name, err)
+}
+
+// run runs a verb, and then what is to be done at the end.
+func (r *Request) run(ctx context.Context, verb Verb) error {
 	defer r.log.close()
 	defer func() {
 		for _, end := range slices.Backward(r.ends) {
@@ -201,10 +210,8 @@ func (r *Request) Answer(ctx context.Context, verb Verb) error {
 	r.log.begin()
 	r.log.Debug("start", "version", buildversion.BuildVersion)
 	err := verb(ctx, r)
-	if err == nil {
-		return nil
+	if err != nil {
+		r.log.Debug("failed", "code", Code(err), "error", err)
 	}
-	e := cniError(r.Plugin.Name, err)
-	r.log.Debug("failed", "code", e.Code, "error", err)
-	return e
+	return err
 }

@@ -278,6 +278,17 @@ func (e *Entry) Remove() error {
 	return nil
 }
 
+// Networks lists those that have records.
+func (s Store) Networks() ([]string, error) {
+	folders, err := s.list(filepath.Join(s.root, s.plugin))
+	networks := make([]string, len(folders))
+	for i, f := range folders {
+		networks[i] = f.Name()
+	}
+	slices.Sort(networks)
+	return networks, err
+}
+
 // Attachments lists those of a network that have records.
 func (s Store) Attachments(network string) ([]Key, error) {
 	if s.unusable(Key{Network: network, ContainerID: "x", IfName: "x"}) != "" {

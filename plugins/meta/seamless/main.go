@@ -23,7 +23,8 @@ var seamless = cni.Plugin{
 		{Name: podTimeout, Help: `how long ADD waits for an address of the pod (default "10s")`},
 		{Name: routes, Help: "further routes, without a way of their own by the same gateway"},
 	},
-	Verbs: policy.Verbs(decode),
+	Verbs:    policy.Verbs(decode),
+	Commands: policy.Commands(),
 }
 
 var policy = attach.Policy{PrevResultOptional: true}
