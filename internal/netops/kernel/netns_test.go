@@ -292,7 +292,7 @@ func removeAll(s netops.Snapshot) netops.Change {
 func TestUndoOfARemovalRestoresEveryAttributeAndTheOrder(t *testing.T) {
 	pod := furnished(t)
 	n := enter(t, pod)
-	before := pod.Dump()
+	before, atFirst := pod.Dump(), witnessed(t, pod)
 	all := removeAll(snapshot(t, n, allTables...))
 	changes := []netops.Change{all}
 	for _, r := range all.Del.Routes {
@@ -312,6 +312,7 @@ func TestUndoOfARemovalRestoresEveryAttributeAndTheOrder(t *testing.T) {
 		if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
 			t.Fatalf("not as before (-want +got) after\n%s\n%s", done, diff)
 		}
+		netopstest.Same(t, "in netlink's eyes", atFirst, witnessed(t, pod))
 	}
 }
 

@@ -91,7 +91,7 @@ var made = []string{"net1", "eth0@if", mac2, "10.1.0.7 dev eth0 lladdr " + mac1 
 
 func TestApplyAndUndoOfEveryKind(t *testing.T) {
 	pod, n := wholePod(t)
-	before := picture(t, pod)
+	before, atFirst := picture(t, pod), witnessed(t, pod)
 	done := wholeChange(t, n)
 	if err := n.Apply(t.Context(), done); err != nil {
 		t.Fatal(err)
@@ -113,11 +113,17 @@ func TestApplyAndUndoOfEveryKind(t *testing.T) {
 	if err != nil || len(done.Drift(have.State)) > 0 {
 		t.Errorf("drift %v, %v", done.Drift(have.State), err)
 	}
+	byNetlink := witnessed(t, pod)
+	byNetlink.Sysctls = have.Sysctls
+	if drift := done.Drift(byNetlink); len(drift) > 0 {
+		t.Errorf("netlink sees another kernel: %v", drift)
+	}
 	for range 2 {
 		if err := n.Undo(t.Context(), done); err != nil {
 			t.Fatal(err)
 		}
 		netopstest.Same(t, "not as before", before, picture(t, pod))
+		netopstest.Same(t, "in netlink's eyes", atFirst, witnessed(t, pod))
 	}
 	if have, _ := n.Snapshot(t.Context(), q); len(done.Drift(have.State)) < done.Add.Len()-len(done.Add.Routes) {
 		t.Errorf("drift %v", done.Drift(have.State))
@@ -217,6 +223,8 @@ func TestRulesAreDeletedExactly(t *testing.T) {
 	if err := n.Undo(t.Context(), netops.Change{Add: netopstest.ParseState(t, "rule pref 8 lookup 100")}); err != nil {
 		t.Fatal(err)
 	}
+	left, _ := partition(witnessed(t, pod).Rules, func(r netops.Rule) bool { return r.Priority == 8 })
+	netopstest.Same(t, "netlink sees left", []netops.Rule{{Priority: 8, Table: 100, Protocol: 98}, {Priority: 8, Table: 101, Protocol: 98}}, left)
 	if got := pod.IP("rule show pref 8"); strings.TrimSpace(got) != "8:\tfrom all lookup 101 proto 98\n8:\tfrom all lookup 100 proto 98" {
 		t.Errorf("left %q", got)
 	}
@@ -252,6 +260,9 @@ func TestNeighboursThatAreThere(t *testing.T) {
 		}
 		if got := pod.IP("neigh show nud permanent 10.1.0.77", "neigh show nud permanent fd01::77"); strings.Count(got, mac1) != 2 {
 			t.Errorf("%s: %q", state, got)
+		}
+		if drift := want.Drift(witnessed(t, pod)); len(drift) > 0 {
+			t.Errorf("%s: netlink sees another kernel: %v", state, drift)
 		}
 		if err := n.Undo(t.Context(), want); err != nil {
 			t.Errorf("%s: %v", state, err)
