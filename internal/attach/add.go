@@ -112,7 +112,7 @@ type made struct {
 // would have to guess.
 func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, earlier []*record.Entry) (m made, err error) {
 	done, held := d.Want.Pod.Needed(have.State)
-	rec := record.Record{Boot: a.boot, Key: a.key(), Netns: a.where, SkipCheck: planner.SkipCheck(), Default: d.Default,
+	rec := record.Record{Boot: a.boot, Key: a.key(), Pod: a.Pod(), Netns: a.where, SkipCheck: planner.SkipCheck(), Default: d.Default,
 		Done: netops.Plan{Pod: done, Host: d.Want.Host}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
 
 	ctx = cni.UntilSignal(ctx)

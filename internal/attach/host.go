@@ -38,6 +38,11 @@ func (r *request) look(ctx context.Context, wanted netops.State) (have netops.St
 	if err != nil {
 		return have, err
 	}
+	return lookOn(ctx, host, wanted)
+}
+
+// lookOn is look in the host's open namespace.
+func lookOn(ctx context.Context, host *kernel.Netns, wanted netops.State) (have netops.State, err error) {
 	if have, err = lookBesideRoutes(ctx, host, wanted); err != nil {
 		return have, err
 	}

@@ -40,7 +40,7 @@ func (p Policy) Verbs(decode Decode) cni.Verbs {
 			return withCode(verb(ctx, p.request(r, decode)))
 		}
 	}
-	return cni.Verbs{Add: by(add), Check: by(check), Del: by(del), GC: by(gc), Status: by(status), Plan: by(plan)}
+	return cni.Verbs{Add: by(add), Check: by(check), Del: by(del), GC: by(gc), Status: by(status), Plan: by(plan), Show: Show}
 }
 
 // Commands are the sub-commands of a plugin that keeps records.

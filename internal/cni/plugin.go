@@ -21,6 +21,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
 	"github.com/containernetworking/plugins/pkg/utils/buildversion"
+
+	"github.com/cni-netops/plugins/internal/show"
 )
 
 // Plugin is what a plugin says of itself.
@@ -38,9 +40,13 @@ type Plugin struct {
 	Commands []Command
 }
 
-// Verbs carry out the verbs of CNI that a runtime may ask for, and the plan
-// sub-command.
-type Verbs struct{ Add, Check, Del, GC, Status, Plan Verb }
+// Verbs carry out the verbs of CNI that a runtime may ask for, and the
+// sub-commands plan and show.
+type Verbs struct {
+	Add, Check, Del, GC, Status, Plan Verb
+	// Show lists what is on the node, of which show prints what is asked for.
+	Show func(context.Context, show.Query) ([]show.Record, error)
+}
 
 // Verb carries out one request.
 type Verb func(context.Context, *Request) error
@@ -62,6 +68,8 @@ func (p Plugin) Run(ctx context.Context, args []string) int {
 	case len(args) == 0:
 	case len(args) == 1 && args[0] == "plan":
 		preview = true
+	case args[0] == "show":
+		return p.show(ctx, args[1:])
 	case len(args) == 1 && args[0] == "--version":
 		p.printVersion(os.Stdout)
 		return 0
@@ -131,7 +139,9 @@ func (p Plugin) printHelp(w io.Writer) {
 	p.printVersion(w)
 	fmt.Fprintf(w, "\n%s\n\nA container runtime calls it with CNI_COMMAND=ADD, DEL, CHECK, GC, STATUS or VERSION.\n"+
 		"By hand, with the usual CNI_* variables:\n\n"+
-		"  %s plan < config.json   show what ADD would do, and change nothing\n", p.Purpose, p.Name)
+		"  %s plan < config.json   show what ADD would do, and change nothing\n"+
+		"  %s show                 list what is on this node, for whom, and what differs (show --help)\n",
+		p.Purpose, p.Name, p.Name)
 	p.printCommands(w)
 	fmt.Fprint(w, "\nKeys of its configuration:\n\n")
 	width := 0

@@ -83,11 +83,19 @@ func (r *Request) about() []any {
 	}
 	add("containerID", r.Config.ContainerID)
 	add("ifName", r.Config.IfName)
-	if name := r.Config.Args["K8S_POD_NAME"]; name != "" {
-		add("pod", strings.TrimPrefix(r.Config.Args["K8S_POD_NAMESPACE"]+"/"+name, "/"))
-	}
+	add("pod", r.Pod())
 	add("traceID", traceID())
 	return about
+}
+
+// Pod is namespace/name of the pod, as Kubernetes' runtimes tell them in
+// CNI_ARGS; empty where they do not.
+func (r *Request) Pod() string {
+	name := r.Config.Args["K8S_POD_NAME"]
+	if name == "" {
+		return ""
+	}
+	return strings.TrimPrefix(r.Config.Args["K8S_POD_NAMESPACE"]+"/"+name, "/")
 }
 
 // absolute is a value that is to be an absolute path, cleaned; empty where it

@@ -320,6 +320,7 @@ func ExamplePlugin_help() {
 	// By hand, with the usual CNI_* variables:
 	//
 	//   example plan < config.json   show what ADD would do, and change nothing
+	//   example show                 list what is on this node, for whom, and what differs (show --help)
 	//
 	// Keys of its configuration:
 	//

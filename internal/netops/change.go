@@ -162,14 +162,25 @@ type Drift struct {
 	Instead string // what is there in its place; may be empty
 }
 
-func (d Drift) String() string {
+func (d Drift) String() string { return d.Command() + ": " + d.Problem() }
+
+// Command is the command that would put it right.
+func (d Drift) Command() string {
+	if d.Present {
+		return d.Object.Command(Delete)
+	}
+	return d.Object.Command(Add)
+}
+
+// Problem is what is wrong with the object.
+func (d Drift) Problem() string {
 	switch {
 	case d.Present:
-		return d.Object.Command(Delete) + ": present, should be absent"
+		return "present, should be absent"
 	case d.Instead != "":
-		return d.Object.Command(Add) + ": found " + d.Instead + " instead"
+		return "found " + d.Instead + " instead"
 	}
-	return d.Object.Command(Add) + ": missing"
+	return "missing"
 }
 
 // Drift lists everything of the change that does not hold in have: also a

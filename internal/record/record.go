@@ -66,6 +66,9 @@ type Record struct {
 	Boot   string `json:"boot"` // ID of the boot in which it was written
 	Plugin string `json:"plugin"`
 	Key
+	// Pod is namespace/name as the runtime gave them in CNI_ARGS, for whoever
+	// reads the record. Those of the first release have none.
+	Pod   string    `json:"pod,omitempty"`
 	Netns Namespace `json:"netns"`
 	// Done is what was changed, for DEL; Held is what was wanted and there
 	// already. On the host Done is all that was wanted: what of it was made
@@ -124,6 +127,7 @@ func (r Record) encode() []byte {
 	o.Text("network", r.Network)
 	o.Text("containerID", r.ContainerID)
 	o.Text("ifName", r.IfName)
+	o.Text("pod", r.Pod)
 	o.Key("netns")
 	o.B = r.Netns.appendJSON(o.B)
 	o.Key("done")

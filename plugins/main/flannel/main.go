@@ -22,7 +22,7 @@ var flannel = cni.Plugin{
 		{Name: keyIPAM, Help: "basis of the delegate's ipam, on Linux; without type it is host-local"},
 		{Name: keyStateDir, Help: "moves nothing: what is kept is in " + keyDataDir},
 	},
-	Verbs:    cni.Verbs{Add: add, Check: check, Del: del, GC: gc, Status: status, Plan: plan},
+	Verbs:    cni.Verbs{Add: add, Check: check, Del: del, GC: gc, Status: status, Plan: plan, Show: showKept},
 	Commands: []cni.Command{{Name: "gc", Run: gcByHand}},
 }
 

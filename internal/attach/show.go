@@ -1,0 +1,205 @@
+//go:build linux
+
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/netops/kernel"
+	"github.com/cni-netops/plugins/internal/record"
+	"github.com/cni-netops/plugins/internal/show"
+)
+
+// Show lists the records that are asked for, with what differs now. It locks
+// nothing: where something seems wrong, it looks again, as the record may have
+// changed between reading it and looking at the kernel.
+func Show(ctx context.Context, q show.Query) ([]show.Record, error) {
+	root := q.StateDir
+	if root == "" {
+		var err error
+		if root, err = record.DefaultRoot(); err != nil {
+			return nil, err
+		}
+	}
+	list, err := view(ctx, record.NewStore(root, q.Plugin), q)
+	wrong := func(r show.Record) bool { return r.Wrong() }
+	if err == nil && slices.ContainsFunc(list, wrong) {
+		var again []show.Record
+		again, err = view(ctx, record.NewStore(root, q.Plugin), q)
+		list = show.Settled(list, again)
+	}
+	if err == nil && q.All {
+		var kept []show.Record
+		kept, err = show.ListKept(q.DataDir)
+		list = append(list, kept...)
+	}
+	return list, err
+}
+
+// shown is a record that is asked for, and how it is shown.
+type shown struct {
+	*record.Entry
+	show.Record
+}
+
+// judged reports whether CHECK would look at it.
+func (s *shown) judged() bool {
+	return s.Err == nil && s.Progress == record.Finished && s.Netns.Life == show.Lives && !s.SkipCheck
+}
+
+// view is one look at the node.
+func view(ctx context.Context, store record.Store, q show.Query) ([]show.Record, error) {
+	entries, err := store.All()
+	if err != nil {
+		return nil, err
+	}
+	boot, err := record.Boot()
+	if err != nil {
+		return nil, err
+	}
+	holders, err := store.Holders()
+	if err != nil {
+		return nil, err
+	}
+	demand := demandOf(entries, boot)
+	var chosen []*shown
+	for _, e := range entries {
+		s := &shown{e, recordShown(e, demand)}
+		if pid := holders[e.Record.Netns.Lock]; pid > 0 {
+			s.Process = &show.Process{PID: pid, Name: processName(pid)}
+		}
+		if (q.All || s.Record.Plugin == q.Plugin) && q.Names(&s.Record) {
+			chosen = append(chosen, s)
+		}
+	}
+	lookIntoPods(ctx, chosen, entries, boot)
+	if err := lookAtNode(ctx, chosen); err != nil {
+		return nil, err
+	}
+	list := make([]show.Record, len(chosen))
+	for i, s := range chosen {
+		list[i] = s.Record
+	}
+	return list, nil
+}
+
+// processName is what ps(1) calls a process; empty where it has ended.
+func processName(pid int) string {
+	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return strings.TrimSpace(string(name))
+}
+
+// lookAtNode finds what differs on the node, in one go.
+func lookAtNode(ctx context.Context, chosen []*shown) error {
+	var wanted netops.State
+	for _, s := range chosen {
+		if s.judged() {
+			wanted.Append(s.Done.Host)
+		}
+	}
+	if wanted.IsZero() {
+		return nil
+	}
+	host, err := kernel.Here()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	have, err := lookOn(ctx, host, wanted)
+	if err != nil {
+		return err
+	}
+	problems := map[string]string{}
+	for _, d := range (netops.Change{Add: wanted}).Drift(have) {
+		problems[d.Command()] = d.Problem()
+	}
+	for _, s := range chosen {
+		for i := range s.Node {
+			if s.judged() {
+				s.Node[i].Differs = problems[s.Node[i].Command]
+			}
+		}
+	}
+	return nil
+}
+
+// lookIntoPods finds out which pods live, and what differs in them.
+func lookIntoPods(ctx context.Context, chosen []*shown, all []*record.Entry, boot string) {
+	beside := map[string][]*record.Entry{}
+	for _, e := range all {
+		if e.Err == nil && e.Boot == boot && e.Progress == record.Finished {
+			beside[e.Netns.Lock] = append(beside[e.Netns.Lock], e)
+		}
+	}
+	pods := map[string][]*shown{}
+	for _, s := range chosen {
+		switch {
+		case s.Err != nil:
+		case s.Boot != boot:
+			s.Record.Netns.Life = show.Gone
+		default:
+			path := s.Entry.Netns.Path
+			pods[path] = append(pods[path], s)
+		}
+	}
+	for path, records := range pods {
+		lookIntoPod(ctx, path, records, beside, boot)
+	}
+}
+
+// lookIntoPod looks at what is at the path of some records' namespaces.
+func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[string][]*record.Entry, boot string) {
+	fail := func(life show.Life, err error) {
+		for _, s := range records {
+			s.Record.Netns.Life = life
+			if err != nil {
+				s.Error = err.Error()
+			}
+		}
+	}
+	ns, err := kernel.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		fail(show.Gone, nil)
+		return
+	} else if err != nil {
+		fail(show.Unknown, err)
+		return
+	}
+	defer ns.Close()
+	var q netops.Query
+	wants := make([]netops.Change, len(records))
+	for i, s := range records {
+		s.Record.Netns.Life = lifeOf(ns, s.Entry, boot)
+		if s.judged() {
+			wants[i] = wantedStill(s.Entry, beside[s.Entry.Netns.Lock])
+			q.Cover(wants[i])
+		}
+	}
+	have, err := ns.Snapshot(ctx, q)
+	if err != nil {
+		fail(show.Unknown, err)
+		return
+	}
+	for i, s := range records {
+		s.InPod = differing(s.InPod, wants[i].Drift(have.State))
+	}
+}
+
+// lifeOf says whether a namespace is the record's.
+func lifeOf(ns *kernel.Netns, e *record.Entry, boot string) show.Life {
+	identity, err := ns.Identity(e.IfName)
+	switch {
+	case err != nil || identity == netops.Identity{}:
+		return show.Unknown
+	case e.In(boot, identity):
+		return show.Lives
+	}
+	return show.Replaced
+}

@@ -1,0 +1,139 @@
+//go:build linux
+
+package attach
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/cni-netops/plugins/internal/netops"
+	"github.com/cni-netops/plugins/internal/record"
+	"github.com/cni-netops/plugins/internal/show"
+)
+
+// onNode stands for the node, where demand is counted by namespaces' locks.
+const onNode = ""
+
+// demanded is how many records want a thing, by where and by its command.
+type demanded map[[2]string]int
+
+// demandOf counts what records want. What is being taken back, and what was
+// before the node booted, wants nothing.
+func demandOf(entries []*record.Entry, boot string) demanded {
+	count := demanded{}
+	for _, e := range entries {
+		if e.Err != nil || e.Boot != boot || e.Progress == record.Undoing {
+			continue
+		}
+		want := e.Want()
+		for o := range e.Done.Host.All() {
+			count[[2]string{onNode, o.Command(netops.Add)}]++
+		}
+		for o := range want.Pod.Add.All() {
+			count[[2]string{e.Netns.Lock, o.Command(netops.Add)}]++
+		}
+	}
+	return count
+}
+
+// recordShown is how a record is shown, before anything is looked at.
+func recordShown(e *record.Entry, demand demanded) show.Record {
+	plugin, k := e.Names()
+	r := show.Record{Plugin: plugin, Network: k.Network, ContainerID: k.ContainerID, IfName: k.IfName, File: e.Path(),
+		State: stateOf(e), Netns: show.Netns{Life: show.Unknown}}
+	if e.Err != nil {
+		r.Error = e.Err.Error()
+		return r
+	}
+	r.Pod, r.Unchecked, r.Netns.Path = e.Pod, e.SkipCheck, e.Netns.Path
+	r.Node = changesShown(netops.Change{Add: e.Done.Host}, netops.State{}, onNode, demand)
+	r.InPod = changesShown(e.Done.Pod, e.Held.Pod.Add, e.Netns.Lock, demand)
+	return r
+}
+
+func stateOf(e *record.Entry) show.State {
+	switch {
+	case errors.Is(e.Err, record.ErrNewer):
+		return show.Newer
+	case e.Err != nil:
+		return show.Unreadable
+	case e.Progress == record.Planned:
+		return show.Unfinished
+	case e.Progress == record.Undoing:
+		return show.Undoing
+	}
+	return show.Finished
+}
+
+// changesShown are the commands of a change, and what was found as it was
+// wanted.
+func changesShown(done netops.Change, held netops.State, where string, demand demanded) (list []show.Change) {
+	add := func(o netops.Object, verb netops.Verb, found bool) {
+		c := show.Change{Command: o.Command(verb), Found: found, Names: namesIn(o)}
+		c.SharedWith = max(0, demand[[2]string{where, c.Command}]-1)
+		list = append(list, c)
+	}
+	for _, step := range done.Steps() {
+		for _, op := range step.Operations {
+			add(op.Object, op.Verb, false)
+		}
+	}
+	for o := range held.All() {
+		add(o, netops.Add, true)
+	}
+	return list
+}
+
+// namesIn are the addresses and subnets that an object is found by.
+func namesIn(o netops.Object) (names []netip.Prefix) {
+	add := func(p netip.Prefix) {
+		if p.IsValid() {
+			names = append(names, p)
+		}
+	}
+	host := func(ip netip.Addr) { add(netip.PrefixFrom(ip, ip.BitLen())) }
+	switch o := o.(type) {
+	case *netops.Route:
+		add(o.Dst)
+		for _, hop := range o.NextHops() {
+			host(hop.Gw)
+		}
+	case *netops.Rule:
+		add(o.From)
+		add(o.To)
+	case *netops.Neigh:
+		host(o.IP)
+	}
+	return names
+}
+
+// wantedStill is what of a record's wishes holds, for CHECK: what a record of
+// this pod which was written later has changed is that one's.
+func wantedStill(e *record.Entry, beside []*record.Entry) netops.Change {
+	written := e.Written()
+	want := e.Want().Pod.Taken()
+	later := slices.DeleteFunc(slices.Clone(beside), func(o *record.Entry) bool {
+		return o.Path() == e.Path() || o.Written().Before(written)
+	})
+	slices.SortFunc(later, func(a, b *record.Entry) int { return cmp.Compare(a.Written().UnixNano(), b.Written().UnixNano()) })
+	for _, o := range later {
+		want = want.Overridden(o.Want().Pod)
+	}
+	return want
+}
+
+// differing notes what drifted beside the commands that made it. What has
+// another form by now has a line of its own.
+func differing(list []show.Change, drift []netops.Drift) []show.Change {
+	for _, d := range drift {
+		at := slices.IndexFunc(list, func(c show.Change) bool { return c.Command == d.Command() })
+		if at < 0 {
+			at = len(list)
+			list = append(list, show.Change{Command: d.Command(), Names: namesIn(d.Object)})
+		}
+		list[at].Differs = d.Problem()
+	}
+	return list
+}

@@ -1,0 +1,81 @@
+package record
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// All lists the records of all plugins, those that cannot be read among them.
+// Nothing is locked: what a record says may be outdated when it is read.
+func (s Store) All() (all []*Entry, err error) {
+	err = s.each(func([]byte) bool { return true }, func(e *Entry) bool {
+		all = append(all, e)
+		return false
+	})
+	return all, err
+}
+
+// Names are plugin and attachment of an entry, also of one that cannot be read.
+func (e *Entry) Names() (plugin string, k Key) {
+	id, ifName, _ := strings.Cut(filepath.Base(e.dir), ":")
+	return e.store.plugin, Key{Network: filepath.Base(filepath.Dir(e.dir)), ContainerID: id, IfName: ifName}
+}
+
+// Written is when the record was written; zero where it is gone by now.
+func (e *Entry) Written() time.Time {
+	st, err := os.Lstat(e.Path())
+	if err != nil {
+		return time.Time{}
+	}
+	return st.ModTime()
+}
+
+// Holders are the processes that hold the locks of namespaces, by the locks'
+// names. They are read from the kernel's list (proc_locks(5)): to try a lock
+// would be to have it for a moment, and to fail another process that tries it.
+func (s Store) Holders() (map[string]int, error) {
+	text, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return nil, err
+	}
+	held := parseLocks(string(text))
+	files, err := s.list(s.root)
+	holders := map[string]int{}
+	for _, f := range files {
+		st, err := os.Lstat(filepath.Join(s.root, f.Name()))
+		if err != nil || !isLock(f.Name()) {
+			continue
+		}
+		if pid, ok := held[st.Sys().(*syscall.Stat_t).Ino]; ok {
+			holders[f.Name()] = pid
+		}
+	}
+	return holders, err
+}
+
+// parseLocks reads which process has which file locked as a whole, by inode:
+//
+//	1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF
+//
+// Those that wait have an arrow before the kind. The device is not looked at:
+// that of some file systems differs from what stat(2) says.
+func parseLocks(text string) map[uint64]int {
+	held := map[uint64]int{}
+	for line := range strings.Lines(text) {
+		var n, pid int
+		var kind, advisory, mode, file string
+		if _, err := fmt.Sscanf(line, "%d: %s %s %s %d %s", &n, &kind, &advisory, &mode, &pid, &file); err != nil || kind != "FLOCK" {
+			continue
+		}
+		inode, err := strconv.ParseUint(file[strings.LastIndexByte(file, ':')+1:], 10, 64)
+		if err == nil && pid > 0 {
+			held[inode] = pid
+		}
+	}
+	return held
+}

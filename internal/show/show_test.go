@@ -1,0 +1,171 @@
+package show
+
+import (
+	"bytes"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func at(names ...string) (list []netip.Prefix) {
+	for _, n := range names {
+		list = append(list, netip.MustParsePrefix(n))
+	}
+	return list
+}
+
+// node is a node with a record in every state.
+func node() []Record {
+	return []Record{
+		{Plugin: "route-override", Network: "lan", ContainerID: "0123456789ab", IfName: "net1", Pod: "default/web-1",
+			Netns: Netns{"/run/netns/web-1", Lives}, File: "/run/cni/1", State: Finished, InPod: []Change{
+				{Command: "ip route del default via 10.1.0.1 dev net1", Differs: "present, should be absent", Names: at("0.0.0.0/0", "10.1.0.1/32")},
+				{Command: "ip route add 172.16.0.0/16 via 10.1.0.254 dev net1", Names: at("172.16.0.0/16", "10.1.0.254/32")},
+				{Command: "ip route add 172.17.0.0/16 dev net1", Found: true, SharedWith: 1, Names: at("172.17.0.0/16")},
+			}},
+		{Plugin: "host-routes", Network: "lan", ContainerID: "0123456789ab", IfName: "net1", Pod: "default/web-1",
+			Netns: Netns{"/run/netns/web-1", Lives}, File: "/run/cni/2", State: Unfinished, Process: &Process{4711, "host-routes"},
+			Node: []Change{{Command: "ip route add blackhole 198.51.100.0/24", SharedWith: 2, Names: at("198.51.100.0/24")}}},
+		{Plugin: "router", Network: "under", ContainerID: "c2", IfName: "net1", Pod: "default/db\x1b[2J",
+			Netns: Netns{"/run/netns/db", Gone}, File: "/run/cni/3", State: Unfinished},
+		{Plugin: "router", Network: "under", ContainerID: "c3", IfName: "net1", Netns: Netns{"/run/netns/c3", Replaced}, File: "/run/cni/4", State: Undoing},
+		{Plugin: "router", Network: "under", ContainerID: "c4", IfName: "net1", Netns: Netns{"", Unknown}, File: "/run/cni/5", State: Newer,
+			Error: "record of a newer format: 99, this version knows 1"},
+		{Plugin: "seamless", Network: "under", ContainerID: "c5", IfName: "net1", Netns: Netns{"/run/netns/c5", Lives}, File: "/run/cni/6", State: Finished, Unchecked: true},
+		{Plugin: "flannel", Network: "cbr0", ContainerID: "c6", IfName: "eth0", Netns: Netns{}, File: "/var/lib/cni/flannel/cbr0@c6@eth0", State: Finished,
+			Kept: &Kept{Delegate: "bridge", Config: []byte(`{"type":"bridge"}`), Leases: []string{"10.244.1.5"}, Refusal: "no such bridge"}},
+	}
+}
+
+func TestGolden(t *testing.T) {
+	list := node()
+	Sort(list)
+	for name, write := range map[string]func(*bytes.Buffer) error{
+		"text":   func(b *bytes.Buffer) error { return Text(b, list, false) },
+		"colour": func(b *bytes.Buffer) error { return Text(b, list, true) },
+		"json":   func(b *bytes.Buffer) error { return JSON(b, list) },
+		"none":   func(b *bytes.Buffer) error { return Text(b, nil, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got bytes.Buffer
+			if err := write(&got); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join("testdata", name+".golden")
+			if *update {
+				if err := os.WriteFile(path, got.Bytes(), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got.String()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNarrow(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		q    Query
+		want []string // files, and the commands of those that are cut
+	}{
+		{"a pod", Query{Only: []string{"default/web-1"}}, []string{"/run/cni/1", "/run/cni/2"}},
+		{"a namespace", Query{Only: []string{"/run/netns/c5"}}, []string{"/run/cni/6"}},
+		{"a container", Query{Only: []string{"c3"}}, []string{"/run/cni/4"}},
+		{"the beginning of a container's ID", Query{Only: []string{"01234"}}, []string{"/run/cni/1", "/run/cni/2"}},
+		{"too little of it", Query{Only: []string{"012"}}, nil},
+		{"all must hold", Query{Only: []string{"default/web-1", "host-routes"}}, []string{"/run/cni/2"}},
+		{"a network", Query{Only: []string{"cbr0"}}, []string{"/var/lib/cni/flannel/cbr0@c6@eth0"}},
+		{"an address in a subnet, and no default route", Query{Only: []string{"172.16.3.4"}}, []string{"/run/cni/1", "ip route add 172.16.0.0/16 via 10.1.0.254 dev net1"}},
+		{"a subnet of several", Query{Only: []string{"172.16.0.0/12"}}, []string{"/run/cni/1", "ip route add 172.16.0.0/16 via 10.1.0.254 dev net1", "ip route add 172.17.0.0/16 dev net1"}},
+		{"a gateway", Query{Only: []string{"10.1.0.254"}}, []string{"/run/cni/1", "ip route add 172.16.0.0/16 via 10.1.0.254 dev net1"}},
+		{"the default route", Query{Only: []string{"default"}}, []string{"/run/cni/1", "ip route del default via 10.1.0.1 dev net1"}},
+		{"the same as a subnet", Query{Only: []string{"0.0.0.0/0"}}, []string{"/run/cni/1", "ip route del default via 10.1.0.1 dev net1"}},
+		{"the other family's", Query{Only: []string{"::/0"}}, nil},
+		{"a lease", Query{Only: []string{"10.244.1.5"}}, []string{"/var/lib/cni/flannel/cbr0@c6@eth0"}},
+		{"what is wrong", Query{Wrong: true}, []string{"/run/cni/1", "/run/cni/3", "/run/cni/4", "/run/cni/5", "/var/lib/cni/flannel/cbr0@c6@eth0"}},
+		{"what is wrong with one", Query{Wrong: true, Only: []string{"seamless"}}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			whole := node()
+			for _, r := range tt.q.Narrow(whole) {
+				got = append(got, r.File)
+				was := whole[slices.IndexFunc(whole, func(w Record) bool { return w.File == r.File })]
+				if len(r.InPod) < len(was.InPod) {
+					for _, c := range r.InPod {
+						got = append(got, c.Command)
+					}
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What only one of two looks saw was a DEL that had begun.
+func TestSettled(t *testing.T) {
+	look := func(differs ...string) []Record {
+		r := Record{File: "1"}
+		for i, d := range differs {
+			r.InPod = append(r.InPod, Change{Command: string(rune('a' + i)), Differs: d})
+		}
+		return []Record{r}
+	}
+	got := Settled(look("missing", "", "missing"), look("missing", "missing", ""))
+	if diff := cmp.Diff(look("missing", "", ""), got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestListKept(t *testing.T) {
+	dir := t.TempDir()
+	write := func(path, text string) {
+		t.Helper()
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("kept/cbr0@c1@eth0", `{"type": "bridge", "ipam": {"type": "host-local", "dataDir": "`+dir+`/leases"}}`)
+	write("kept/cbr0@c2@eth0", "{\"type\": \"ptp\", \"ipam\": {\"type\": \"dhcp\"}}\nno DHCP server")
+	write("kept/cbr0@c3@eth0", "{")
+	write("kept/c4", "the older plugin's")
+	write("leases/cbr0/10.244.1.5", "c1\r\neth0")
+	write("leases/cbr0/2001_db8__5", "c1\neth0\n")
+	write("leases/cbr0/10.244.1.6", "c9\neth0")
+	write("leases/cbr0/last_reserved_ip.0", "10.244.1.6")
+	list, err := ListKept(dir + "/kept")
+	if err != nil || len(list) != 3 {
+		t.Fatal(list, err)
+	}
+	if diff := cmp.Diff([]string{"10.244.1.5", "2001:db8::5"}, list[0].Kept.Leases); diff != "" || list[0].Kept.Delegate != "bridge" {
+		t.Errorf("%+v: %s", list[0], diff)
+	}
+	if k := list[1].Kept; k.Refusal != "no DHCP server" || k.Delegate != "ptp" || !list[1].Wrong() {
+		t.Errorf("%+v", list[1])
+	}
+	if list[2].State != Unreadable || list[2].Error == "" || list[2].ContainerID != "c3" {
+		t.Errorf("%+v", list[2])
+	}
+	if none, err := ListKept(dir + "/none"); none != nil || err != nil {
+		t.Error(none, err)
+	}
+}
