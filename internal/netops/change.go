@@ -121,21 +121,6 @@ func (c *Change) Remember(done *Change) {
 	done.Flushed = c.Flushed
 }
 
-// Tables are the routing tables that the change touches.
-func (c Change) Tables() []uint32 {
-	var found []uint32
-	seen := map[uint32]bool{}
-	for _, routes := range [][]Route{c.Del.Routes, c.Add.Routes} {
-		for i := range routes {
-			if table := routes[i].Table; !seen[table] {
-				seen[table] = true
-				found = append(found, table)
-			}
-		}
-	}
-	return found
-}
-
 // Taken is what the change takes from other owners, without what it leaves them:
 // of a multipath route that was cut, the next hops that went.
 func (c Change) Taken() Change {

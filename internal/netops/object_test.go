@@ -283,7 +283,6 @@ func TestChangesKeepObjects(t *testing.T) {
 	netopstest.Same(t, "Without", netops.State{Links: c.Add.Links, Sysctls: c.Add.Sysctls, Neighs: c.Add.Neighs, Rules: c.Add.Rules}, left.Add)
 	netopstest.Same(t, "Without's deletions", c.Del, left.Del)
 	netopstest.Same(t, "Taken", c, c.Taken())
-	netopstest.Same(t, "Tables", []uint32{netops.TableMain, 100}, c.Tables())
 	q := netops.Query{}
 	q.Cover(c)
 	netopstest.Same(t, "Cover", netops.Query{Links: []string{"eth0"}, HardwareAddrs: true, Tables: []uint32{netops.TableMain, 100}, Rules: true,

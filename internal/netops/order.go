@@ -90,7 +90,7 @@ func (c *Change) Steps() []Step {
 			ops = Operations(Delete, routes.Del)
 		case ExchangeRoutes:
 			for _, x := range routes.Exchanges {
-				first, second := x.Operations(nil)
+				first, second := x.Operations()
 				ops = append(ops, first, second)
 			}
 		case AddRoutes:
@@ -167,19 +167,11 @@ func (r *Route) shares(o *Route) bool {
 	return r.Type == o.Type && len(a) != len(b) && (containsAll(a, b) || containsAll(b, a))
 }
 
-// Operations are the two of an exchange, in their order. Where the old route
-// stands among its siblings is told by a list of routes; without one, by what
-// the new route remembers.
-//
-// A deletion may hit a route that has only the first of the next hops which it
-// names; so the new one is appended, and the old one, which stands before it,
-// deleted: there is no moment without either. Where siblings stand behind the
-// old one it goes first.
-func (x Exchange) Operations(have []Route) (first, second Operation) {
+// Operations are the two of an exchange, in their order. The new route is
+// appended, and the old one, which stands before it, deleted: there is no moment
+// without either. Where siblings stand behind the old one it goes first.
+func (x Exchange) Operations() (first, second Operation) {
 	before, after := x.In.Position, len(x.In.Siblings)-x.In.Position
-	if have != nil {
-		before, after = x.siblings(have)
-	}
 	del, add := Operation{Verb: Delete, Object: x.Out}, Operation{Verb: Append, Object: x.In}
 	if after == 0 {
 		return add, del
@@ -188,23 +180,6 @@ func (x Exchange) Operations(have []Route) (first, second Operation) {
 		add.Verb = Prepend
 	}
 	return del, add
-}
-
-// siblings counts the old route's siblings before and after it.
-func (x Exchange) siblings(have []Route) (before, after int) {
-	met := false
-	for h := range each(have) {
-		switch {
-		case h.Key() != x.Out.Key():
-		case h.SameRoute(x.Out):
-			met = true
-		case met:
-			after++
-		default:
-			before++
-		}
-	}
-	return before, after
 }
 
 // Additions are exclusive, and in the order of their dependencies: each gateway
