@@ -11,13 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/containernetworking/plugins/pkg/utils/sysctl"
 
 	"github.com/cni-netops/plugins/internal/isolate"
 )
@@ -142,36 +142,24 @@ func (n *NS) Batch(lines ...string) {
 // there is in it, too.
 func (n *NS) Enter(f func()) {
 	n.tb.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var handles []int
-	for _, path := range []string{"/proc/thread-self/ns/net", n.Path} {
-		handle, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			n.tb.Fatal(err)
-		}
-		defer func() { _ = unix.Close(handle) }()
-		handles = append(handles, handle)
+	returned := false
+	err := ns.WithNetNSPath(n.Path, func(ns.NetNS) error { f(); returned = true; return nil })
+	if err != nil {
+		n.tb.Fatal(err)
 	}
-	defer n.set(handles[0])
-	n.set(handles[1])
-	f()
-}
-
-func (n *NS) set(handle int) {
-	if err := unix.Setns(handle, unix.CLONE_NEWNET); err != nil {
-		n.tb.Errorf("setns: %v", err)
+	if !returned { // it has ended the test, but for this goroutine
+		n.tb.FailNow()
 	}
 }
 
 // Sysctl sets a kernel parameter, named by its path below /proc/sys.
 func (n *NS) Sysctl(key, value string) {
 	n.tb.Helper()
-	var err error
-	n.Enter(func() { err = os.WriteFile("/proc/sys/"+key, []byte(value), 0o600) })
-	if err != nil {
-		n.tb.Fatalf("sysctl %s=%s: %v", key, value, err)
-	}
+	n.Enter(func() {
+		if _, err := sysctl.Sysctl(key, value); err != nil {
+			n.tb.Fatalf("sysctl %s=%s: %v", key, value, err)
+		}
+	})
 }
 
 // Dump is all the routing of the namespace as ip(8) shows it, for comparing
