@@ -7,6 +7,7 @@ need() {
 		case $what in
 		go) has go || lacks "go, 1.26 or later: https://go.dev/dl" ;;
 		ip) has ip || lacks "ip: apt-get install iproute2" ;;
+		iptables) has iptables-restore || lacks "iptables-restore: apt-get install iptables" ;;
 		ping) has ping || lacks "ping: apt-get install iputils-ping" ;;
 		image-builder) has buildah || has podman || lacks "buildah or podman: apt-get install buildah" ;;
 		namespaces)

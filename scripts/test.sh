@@ -16,7 +16,7 @@ if [ "${1:-}" = unit ]; then
 	mapfile -t packages < <(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... |
 		awk '!/netopstest|plugintest/ { print $1 }')
 else
-	need ip namespaces
+	need ip iptables namespaces
 	# Inside the namespaces there is no network to download modules from.
 	scripts/build_linux.sh
 	scripts/build_upstream.sh

@@ -188,8 +188,12 @@ func choose(says []say, main, owed []netops.Route, links []string, free func(*ne
 	for _, six := range []bool{false, true} {
 		owner, found := ownerOf(says, slices.Concat(there, away), six)
 		stays := func(r *netops.Route) bool { return !found || devOf(r) == owner || free(r) }
+		// An interface that came anew has others, and does not miss those.
+		misses := func(r *netops.Route) bool {
+			return !slices.ContainsFunc(ofFamily(there, six), func(h netops.Route) bool { return devOf(&h) == devOf(r) })
+		}
 		for _, r := range ofFamily(away, six) {
-			if stays(&r) {
+			if stays(&r) && misses(&r) {
 				c.restore = append(c.restore, r)
 			}
 		}

@@ -18,10 +18,9 @@ import (
 func faulty(t *testing.T, alone bool) (c call, before state) {
 	s := newSite(t)
 	p := s.pod(2)
-	s.sysctl(p.NS, "net/ipv6/conf/net2/disable_ipv6", "1") // which flushes its addresses
-	s.sysctl(p.NS, "net/ipv6/conf/net2/accept_ra", "0")
 	p.IP("neigh add 198.51.100.77 lladdr 02:00:00:00:00:77 dev net2 nud permanent") // goes with the hardware address
 	if alone {
+		s.sysctl(p.NS, "net/ipv6/conf/eth0/disable_ipv6", "1") // which flushes its addresses
 		before = s.state(p)
 		return p.call(2, everything...), before
 	}

@@ -33,6 +33,7 @@ type lab struct {
 	families            families // of the pod on the overlay
 	underlay            families // of the pod on the LANs
 	routeless           bool     // its underlay interfaces have no default routes
+	guarded             bool     // see guard
 	node, gw, pod, peer *netopstest.NS
 	lans                []*netopstest.NS
 	places              map[string]place
@@ -52,6 +53,9 @@ type overlay string
 const (
 	calico overlay = "calico" // routed: addresses of their own, by a gateway that proxies
 	bridge overlay = "bridge" // one subnet, with the node as its gateway
+	ptp    overlay = "ptp"    // a subnet, but all of it by the node's end
+	cilium overlay = "cilium" // as calico, by an address that the node has
+	ovs    overlay = "ovs"    // as bridge, by a switch that is none of the kernel's
 )
 
 // families of the pod's addresses. All others have both.
@@ -131,7 +135,11 @@ var making sync.Mutex
 
 func newLab(t *testing.T, o overlay, f families) *lab {
 	t.Helper()
-	l := &lab{t: t, overlay: o, families: f, underlay: f, places: map[string]place{}}
+	return makeLab(t, &lab{t: t, overlay: o, families: f, underlay: f, places: map[string]place{}})
+}
+
+func makeLab(t *testing.T, l *lab) *lab {
+	t.Helper()
 	number := labs.Add(1)
 	l.stateDir = fmt.Sprint("/run/cni-", number)
 	namespace := func(name string) *netopstest.NS {
@@ -147,7 +155,10 @@ func newLab(t *testing.T, o overlay, f families) *lab {
 	}
 	l.makeLANs()
 	l.makeNode()
-	l.join("pod", l.pod, podHost, f)
+	if l.guarded {
+		l.guard(namespace("other"), namespace("far"))
+	}
+	l.join("pod", l.pod, podHost, l.families)
 	l.join("peer", l.peer, peerHost, dual)
 	return l
 }
@@ -186,10 +197,11 @@ func (l *lab) have(name string, ns *netopstest.NS, addrs ...string) {
 	l.places[name] = p
 }
 
-// address is an ip(8) line for each address.
+// address is an ip(8) line for each address, which may have words after it.
 func address(dev string, prefixes ...string) (lines []string) {
 	for _, p := range prefixes {
-		lines = append(lines, "addr add "+p+" dev "+dev)
+		prefix, words, _ := strings.Cut(p, " ")
+		lines = append(lines, strings.TrimSpace("addr add "+prefix+" dev "+dev+" "+words))
 	}
 	return lines
 }
@@ -231,15 +243,24 @@ func (l *lab) makeNode() {
 	l.forwards(l.node)
 	lines := []string{"link set up1 up", "link set up2 up", "link set up3 up"}
 	for n := 1; n <= 2; n++ {
-		lines = append(lines, address(fmt.Sprint("up", n), sized(on(n, 10), 24, 64)...)...)
-		l.have(fmt.Sprint("node", n), l.node, on(n, 10)...)
+		dev, addrs := fmt.Sprint("up", n), on(n, 10)
+		if l.guarded && n > 1 { // else it would answer the LAN past the firewall
+			dev, addrs = "mgmt0", []string{"172.16.9.10", "fd00:16::10"}
+			lines = append(lines, "link add mgmt0 type bridge", "link set mgmt0 up")
+		}
+		lines = append(lines, address(dev, sized(addrs, 24, 64)...)...)
+		l.have(fmt.Sprint("node", n), l.node, addrs...)
 	}
 	lines = append(lines, "route add default via "+on(1, 1)[0], "route add default via "+on(1, 1)[1],
 		"link add kube-ipvs0 type bridge")
 	lines = append(lines, address("kube-ipvs0", sized(serviceAddrs, 32, 128)...)...)
-	if l.overlay == bridge {
-		lines = append(lines, "link add cni0 type bridge mcast_snooping 0", "link set cni0 up")
-		lines = append(lines, address("cni0", sized(overlayAddrs(gatewayHost), 24, 64)...)...)
+	if dev := l.overlay.device(); dev != "" {
+		bits4, bits6 := 24, 64
+		if l.overlay == cilium {
+			bits4, bits6 = 32, 128
+		}
+		lines = append(lines, "link add "+dev+" type bridge mcast_snooping 0", "link set "+dev+" up")
+		lines = append(lines, address(dev, sized(overlayAddrs(gatewayHost), bits4, bits6)...)...)
 	}
 	l.node.Batch(lines...)
 	l.have(service, l.node, serviceAddrs...)
@@ -247,9 +268,9 @@ func (l *lab) makeNode() {
 
 // join gives a pod its interface eth0 on the overlay.
 func (l *lab) join(name string, pod *netopstest.NS, host int, f families) {
-	veth := "veth" + name
-	if l.overlay == calico {
-		veth = "cali" + name
+	veth := map[overlay]string{calico: "cali", cilium: "lxc"}[l.overlay] + name
+	if veth == name {
+		veth = "veth" + name
 	}
 	l.node.Batch("link add "+veth+" type veth peer name eth0 netns "+pod.Name, "link set "+veth+" address ee:ee:ee:ee:ee:ee", "link set "+veth+" up")
 	pod.Enter(func() { // as hosts have it that are strict
@@ -257,10 +278,13 @@ func (l *lab) join(name string, pod *netopstest.NS, host int, f families) {
 		write(l.t, "ipv4/conf/eth0/rp_filter", "1")
 	})
 	addrs := f.of(overlayAddrs(host)...)
-	if l.overlay == calico {
-		l.joinCalico(pod, veth, addrs)
-	} else {
-		l.node.Batch("link set " + veth + " master cni0")
+	switch l.overlay {
+	case calico, cilium:
+		l.joinRouted(pod, veth, addrs)
+	case ptp:
+		l.joinPointToPoint(pod, veth, addrs)
+	default:
+		l.node.Batch("link set " + veth + " master " + l.overlay.device())
 		pod.Batch(append(address("eth0", sized(addrs, 24, 64)...), "link set eth0 up")...)
 		for _, gw := range f.of(overlayAddrs(gatewayHost)...) {
 			pod.Batch("route add default via " + gw)
@@ -270,22 +294,48 @@ func (l *lab) join(name string, pod *netopstest.NS, host int, f families) {
 	l.have(name, pod, addrs...)
 }
 
-// joinCalico does it as Calico does: with addresses in no subnet, and a gateway
-// that nobody has, for which the node answers.
-func (l *lab) joinCalico(pod *netopstest.NS, veth string, addrs []string) {
+// device is the node's interface with the overlay's gateway; empty without one.
+func (o overlay) device() string {
+	return map[overlay]string{bridge: "cni0", ovs: "ovs-system", cilium: "cilium_host"}[o]
+}
+
+// joinRouted does it as Calico does: with addresses in no subnet, and a gateway
+// that nobody has, for which the node answers; or as Cilium, by the node's own.
+func (l *lab) joinRouted(pod *netopstest.NS, veth string, addrs []string) {
 	l.node.Enter(func() {
 		write(l.t, "ipv4/neigh/"+veth+"/proxy_delay", "0")
 		write(l.t, "ipv4/conf/"+veth+"/proxy_arp", "1")
 		write(l.t, "ipv4/conf/"+veth+"/rp_filter", "1")
 	})
+	gateway := "169.254.1.1"
+	if l.overlay == cilium {
+		gateway = overlayAddrs(gatewayHost)[0]
+	}
 	lines := append(address("eth0", sized(addrs, 32, 128)...), "link set eth0 up")
 	for _, a := range addrs {
 		l.node.Batch("route add " + a + " dev " + veth)
 		if strings.Contains(a, ":") {
 			lines = append(lines, "route add default via fe80::ecee:eeff:feee:eeee dev eth0")
 		} else {
-			lines = append(lines, "route add 169.254.1.1 dev eth0 scope link", "route add default via 169.254.1.1 dev eth0")
+			lines = append(lines, "route add "+gateway+" dev eth0 scope link", "route add default via "+gateway+" dev eth0")
 		}
+	}
+	pod.Batch(lines...)
+}
+
+// joinPointToPoint does it as upstream's ptp: the subnet is reached by its first
+// address, which is on the host's end of each pod.
+func (l *lab) joinPointToPoint(pod *netopstest.NS, veth string, addrs []string) {
+	lines := []string{"link set eth0 up"}
+	for _, a := range addrs {
+		gateways, subnet, bits, host := overlayAddrs(gatewayHost), "10.244.1.0/24", "/24", "/32"
+		gateway := gateways[0]
+		if strings.Contains(a, ":") {
+			gateway, subnet, bits, host = gateways[1], "fd00:10:244:1::/64", "/64", "/128"
+		}
+		l.node.Batch(append(address(veth, gateway+host), "route add "+a+" dev "+veth)...)
+		lines = append(lines, address("eth0", a+bits+" noprefixroute")...)
+		lines = append(lines, "route add "+gateway+" dev eth0", "route add "+subnet+" via "+gateway+" dev eth0", "route add default via "+gateway+" dev eth0")
 	}
 	pod.Batch(lines...)
 }
@@ -305,9 +355,14 @@ func (l *lab) waitLinkLocal(ns *netopstest.NS, dev string) {
 // detach takes the newest underlay interface away, as macvlan's DEL does.
 func (l *lab) detach(ifname string) {
 	l.t.Helper()
+	l.unplug(ifname)
+	l.nets--
+}
+
+func (l *lab) unplug(ifname string) {
+	l.t.Helper()
 	l.pod.Batch("link del " + ifname)
 	delete(l.places, "pod."+ifname)
-	l.nets--
 }
 
 // attach gives the pod its next underlay interface, by upstream's macvlan on a
@@ -315,10 +370,16 @@ func (l *lab) detach(ifname string) {
 func (l *lab) attach(lan int) (ifname, prevResult string) {
 	l.t.Helper()
 	l.nets++
-	ifname = fmt.Sprint("net", l.nets)
+	return l.plug(l.nets, lan)
+}
+
+// plug is attach of any interface, netN.
+func (l *lab) plug(n, lan int) (ifname, prevResult string) {
+	l.t.Helper()
+	ifname = fmt.Sprint("net", n)
 	var addrs, routes []string
 	gateways := l.underlay.of(on(lan, 1)...)
-	own := l.underlay.of(on(lan, podLAN+l.nets)...)
+	own := l.underlay.of(on(lan, podLAN+n)...)
 	for i, a := range sized(own, 24, 64) {
 		addrs = append(addrs, fmt.Sprintf(`{"address": %q, "gateway": %q}`, a, gateways[i]))
 	}

@@ -50,12 +50,17 @@ const (
 )
 
 // columns of those that the pod reaches, and rows of those that reach it.
-func (l *lab) others() []string { return []string{"peer", "lan1", "lan2", "lan3", outside} }
+func (l *lab) others() []string {
+	if l.guarded {
+		return []string{"peer", "far", "other", "lan1", "lan2", outside}
+	}
+	return []string{"peer", "lan1", "lan2", "lan3", outside}
+}
 
 // podDevs are the interfaces on which the pod has an address of a family.
 func (l *lab) podDevs(six bool) []string {
 	devs := []string{"eth0"}
-	for n := range l.nets {
+	for n := range lansOf {
 		if dev := fmt.Sprint("net", n+1); of(l.placeOf(dev), six).IsValid() {
 			devs = append(devs, dev)
 		}

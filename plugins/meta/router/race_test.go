@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cni-netops/plugins/internal/netops/kernel"
+	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
@@ -222,4 +223,47 @@ func TestNetworksOfAPodAtOnce(t *testing.T) {
 		atOnce(calls, func(_ int, c call) { c.OK("DEL") })
 		before.restored("DEL")
 	}
+}
+
+// Two networks of a pod that come and go at the same time: what they share is
+// counted right each time, and there is always a default route.
+func TestTwoNetworksInParallel(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(2)
+	before := s.state(p)
+	ns := p.open()
+	var ended atomic.Bool
+	watching := sync.WaitGroup{}
+	watching.Go(func() {
+		for !ended.Load() {
+			if list := stranded(t, ns); list != nil {
+				t.Errorf("no way to %v", list)
+				return
+			}
+		}
+	})
+	calls := []call{p.call(1), p.call(2)}
+	const rounds = 500
+	for round := 0; round < rounds; round += netopstest.Sample(rounds / 5) {
+		atOnce(calls, func(_ int, c call) { c.OK("ADD") })
+		if got := p.IP("rule show"); strings.Count(got, "31000:") != 2 || strings.Count(got, "31100:") != 3 {
+			t.Errorf("round %d: rules\n%s", round, got)
+		}
+		if got := defaults(p.NS); got != "default via 198.51.100.1 dev net2" {
+			t.Errorf("round %d: defaults\n%s", round, got)
+		}
+		goes := round % 2 // and comes again while the other one goes
+		calls[goes].OK("DEL")
+		atOnce(calls, func(i int, c call) { c.OK(map[bool]string{true: "ADD", false: "DEL"}[i == goes]) })
+		if got := p.IP("rule show"); strings.Count(got, "31000:") != 2 || strings.Count(got, "31100:") != 2 {
+			t.Errorf("round %d, net%d only: rules\n%s", round, goes+1, got)
+		}
+		calls[1-goes].OK("ADD")
+		atOnce(calls, func(_ int, c call) { c.OK("CHECK") })
+		atOnce(calls, func(_ int, c call) { c.OK("DEL") })
+	}
+	ended.Store(true)
+	watching.Wait()
+	before.restored("the last DEL")
 }
