@@ -175,6 +175,23 @@ func (c chain) plan(i int, p pod, prev types.Result) {
 	c.succeeds(err, "the plan of "+name)
 }
 
+// showsOnNode shows what plugin i has on the node for a pod, and promises that it
+// says so.
+func (c chain) showsOnNode(i int, p pod, says ...string) {
+	name := c.Plugins[i].Network.Type
+	binary, err := invoke.FindInPath(name, c.runtime.Path)
+	if err != nil {
+		fatal(err)
+	}
+	c.command(name, "show", p.netns())
+	out, err := exec.Command(binary, "show", p.netns()).CombinedOutput()
+	c.show(string(out))
+	c.succeeds(err, "what is on the node, and for whom")
+	for _, text := range says {
+		c.promise(strings.Contains(string(out), text), "it says "+text)
+	}
+}
+
 func (s *stage) succeeds(err error, what string) {
 	if err != nil {
 		s.show(err.Error())

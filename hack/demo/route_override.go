@@ -131,6 +131,7 @@ func (f *factory) drift() {
 	f.showIP("pod", "route del 192.168.0.0/24")
 	f.showIP("pod", "route prepend default via 10.1.0.1")
 	f.drifted(1, f.pod, "192.168.0.0/24", "default via 10.1.0.1")
+	f.showsOnNode(1, f.pod, "now: missing", "now: present, should be absent")
 }
 
 // undo takes the chain back in two halves, to show what each plugin does.

@@ -65,6 +65,23 @@ func TestFirstChain(t *testing.T) {
 	for _, inline := range regexp.MustCompile("`(bin/upstream/cnitool [^`]*)`").FindAllStringSubmatch(text, -1) {
 		shell += inline[1] + "\nip -n pod route\n"
 	}
+	typed(t, session, shell, blocks(text, ""))
+}
+
+// The page for the reader whose pod's routes are wrong, typed in as it stands there,
+// prints what stands there.
+func TestTroubleshooting(t *testing.T) {
+	page := read(t, "docs/troubleshooting.md")
+	session, shell, _ := strings.Cut(strings.Join(blocks(page, "sh"), ""), "\n")
+	if !strings.HasPrefix(session, "unshare ") || shell == "" {
+		t.Fatalf("it begins with %q", session)
+	}
+	typed(t, session, shell, blocks(page, ""))
+}
+
+// typed types commands into a session, and fails unless they print these.
+func typed(t *testing.T, session, shell string, printed []string) {
+	t.Helper()
 	words := append(strings.Fields(session), "-euo", "pipefail", "-c", shell)
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Dir = root
@@ -73,7 +90,6 @@ func TestFirstChain(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	printed := blocks(text, "")
 	if len(printed) < 2 {
 		t.Fatalf("%d outputs", len(printed))
 	}

@@ -132,12 +132,7 @@ func lookAtNode(ctx context.Context, chosen []*shown) error {
 
 // lookIntoPods finds out which pods live, and what differs in them.
 func lookIntoPods(ctx context.Context, chosen []*shown, all []*record.Entry, boot string) {
-	beside := map[string][]*record.Entry{}
-	for _, e := range all {
-		if e.Err == nil && e.Boot == boot && e.Progress == record.Finished {
-			beside[e.Netns.Lock] = append(beside[e.Netns.Lock], e)
-		}
-	}
+	beside := byPod(all, boot)
 	pods := map[string][]*shown{}
 	for _, s := range chosen {
 		switch {

@@ -3,10 +3,10 @@
 package attach
 
 import (
-	"cmp"
 	"errors"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
@@ -109,17 +109,33 @@ func namesIn(o netops.Object) (names []netip.Prefix) {
 	return names
 }
 
-// wantedStill is what of a record's wishes holds, for CHECK: what a record of
-// this pod which was written later has changed is that one's.
-func wantedStill(e *record.Entry, beside []*record.Entry) netops.Change {
-	written := e.Written()
+// byPod are the finished records of this boot by the locks of their namespaces,
+// in the order in which they were written.
+func byPod(all []*record.Entry, boot string) map[string][]*record.Entry {
+	pods := map[string][]*record.Entry{}
+	written := map[*record.Entry]time.Time{}
+	for _, e := range all {
+		if e.Err == nil && e.Boot == boot && e.Progress == record.Finished {
+			pods[e.Netns.Lock] = append(pods[e.Netns.Lock], e)
+			written[e] = e.Written()
+		}
+	}
+	for _, records := range pods {
+		slices.SortStableFunc(records, func(a, b *record.Entry) int { return written[a].Compare(written[b]) })
+	}
+	return pods
+}
+
+// wantedStill is what of a record's wishes holds, for CHECK: what a later one of
+// the pod's records has changed is that one's. Where attachments choose the
+// default routes together, what one of them took away may be back.
+func wantedStill(e *record.Entry, pod []*record.Entry) netops.Change {
 	want := e.Want().Pod.Taken()
-	later := slices.DeleteFunc(slices.Clone(beside), func(o *record.Entry) bool {
-		return o.Path() == e.Path() || o.Written().Before(written)
-	})
-	slices.SortFunc(later, func(a, b *record.Entry) int { return cmp.Compare(a.Written().UnixNano(), b.Written().UnixNano()) })
-	for _, o := range later {
-		want = want.Overridden(o.Want().Pod)
+	for _, later := range pod[slices.Index(pod, e)+1:] {
+		want = want.Overridden(later.Want().Pod)
+	}
+	if slices.ContainsFunc(pod, func(o *record.Entry) bool { return o.Plugin == e.Plugin && o.Default != nil }) {
+		want.Del.Routes = withoutDefaults(want.Del.Routes)
 	}
 	return want
 }
