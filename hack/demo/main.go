@@ -23,7 +23,7 @@ type scenario struct {
 	run   func(*stage)
 }
 
-var scenarios = []scenario{routeOverride, routeOverrideTwice, hostRoutes, router, seamless, flannel}
+var scenarios = []scenario{routeOverride, routeOverrideTwice, hostRoutes, router, routerSecond, seamless, flannel}
 
 func main() {
 	if name, ok := entered(); ok {
