@@ -366,6 +366,43 @@ podAnnotations: {example.org/a: b}
 maxUnavailable: 1
 `
 
+// gc's container may do what it needs, has the node's file system with every
+// namespace that comes, and changes nothing about the installer's.
+func TestChartGC(t *testing.T) {
+	c := loadChart(t)
+	for name, values := range map[string]string{"gc": "gc: {enabled: true}", "gc-openshift": "{preset: openshift, gc: {enabled: true, interval: 1h}, plugins: [seamless]}"} {
+		text, err := render(c, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, "testdata/"+name+".yaml", text)
+		ds := daemonSetOf(t, decode(t, text))
+		spec := &ds.Spec.Template.Spec
+		if len(spec.Containers) != 2 || !spec.HostNetwork {
+			t.Fatalf("%s: %+v", name, spec)
+		}
+		gc := spec.Containers[1]
+		own := gc.SecurityContext
+		added := []corev1.Capability{"NET_ADMIN", "SYS_ADMIN", "SYS_CHROOT"}
+		confined := own.Capabilities != nil && slices.Equal(own.Capabilities.Drop, []corev1.Capability{"ALL"}) && slices.Equal(own.Capabilities.Add, added)
+		// The API refuses SYS_ADMIN beside a denied escalation.
+		if confined == *own.Privileged || own.AllowPrivilegeEscalation != nil || *own.RunAsUser != 0 || !*own.ReadOnlyRootFilesystem {
+			t.Errorf("%s: %+v", name, own)
+		}
+		propagated := corev1.MountPropagationHostToContainer
+		if want := []corev1.VolumeMount{{Name: "node", MountPath: "/host", MountPropagation: &propagated}}; !reflect.DeepEqual(gc.VolumeMounts, want) {
+			t.Errorf("%s: %+v", name, gc.VolumeMounts)
+		}
+		at := slices.IndexFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == "node" })
+		if spec.Volumes[at].HostPath.Path != "/" || gc.Image != spec.Containers[0].Image || gc.Args[0] != "gc" {
+			t.Errorf("%s: %+v %s %q", name, spec.Volumes, gc.Image, gc.Args)
+		}
+		if bin := "--bin=" + spec.Volumes[1-at].HostPath.Path; !slices.Contains(gc.Args, bin) {
+			t.Errorf("%s: no %s in %q", name, bin, gc.Args)
+		}
+	}
+}
+
 // The chart's installation is the base's, but for what Helm adds.
 func TestChartIsBase(t *testing.T) {
 	text, err := render(loadChart(t), "")
@@ -406,7 +443,7 @@ func TestChartValues(t *testing.T) {
 func TestChartRefuses(t *testing.T) {
 	c := loadChart(t)
 	for _, values := range []string{"preset: k8s", "cniBinDir: opt/cni/bin", "privileged: yes please", "plugins: route-override", "plugins: ['a,b']",
-		"image: {tags: v1}", "cnibindir: /x", "resources: {limits: {cpu: 1}}"} {
+		"image: {tags: v1}", "cnibindir: /x", "gc: true", "gc: {interval: often}", "resources: {limits: {cpu: 1}}"} {
 		if text, err := render(c, values); err == nil {
 			t.Errorf("%s is rendered:\n%s", values, text)
 		}

@@ -21,7 +21,7 @@ import (
 )
 
 // What the tests run: the installer as it is built, and two releases of a
-// plugin, each of which prints its number.
+// plugin, each of which prints its number. Its "gc" leaves a file behind.
 var installerPath, release1, release2 string
 
 func TestMain(m *testing.M) { os.Exit(netopstest.Main(built{m}).Run()) }
@@ -52,7 +52,11 @@ var release string
 
 func main() {
 	os.Stdout.WriteString(release)
-	if len(os.Args) > 1 {
+	if len(os.Args) > 1 && os.Args[1] == "gc" {
+		if err := os.WriteFile("/collected", nil, 0o600); err != nil {
+			panic(err)
+		}
+	} else if len(os.Args) > 1 {
 		time.Sleep(time.Minute)
 	}
 }
@@ -839,6 +843,52 @@ func TestStateOfAnother(t *testing.T) {
 	n.refused(n.command("--once", "--state", state), "lock --state: another installer uses "+state+": give each one of its own")
 	r.end(syscall.SIGTERM)
 	n.once("--state", state)
+}
+
+// collect starts an installer that calls the plugins' gc on this node.
+func (n node) collect(args ...string) *running {
+	n.Helper()
+	// The folder's path on the node is not that in the container.
+	root, bin := filepath.Dir(filepath.Dir(filepath.Dir(n.bin))), "/opt/cni/bin"
+	return n.start(exec.Command(installerPath, append([]string{"gc", "--source", n.source, "--root", root, "--bin", bin, "--interval", "20ms"}, args...)...))
+}
+
+// Each plugin is called in the node's file system, now and then. One that is not
+// there, or fails, keeps no other from being called.
+func TestGC(t *testing.T) {
+	n := newNode(t)
+	collected := filepath.Join(n.bin, "../../..", "collected")
+	n.once("--plugins", "host-routes")
+	r := n.collect()
+	for range 2 {
+		r.until("host-routes has been called", func() bool { return os.Remove(collected) == nil })
+	}
+	r.until("flannel's absence is told", func() bool {
+		return strings.Contains(r.said(), "flannel gc: fork/exec /opt/cni/bin/flannel: no such file or directory\n")
+	})
+	if !strings.Contains(r.said(), "1") {
+		t.Errorf("what the plugin prints is not passed on: %q", r.said())
+	}
+	r.end(syscall.SIGTERM)
+
+	r = n.collect("--plugins", "route-override")
+	r.until("only what is named", func() bool { return strings.Contains(r.said(), "route-override gc: ") })
+	if strings.Contains(r.said(), "flannel") || os.Remove(collected) == nil {
+		t.Errorf("others are called: %s", r.said())
+	}
+	r.end(syscall.SIGTERM)
+	n.refused(exec.Command(installerPath, "gc", "--source", n.source, "--interval=0s"), "--interval 0s is not above 0s")
+	n.refused(exec.Command(installerPath, "gc", "--source", n.source, "flannel"), `unknown arguments ["flannel"]`)
+	n.refused(exec.Command(installerPath, "gc", "--source", n.source, "--plugins=x"), `--plugins: there is no "x"`)
+}
+
+// Told to end while a plugin works, it has the plugin end.
+func TestGCEnds(t *testing.T) {
+	n := newNode(t)
+	n.once()
+	r := n.collect("--plugins", "flannel")
+	r.until("called", func() bool { return strings.Contains(r.said(), "1") })
+	r.end(syscall.SIGTERM)
 }
 
 func TestCommandLine(t *testing.T) {

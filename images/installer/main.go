@@ -86,15 +86,22 @@ func parseProbe(args []string, out io.Writer) (what, file string, err error) {
 
 // run does what the command line asks for, until it is told to end.
 func run(args []string, out io.Writer) error {
-	if len(args) > 0 && args[0] == "probe" {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	switch {
+	case len(args) > 0 && args[0] == "probe":
 		what, file, err := parseProbe(args[1:], out)
 		if err != nil {
 			return err
 		}
 		return probe(what, file)
+	case len(args) > 0 && args[0] == "gc":
+		c, err := parseGC(args[1:], out)
+		if err == nil {
+			c.keep(ctx)
+		}
+		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	o, version, err := parse(args, out)
 	if err != nil {
 		return err
