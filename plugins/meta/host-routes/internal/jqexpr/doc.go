@@ -17,5 +17,5 @@
 // arguments; an expression with one that it does not know goes to a child at
 // once. It replaces a calculus that bounded the cost of an expression before its
 // evaluation, from its syntax: that could say nothing about def, reduce, and
-// regular expressions, and took twice the code.
+// regular expressions, and was longer.
 package jqexpr
