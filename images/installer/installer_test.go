@@ -336,6 +336,17 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	}
 }
 
+func (n node) has(name string) bool {
+	_, err := os.Lstat(n.path(name))
+	return err == nil
+}
+
+// writes reports whether a file is being written.
+func (n node) writes() bool {
+	files, _ := filepath.Glob(n.path(unfinishedBefore + "*"))
+	return len(files) > 0
+}
+
 // An installer that is killed at any moment leaves no half of a plugin under
 // its name, and the next one clears up.
 func TestKilled(t *testing.T) {
@@ -351,7 +362,11 @@ func TestKilled(t *testing.T) {
 	unfinished := 0
 	for i := range 20 {
 		r := n.start(n.command("--once"))
-		time.Sleep(time.Duration(i) * 2 * time.Millisecond)
+		if i%2 == 0 { // at any moment
+			time.Sleep(time.Duration(i) * 2 * time.Millisecond)
+		} else { // at work
+			r.until("a file is written, or was", func() bool { return n.writes() || n.has("host-routes") })
+		}
 		_ = r.Process.Kill()
 		_ = r.Wait()
 		for name, release := range n.there() {
