@@ -148,9 +148,9 @@ func (u *underlay) wholeChain() {
 	u.reaches(node, podOnLAN, "the pod in the LAN")
 	u.reaches("pod", nodeAddress, "its node")
 	u.reaches("lan", podOnLAN, "the pod in the LAN")
-	u.leaves("pod", world, "net1")
+	u.leaves(world, "net1")
 	u.reaches("pod", world, "the world")
-	u.leaves("pod", service, "eth0")
+	u.leaves(service, "eth0")
 	u.reaches("pod", service, "the service")
 	u.reaches("web", "10.244.1.5", "the pod in the cluster")
 	u.lan.check(u.pod)
@@ -158,10 +158,10 @@ func (u *underlay) wholeChain() {
 }
 
 // leaves promises by which interface what is for an address leaves.
-func (u *underlay) leaves(ns, addr, dev string) {
+func (u *underlay) leaves(addr, dev string) {
 	line := "route get " + addr
-	u.command("ip", in(ns, line)...)
-	out, err := exec.Command("ip", in(ns, line)...).CombinedOutput()
+	u.command("ip", in("pod", line)...)
+	out, err := exec.Command("ip", in("pod", line)...).CombinedOutput()
 	if err != nil {
 		fatal(fmt.Errorf("ip %s: %w: %s", line, err, out))
 	}

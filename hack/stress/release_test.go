@@ -406,11 +406,11 @@ func (s *scene) drifts() {
 		}
 		for _, command := range s.plan(i) {
 			away, ok := command.reverse()
-			if kind := command.kind(); !ok || seen[kind] {
+			kind := command.kind()
+			if !ok || seen[kind] {
 				continue
-			} else {
-				seen[kind] = true
 			}
+			seen[kind] = true
 			s.run(away)
 			s.call(c).Refused("CHECK", 106)
 			s.run(command)
@@ -569,6 +569,7 @@ func cookie(t testing.TB, ns *netopstest.NS) (cookie uint64) {
 	var err error
 	ns.Enter(func() {
 		var fd int
+		//nolint:forbidigo // any socket tells the cookie of its namespace
 		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
 			cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 			_ = unix.Close(fd)
@@ -632,7 +633,7 @@ func (s *scene) readFiles() (records map[string]string, links string) {
 			s.t.Fatal(err)
 		}
 	}
-	if all := append(locks, rest...); len(all) > 0 {
+	if all := slices.Concat(locks, rest); len(all) > 0 {
 		links = sysctl.ReplaceAllString(then.Replace(strings.Join(all, "\n")+"\n"), "$1$2$3 $${index:$2}")
 	}
 	return records, links

@@ -398,9 +398,8 @@ func TestRepair(t *testing.T) {
 		damage     func(path string) error
 	}{
 		{"removed", "was removed, installed again", os.Remove},
-		{"overwritten", "was changed, installed again", func(path string) error {
-			_ = os.Remove(path)
-			return os.WriteFile(path, []byte("#!/bin/false\n"), 0o755)
+		{"overwritten", "was changed, installed again", func(path string) error { // at once, or it is removed first
+			return errors.Join(os.WriteFile(path+".new", []byte("#!/bin/false\n"), 0o755), os.Rename(path+".new", path))
 		}},
 		{"written to", "was changed, installed again", func(path string) error {
 			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)

@@ -59,7 +59,7 @@ func (r *request) collect(ctx context.Context, network string, which func(*recor
 		if u.failed != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", u.Key, u.failed))
 		} else if r.onChange != nil {
-			r.onChange(u.Key.String()+": taken back", "")
+			r.onChange(fmt.Sprintf("%s: taken back", u.Key), "")
 		}
 	}
 	for _, k := range keys {

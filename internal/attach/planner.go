@@ -77,9 +77,13 @@ type Decision struct {
 	Idle bool
 	// Default is the attachment's say in the pod's default routes, whose order is
 	// not the planner's; nil is none. Which of them go follows from it.
-	Default *record.Default
+	Default *Default
 	restore []netops.Route // default routes that come back
 }
+
+// Default is an attachment's say in the pod's default routes, as its record has
+// it.
+type Default = record.Default
 
 // Listing is a route as the result shows it.
 type Listing struct {

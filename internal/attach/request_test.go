@@ -35,12 +35,12 @@ func decodeExample(c *cni.Config) Planner {
 	return w
 }
 
-// newExample is a request to the example of a policy, with these keys beside the
+// newExample is a request to the example, with these keys beside the
 // usual ones.
-func newExample(verb string, p Policy, keys string) *request {
+func newExample(verb, keys string) *request {
 	conf := `{"cniVersion": "1.1.0", "name": "net", "type": "example"` + keys + `}`
 	args := &skel.CmdArgs{ContainerID: "c1", IfName: "net1", Netns: "/nowhere"}
-	return p.request(cni.NewRequest(example, verb, args, []byte(conf)), decodeExample)
+	return Policy{}.request(cni.NewRequest(example, verb, args, []byte(conf)), decodeExample)
 }
 
 // A chained plugin without prevResult tells where it is to stand. Problems of
@@ -58,7 +58,7 @@ func TestPrevResult(t *testing.T) {
 		{`, "prevResult": {"interfaces": [null]}, "flag": 1`, 7, "flag: 1"},
 		{`, "addroute": 1`, 7, `did you mean "addroutes"?`},
 	} {
-		if _, _, err := newExample("ADD", Policy{}, tt.keys).decode(); err == nil || cni.Code(err) != tt.code || !strings.Contains(err.Error(), tt.says) {
+		if _, _, err := newExample("ADD", tt.keys).decode(); err == nil || cni.Code(err) != tt.code || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, want code %d, %q", tt.keys, err, tt.code, tt.says)
 		}
 	}
@@ -66,7 +66,7 @@ func TestPrevResult(t *testing.T) {
 
 // A GC that cannot read the list must not take anything for invalid.
 func TestUnreadableAttachments(t *testing.T) {
-	r := newExample("GC", Policy{}, `, "stateDir": "`+t.TempDir()+`", "cni.dev/valid-attachments": 7`)
+	r := newExample("GC", `, "stateDir": "`+t.TempDir()+`", "cni.dev/valid-attachments": 7`)
 	if err := gc(t.Context(), r); err == nil || cni.Code(err) != 7 {
 		t.Errorf("gc: %v", err)
 	}
@@ -80,7 +80,7 @@ func TestRoot(t *testing.T) {
 		`, "stateDir": "/var/lib/x/"`: "/var/lib/x",
 		`, "stateDir": "relative"`:    "/run/cni",
 	} {
-		if got := newExample("DEL", Policy{}, keys).root; got != want {
+		if got := newExample("DEL", keys).root; got != want {
 			t.Errorf("%s: %s, want %s", keys, got, want)
 		}
 	}
@@ -88,7 +88,7 @@ func TestRoot(t *testing.T) {
 
 // DEL reads nothing that it does not need.
 func TestDelMindsNoProblem(t *testing.T) {
-	r := newExample("DEL", Policy{}, `, "stateDir": "`+t.TempDir()+`", "flag": 7, "addroute": 1, "args": 3, "prevResult": [null], "log_options": 7`)
+	r := newExample("DEL", `, "stateDir": "`+t.TempDir()+`", "flag": 7, "addroute": 1, "args": 3, "prevResult": [null], "log_options": 7`)
 	r.Mute()
 	if err := del(t.Context(), r); err != nil {
 		t.Error(err)
@@ -105,9 +105,9 @@ func TestPolicy(t *testing.T) {
 		fails      bool
 	}{
 		{"alone", ``, Policy{PrevResultOptional: true}, wanted{}, false},
-		{"alone, but may not", ``, Policy{}, wanted{}, true},
+		{"alone, but may not", ``, wanted{}, true},
 		{"args.cni", `, "prevResult": {}, "args": {"cni": {"flag": true}}`, Policy{KeysFromArgs: true}, wanted{Flag: true}, false},
-		{"args.cni for what it may not set", `, "prevResult": {}, "args": {"cni": {"flag": true}}`, Policy{}, wanted{}, false},
+		{"args.cni for what it may not set", `, "prevResult": {}, "args": {"cni": {"flag": true}}`, wanted{}, false},
 	} {
 		conf := `{"cniVersion": "1.1.0", "name": "net", "type": "example"` + tt.keys + `}`
 		got, prev, err := tt.policy.Parse(example, decodeExample, []byte(conf), "net1")

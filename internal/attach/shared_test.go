@@ -179,8 +179,8 @@ func TestTries(t *testing.T) {
 	c.ok("DEL")
 }
 
-func neigh(ip, mac string) netops.State {
-	return netops.State{Neighs: []netops.Neigh{{Dev: "cni0", IP: netip.MustParseAddr(ip), HardwareAddr: mac, Protocol: netops.Protocol}}}
+func neigh(mac string) netops.State {
+	return netops.State{Neighs: []netops.Neigh{{Dev: "cni0", IP: netip.MustParseAddr("10.1.0.5"), HardwareAddr: mac, Protocol: netops.Protocol}}}
 }
 
 // The address of a neighbour is one attachment's.
@@ -188,8 +188,8 @@ func TestAddress(t *testing.T) {
 	s := newScene(t)
 	owner := s.pod("has")
 	const mac1, mac2 = "02:00:00:00:00:01", "02:00:00:00:00:02"
-	c1 := s.of(owner, &decided{want: netops.Plan{Host: neigh("10.1.0.5", mac1)}})
-	c2 := s.of(s.pod("wants"), &decided{want: netops.Plan{Host: neigh("10.1.0.5", mac2)}}).as("c2")
+	c1 := s.of(owner, &decided{want: netops.Plan{Host: neigh(mac1)}})
+	c2 := s.of(s.pod("wants"), &decided{want: netops.Plan{Host: neigh(mac2)}}).as("c2")
 	c1.ok("ADD")
 	c1.ok("ADD") // a second entry of the chain
 	c2.refused("ADD", 101, "10.1.0.5 is the address of eth0 of container c1 in network net")
@@ -215,7 +215,7 @@ func TestAddress(t *testing.T) {
 	s.host.IP("neigh add 10.1.0.5 lladdr " + mac1 + " dev cni0 nud permanent")
 	c2.refused("ADD", 101, "which is not ours")
 	c2.refused("plan", 101, "which is not ours")
-	c1 = s.of(s.pod("same"), &decided{want: netops.Plan{Host: neigh("10.1.0.5", mac1)}})
+	c1 = s.of(s.pod("same"), &decided{want: netops.Plan{Host: neigh(mac1)}})
 	c1.ok("ADD")
 	c1.ok("DEL")
 	if got := s.host.IP("neigh show dev cni0"); !strings.Contains(got, mac1) {
@@ -228,7 +228,7 @@ func TestAddress(t *testing.T) {
 // A note whose record was lost goes at GC.
 func TestLostAddress(t *testing.T) {
 	s := newScene(t)
-	c := s.of(s.pod("lost"), &decided{want: netops.Plan{Host: neigh("10.1.0.5", "02:00:00:00:00:01")}})
+	c := s.of(s.pod("lost"), &decided{want: netops.Plan{Host: neigh("02:00:00:00:00:01")}})
 	c.ok("ADD")
 	edit(t, filepath.Join(s.dir, "example/net/c1:eth0/1.finished"), `{`, `nonsense`)
 	c.ok("DEL")

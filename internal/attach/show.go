@@ -72,10 +72,10 @@ func view(ctx context.Context, store record.Store, q show.Query) ([]show.Record,
 	var chosen []*shown
 	for _, e := range entries {
 		s := &shown{e, recordShown(e, demand)}
-		if pid := holders[e.Record.Netns.Lock]; pid > 0 {
+		if pid := holders[e.Netns.Lock]; pid > 0 {
 			s.Process = &show.Process{PID: pid, Name: processName(pid)}
 		}
-		if (q.All || s.Record.Plugin == q.Plugin) && q.Names(&s.Record) {
+		if (q.All || s.Plugin == q.Plugin) && q.Names(&s.Record) {
 			chosen = append(chosen, s)
 		}
 	}
@@ -138,7 +138,7 @@ func lookIntoPods(ctx context.Context, chosen []*shown, all []*record.Entry, boo
 		switch {
 		case s.Err != nil:
 		case s.Boot != boot:
-			s.Record.Netns.Life = show.Gone
+			s.Netns.Life = show.Gone
 		default:
 			path := s.Entry.Netns.Path
 			pods[path] = append(pods[path], s)
@@ -153,7 +153,7 @@ func lookIntoPods(ctx context.Context, chosen []*shown, all []*record.Entry, boo
 func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[string][]*record.Entry, boot string) {
 	fail := func(life show.Life, err error) {
 		for _, s := range records {
-			s.Record.Netns.Life = life
+			s.Netns.Life = life
 			if err != nil {
 				s.Error = err.Error()
 			}
@@ -171,7 +171,7 @@ func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[
 	var q netops.Query
 	wants := make([]netops.Change, len(records))
 	for i, s := range records {
-		s.Record.Netns.Life = lifeOf(ns, s.Entry, boot)
+		s.Netns.Life = lifeOf(ns, s.Entry, boot)
 		if s.judged() {
 			wants[i] = wantedStill(s.Entry, beside[s.Entry.Netns.Lock])
 			q.Cover(wants[i])

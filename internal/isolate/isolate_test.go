@@ -16,7 +16,8 @@ import (
 var kept = programs()
 
 func TestMain(m *testing.M) {
-	exit, err := 0, error(nil)
+	var exit int
+	var err error
 	if !Inside() {
 		exit, err = Again(os.Args[1:])
 	} else if err = Furnish(Room{Kept: kept}); err == nil {

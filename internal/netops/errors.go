@@ -49,7 +49,7 @@ func (e *OpError) Missing() bool {
 }
 
 // Adds reports whether the operation was to add or to set an object.
-func (e *OpError) Adds() bool { return !e.Operation.Deletes() }
+func (e *OpError) Adds() bool { return !e.Deletes() }
 
 // KernelError is the kernel's refusal, with the reason it gives for it.
 type KernelError struct {

@@ -93,7 +93,7 @@ type NextHop struct {
 
 func (h NextHop) weight() uint16 { return max(h.Weight, 1) }
 
-// is reports whether two hops lead the same way, whatever their weights.
+// SameHop reports whether two hops lead the same way, whatever their weights.
 func (h NextHop) SameHop(o NextHop) bool { return h.Gw == o.Gw && h.Dev == o.Dev }
 
 // Route is one entry of a routing table. In a route that is wanted, a zero
@@ -169,7 +169,7 @@ func (r *Route) Learnt() bool {
 	return false
 }
 
-// Ways are the next hops of the route, one also where it is no multipath
+// NextHops are the next hops of the route, one also where it is no multipath
 // route, none where it rejects.
 func (r *Route) NextHops() []NextHop {
 	switch {
@@ -181,15 +181,16 @@ func (r *Route) NextHops() []NextHop {
 	return []NextHop{{Gw: r.Gw, Dev: r.Dev, OnLink: r.OnLink}}
 }
 
-// Only is the way of a route that has no other; false for one with several,
+// SingleNextHop is the way of a route that has no other; false for one with several,
 // or none.
 func (r *Route) SingleNextHop() (NextHop, bool) {
 	return NextHop{Gw: r.Gw, Dev: r.Dev}, r.single() && !r.Type.Rejects()
 }
 
+// Is6 reports whether the route is of IPv6.
 func (r *Route) Is6() bool { return r.Dst.Addr().Is6() }
 
-// Slot is what the kernel lets only one route have that is added exclusively.
+// RouteKey is what the kernel lets only one route have that is added exclusively.
 type RouteKey struct {
 	dst           netip.Prefix
 	table, metric uint32
@@ -197,16 +198,16 @@ type RouteKey struct {
 	from          netip.Prefix
 }
 
-// Slot is the route's.
+// Key is the route's.
 func (r *Route) Key() RouteKey { return RouteKey{r.Dst, r.Table, r.Metric, r.Tos, r.From} }
 
-// Is reports whether o is this route: it has its slot, its type and its ways.
+// SameRoute reports whether o is this route: it has its slot, its type and its ways.
 // Which other attributes it carries does not matter.
 func (r *Route) SameRoute(o *Route) bool {
 	return r.Key() == o.Key() && r.Type == o.Type && r.sameHops(o)
 }
 
-// HeldBy reports whether have is this route and every further field that this
+// SatisfiedBy reports whether have is this route and every further field that this
 // one asks for is as asked. IPv6 merges routes of one metric, so there the
 // ways asked for may be some of those that have has.
 func (r *Route) SatisfiedBy(have *Route) bool {
@@ -218,7 +219,7 @@ func (r *Route) SatisfiedBy(have *Route) bool {
 		(r.AdvMSS == 0 || r.AdvMSS == have.AdvMSS)
 }
 
-// Leads reports whether have is this route, whatever else it carries.
+// SameNextHops reports whether have is this route, whatever else it carries.
 func (r *Route) SameNextHops(have *Route) bool {
 	return r.Key() == have.Key() && r.Type == have.Type && r.hopsIn(have)
 }
@@ -262,7 +263,7 @@ func (r *Route) hopsIn(have *Route) bool {
 	return true
 }
 
-// within reports whether all of the route's ways are ways of have.
+// SubsetOf reports whether all of the route's ways are ways of have.
 func (r *Route) SubsetOf(have *Route) bool {
 	return r.Key() == have.Key() && r.Type == have.Type && containsAll(have.NextHops(), r.NextHops())
 }
@@ -276,14 +277,14 @@ func containsAll(have, want []NextHop) bool {
 	return true
 }
 
-// alike reports whether both have the same fields. How long a route has left
+// SameAttributes reports whether both have the same fields. How long a route has left
 // does not count.
 func (r *Route) SameAttributes(o *Route) bool {
 	return r.SameRoute(o) && r.Src == o.Src && r.Scope == o.Scope && r.OnLink == o.OnLink &&
 		r.MTU == o.MTU && r.AdvMSS == o.AdvMSS && r.Protocol == o.Protocol
 }
 
-// equal reports whether they also are one message of the kernel.
+// Identical reports whether they also are one message of the kernel.
 func (r *Route) Identical(o *Route) bool { return r.SameAttributes(o) && bytes.Equal(r.Raw, o.Raw) }
 
 // protocolNames are those of /etc/iproute2/rt_protos that the kernel itself
@@ -444,7 +445,7 @@ func (r *Route) AsOnLink() Route {
 	return on
 }
 
-// Over is the part of a route that leads over an interface.
+// ViaDevice is the part of a route that leads over an interface.
 func (r *Route) ViaDevice(dev string) (Route, bool) {
 	if r.Type.Rejects() {
 		return Route{}, false

@@ -76,11 +76,12 @@ func ListKept(dir string) ([]Record, error) {
 		r := Record{Plugin: "flannel", Network: parts[0], ContainerID: parts[1], IfName: parts[2],
 			File: filepath.Join(dir, f.Name()), State: Finished}
 		text, err := os.ReadFile(r.File)
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			continue
-		} else if err != nil {
+		case err != nil:
 			r.State, r.Error = Unreadable, err.Error()
-		} else {
+		default:
 			r.readKept(text, leases)
 		}
 		list = append(list, r)

@@ -114,8 +114,7 @@ func (n *Netns) rearrange(ctx context.Context, del []*netops.Route, exchanges []
 		a.take(r)
 	}
 	for _, x := range exchanges {
-		at, _ := a.take(x.Out)
-		a.insert(x.In, at)
+		a.insert(x.In, a.take(x.Out))
 	}
 	earlier := len(*done)
 	if failed := n.makeArranged(ctx, a.all(), done, false); len(failed) > 0 {

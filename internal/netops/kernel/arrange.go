@@ -296,8 +296,9 @@ func (a *arranger) all() []arrangement {
 	return list
 }
 
-// take takes a route out of its target, if it is there, and tells where it was.
-func (a *arranger) take(r *netops.Route) (at int, ok bool) {
+// take takes a route out of its target, and tells where it was: at the end, where
+// it is not there.
+func (a *arranger) take(r *netops.Route) (at int) {
 	of := a.of(r)
 	for _, relation := range []func(r, have *netops.Route) bool{(*netops.Route).Identical, (*netops.Route).SameAttributes, (*netops.Route).SameRoute} {
 		if at = slices.IndexFunc(of.target, func(have *netops.Route) bool { return relation(r, have) }); at >= 0 {
@@ -307,10 +308,10 @@ func (a *arranger) take(r *netops.Route) (at int, ok bool) {
 				of.rest = append(of.rest, listed)
 			}
 			of.target = slices.Delete(of.target, at, at+1)
-			return at, true
+			return at
 		}
 	}
-	return len(of.target), false
+	return len(of.target)
 }
 
 // insert puts a route into its target.

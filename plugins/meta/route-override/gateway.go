@@ -184,7 +184,7 @@ func (p paths) choose(a *addition) {
 		if h.Dev != "" {
 			continue
 		}
-		found := false
+		var found bool
 		if h.Dev, found = p.to(h.Gw, r); !found && !r.OnLink {
 			a.unreached = h.Gw
 		}

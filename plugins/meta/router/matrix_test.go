@@ -458,8 +458,8 @@ func (l *lab) returned(moment string, before scene) {
 	}
 }
 
-// The matrix of each topology, before and after the ADD of each interface; after
-// its DEL all is as before.
+// The matrix of each topology, before and after the ADD of each interface; when
+// that has gone again all is as it was before it came.
 func TestMatrix(t *testing.T) {
 	for _, tt := range []struct {
 		overlay       overlay
@@ -484,15 +484,15 @@ func (l *lab) goThrough(g *golden) {
 	l.t.Helper()
 	var undo []func()
 	for lan := range lansOf {
+		earlier := l.scene()
 		ifname, prev := l.attach(lan + 1)
-		before := l.scene()
-		before.matrix = g.check(l, "before ADD of "+ifname, before.matrix)
+		g.check(l, "before ADD of "+ifname, l.scene().matrix)
 		a := l.add(ifname, prev, "")
 		g.check(l, "after ADD of "+ifname, l.look(patience))
 		undo = append(undo, func() {
 			l.del(a)
-			l.returned("after DEL of "+ifname, before)
 			l.detach(ifname)
+			l.returned("after DEL of "+ifname, earlier)
 		})
 	}
 	g.write()

@@ -12,7 +12,6 @@ import (
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/record"
 )
 
 // Priorities of the pod's rules, all before the kernel's own (32766): what goes
@@ -55,15 +54,15 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decisi
 }
 
 // say is the attachment's in the pod's default routes.
-func (c config) say() *record.Default {
+func (c config) say() *attach.Default {
 	switch {
 	case c.defaultDev != "":
-		return &record.Default{Dev: c.defaultDev, Asked: true}
+		return &attach.Default{Dev: c.defaultDev, Asked: true}
 	case c.migrate == never:
-		return &record.Default{}
+		return &attach.Default{}
 	}
 	n, _ := numbered(c.ifName)
-	return &record.Default{Dev: c.ifName, Number: n}
+	return &attach.Default{Dev: c.ifName, Number: n}
 }
 
 // withTable is the configuration with the interface's table. Where neither it nor

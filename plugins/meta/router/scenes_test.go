@@ -253,6 +253,7 @@ func (p *play) cannot(dev, other string) bool {
 	}
 	byOverlay := []string{"node", "node1", "node2", service, "peer"}
 	return other == "far" || // whose node sees half of it
+		p.overlay == bridge && other == "peer" || // of one bridge, without br_netfilter
 		p.overlay == ovs && slices.Contains(byOverlay, other) ||
 		slices.ContainsFunc(p.plain, func(n int) bool { return dev == fmt.Sprint("net", n) })
 }
