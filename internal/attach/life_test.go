@@ -367,7 +367,7 @@ func TestNetns(t *testing.T) {
 	c.netns = "/proc/self/ns/net"
 	c.refused("ADD", 8, "the plugin's own network namespace")
 	c.ok("CHECK")
-	r := newExample("ADD", Policy{}, ``)
+	r := newExample("ADD", ``)
 	if err := RequirePod(r.Request); err == nil {
 		t.Error("/nowhere is taken for a pod")
 	}
