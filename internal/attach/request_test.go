@@ -105,9 +105,9 @@ func TestPolicy(t *testing.T) {
 		fails      bool
 	}{
 		{"alone", ``, Policy{PrevResultOptional: true}, wanted{}, false},
-		{"alone, but may not", ``, wanted{}, true},
+		{"alone, but may not", ``, Policy{}, wanted{}, true},
 		{"args.cni", `, "prevResult": {}, "args": {"cni": {"flag": true}}`, Policy{KeysFromArgs: true}, wanted{Flag: true}, false},
-		{"args.cni for what it may not set", `, "prevResult": {}, "args": {"cni": {"flag": true}}`, wanted{}, false},
+		{"args.cni for what it may not set", `, "prevResult": {}, "args": {"cni": {"flag": true}}`, Policy{}, wanted{}, false},
 	} {
 		conf := `{"cniVersion": "1.1.0", "name": "net", "type": "example"` + tt.keys + `}`
 		got, prev, err := tt.policy.Parse(example, decodeExample, []byte(conf), "net1")
