@@ -28,7 +28,7 @@ const (
 	router  = `{ "type": "router", ` + subnets + `, "mac_prefix": "0a:1b", "rp_filter": { "set_host": true, "value": 0 },
 		"ip_conflict": { "enabled": true, "interval": "20ms", "retries": 1 } }`
 	asking  = `{ "type": "router", ` + subnets + `, "ip_conflict": { "enabled": true } }`
-	table   = `{ "type": "router", ` + subnets + `, "table": 100 }`
+	table   = `{ "type": "router", ` + subnets + `, "table": 101 }`
 	logging = `{ "type": "router", ` + subnets + `, "log_options": { "log_level": "debug", "log_file": "DIR/` + routerLog + `" } }`
 
 	routerLog = "router.log"
@@ -168,7 +168,7 @@ var refused = []struct {
 	others   []example // still work then
 }{
 	{[]string{"cluster", "taken"}, gatewayAddress + " is in use by " + gatewayMAC, nil},
-	{[]string{"cluster", "underlay", "same-table"}, "table: 100 is in use already, by the route ", showOne},
+	{[]string{"cluster", "underlay", "same-table"}, "table: 101 is that of another attachment of the pod, by ", showOne},
 }
 
 // An ADD that fails tells the user why, is nothing to what the pod has, leaves
