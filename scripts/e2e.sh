@@ -13,5 +13,5 @@ scripts/build_linux.sh
 scripts/build_windows.sh
 scripts/build_upstream.sh
 export PATH=$PWD/bin/upstream:$PATH
-CGO_ENABLED=0 go test -C hack/e2e -count=1 "$@"
-CGO_ENABLED=0 go test -count=1 -tags strace -run '^TestEverySystemCall$' -v "$@" ./hack/stress
+CGO_ENABLED=0 go test -C hack/e2e -count=1 -timeout 30m "$@"
+CGO_ENABLED=0 go test -count=1 -timeout 30m -tags strace -run '^TestEverySystemCall$' -v "$@" ./hack/stress
