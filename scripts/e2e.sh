@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Has container runtimes call the plugins, as users do, and strace hinder them at
-# every system call; arguments go to go test.
+# Has container runtimes call the plugins, as users do; arguments go to go test.
 # It is for root on Debian, and installs the packages that it needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,4 +13,3 @@ scripts/build_windows.sh
 scripts/build_upstream.sh
 export PATH=$PWD/bin/upstream:$PATH
 CGO_ENABLED=0 go test -C hack/e2e -count=1 -timeout 30m "$@"
-CGO_ENABLED=0 go test -count=1 -timeout 30m -tags strace -run '^TestEverySystemCall$' -v "$@" ./hack/stress
