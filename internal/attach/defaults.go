@@ -108,7 +108,7 @@ func trailingNumber(name string) (n uint32) {
 	return n
 }
 
-// wanted is what the others want in the pod.
+// wanted is what the other attachments of the pod want there.
 func (p pod) wanted() (s netops.State) {
 	for _, e := range p.others {
 		s.Append(e.Want().Pod.Add)

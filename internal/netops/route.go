@@ -461,7 +461,7 @@ func (r *Route) ViaDevice(dev string) (Route, bool) {
 }
 
 // Copy is the route in another table, made by us. All its other attributes are
-// kept, but for its lifetime: nobody would prolong that of the copy, as routers do
+// kept, but for its lifetime: no router prolongs that of the copy, as it does
 // with what they announce.
 func (r *Route) Copy(table uint32) Route {
 	c := r.InTable(table)

@@ -497,42 +497,6 @@ func TestSourceTo(t *testing.T) {
 	}
 }
 
-// The namespace that the process runs in is as any other.
-func TestEveryKindHere(t *testing.T) {
-	host := netopstest.Host(t)
-	host.IP("link add eth0 type bridge")
-	t.Cleanup(func() { host.IP("link del eth0") })
-	n, err := Here()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.Close()
-	c := netops.Change{Add: netopstest.ParseState(t, rpFilter+"=1", "net/ipv4/conf/nope/rp_filter=1", "rule pref 8 lookup 100", "link dev eth0 address "+mac2)}
-	q := netops.Query{}
-	q.Cover(c)
-	for _, refused := range []bool{true, false} {
-		have, err := n.Snapshot(t.Context(), q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		done, _ := c.Needed(have.State)
-		if err := n.Apply(t.Context(), done); errors.Is(err, netops.ErrNoLink) != refused {
-			t.Error(err)
-		}
-		there := strings.Contains(host.IP("rule show", "link show eth0"), "lookup 100")
-		if there == refused {
-			t.Errorf("rule: %t", there)
-		}
-		if err := n.Undo(t.Context(), done); err != nil {
-			t.Error(err)
-		}
-		c.Add.Sysctls = c.Add.Sysctls[:1]
-	}
-	if got := host.IP("rule show", "link show eth0"); strings.Contains(got, "lookup 100") || strings.Contains(got, mac2) {
-		t.Error(got)
-	}
-}
-
 // Lists of several batches are whole while others change them.
 func TestManyRulesAndNeighbours(t *testing.T) {
 	const count = 2000
