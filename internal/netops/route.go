@@ -462,7 +462,7 @@ func (r *Route) ViaDevice(dev string) (Route, bool) {
 
 // Copy is the route in another table, made by us. All its other attributes are
 // kept, but for its lifetime: no router prolongs that of the copy, as it does
-// with what they announce.
+// with what it announces.
 func (r *Route) Copy(table uint32) Route {
 	c := r.InTable(table)
 	c.Protocol, c.Expires = Protocol, 0
