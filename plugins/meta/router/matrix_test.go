@@ -542,14 +542,13 @@ func readGolden(t *testing.T, name string) *golden {
 }
 
 // check compares a matrix with what is written. What differs is looked at once
-// more, with more time: the machine may be busy. It returns what was seen at
-// last.
-func (g *golden) check(l *lab, title, got string) string {
+// more, with more time: the machine may be busy.
+func (g *golden) check(l *lab, title, got string) {
 	g.t.Helper()
 	if *update {
 		got = l.look(again)
 		fmt.Fprintf(&g.sections, "# %s\n%s\n", title, got)
-		return got
+		return
 	}
 	if got != g.want[title] {
 		g.t.Logf("%s, at first (-want +got):\n%s", title, diffLines(g.want[title], got))
@@ -558,7 +557,6 @@ func (g *golden) check(l *lab, title, got string) string {
 	if diff := diffLines(g.want[title], got); diff != "" {
 		g.t.Errorf("%s (-want +got):\n%s", title, diff)
 	}
-	return got
 }
 
 func (g *golden) write() {
