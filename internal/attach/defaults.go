@@ -23,7 +23,8 @@ import (
 // pod by the record that lists it as deleted, whichever attachment's it is; when
 // that attachment goes, another one's record owes it. A route that is owed and
 // there all the same, since a process was killed or another attachment wants it
-// there, is no debt.
+// there, is no debt. Nor is one by an interface that is gone: one that came anew
+// under its name has the routes that it came with.
 
 // Sharer is a planner whose attachments share objects of their pod, and have a
 // say in its default routes.
@@ -176,18 +177,17 @@ type choice struct {
 
 // choose gives the default routes of each family to the interface that the says
 // are for: the first of them that has any. Where none has, all stay, or come
-// back, as those do in any case that are free. links are the interfaces that
-// there are.
-func choose(says []say, main, owed []netops.Route, links []string, free func(*netops.Route) bool) (c choice) {
+// back.
+func choose(says []say, main, owed []netops.Route) (c choice) {
 	there, away := defaultsOf(main), []netops.Route(nil)
 	for i := range owed {
-		if r := &owed[i]; slices.Contains(links, devOf(r)) && !isThere(there, r) && !isThere(away, r) {
+		if r := &owed[i]; !isThere(there, r) && !isThere(away, r) {
 			away = append(away, *r)
 		}
 	}
 	for _, six := range []bool{false, true} {
 		owner, found := ownerOf(says, slices.Concat(there, away), six)
-		stays := func(r *netops.Route) bool { return !found || devOf(r) == owner || free(r) }
+		stays := func(r *netops.Route) bool { return !found || devOf(r) == owner }
 		// An interface that came anew has others, and does not miss those.
 		misses := func(r *netops.Route) bool {
 			return !slices.ContainsFunc(ofFamily(there, six), func(h netops.Route) bool { return devOf(&h) == devOf(r) })
@@ -205,8 +205,6 @@ func choose(says []say, main, owed []netops.Route, links []string, free func(*ne
 	}
 	return c
 }
-
-func none(*netops.Route) bool { return false }
 
 func ofFamily(routes []netops.Route, six bool) (list []netops.Route) {
 	for _, r := range routes {
@@ -264,6 +262,7 @@ func (s say) overruled(others []say) (by say, ok bool) {
 
 // decide is what an ADD comes to, with what is recorded of its pod. It is pure.
 func decide(planner Planner, prev *cniresult.Result, have netops.Snapshot, p pod, key record.Key) (d Decision, withAll netops.Snapshot, err error) {
+	p.owed = payable(p.owed, have.Indexes)
 	main, seen := have.Routes, have
 	if s, ok := planner.(Sharer); ok {
 		planner = s.Beside(p.wanted())
@@ -281,7 +280,7 @@ func decide(planner Planner, prev *cniresult.Result, have netops.Snapshot, p pod
 			d.Warnings = append(d.Warnings, fmt.Sprintf("the pod's default route is asked for by several networks: it goes to %s, no more to %s as %s asks", ours.Dev, o.Dev, o.of))
 		}
 	}
-	c := choose(append(slices.Clip(p.says), ours), main, p.owed, have.Links, none)
+	c := choose(append(slices.Clip(p.says), ours), main, p.owed)
 	d.restore = c.restore
 	d.Want.Pod.Del.Routes = append(d.Want.Pod.Del.Routes, c.remove...)
 	return d, have, nil
@@ -338,29 +337,31 @@ func removeDefaults(ctx context.Context, ns *kernel.Netns, routes []netops.Route
 
 // yield leaves the choice of the pod's default routes to the attachments that
 // stay, before others go. What those owe that go, one that stays owes from then
-// on; that is written first. Those of an interface that goes are free, unless
-// another attachment has taken them away. The last to go pays as it takes back
-// all else.
+// on; that is written first. So it is with what an interface has that loses its
+// attachment: until its own plugin takes it away it is one without router. The
+// last to go pays as it takes back all else.
 func (r *request) yield(ctx context.Context, ns *kernel.Netns, going []*undoing, besides []*record.Entry) error {
-	stay := newPod(besides, r.Plugin.Name, record.Key{})
 	says := func(e *record.Entry) bool { return e.Plugin == r.Plugin.Name && e.Default != nil }
-	if len(stay.says) == 0 || !slices.ContainsFunc(going, func(u *undoing) bool { return says(u.Entry) }) && !slices.ContainsFunc(besides, says) {
+	if !slices.ContainsFunc(going, func(u *undoing) bool { return says(u.Entry) }) && !slices.ContainsFunc(besides, says) {
 		return nil
 	}
 	have, err := ns.Snapshot(ctx, mainDefaults())
 	if err != nil {
 		return err
 	}
-	free := func(route *netops.Route) bool {
-		return !isThere(stay.owed, route) && slices.ContainsFunc(going, func(u *undoing) bool { return u.IfName == devOf(route) })
-	}
+	stay := newPod(besides, r.Plugin.Name, record.Key{})
 	owed := slices.Clip(stay.owed)
 	for _, u := range going {
+		u.Done.Pod.Del.Routes = payable(u.Done.Pod.Del.Routes, have.Indexes)
 		owed = append(owed, defaultsOf(u.Done.Pod.Del.Routes)...)
 	}
-	c := choose(stay.says, have.Routes, owed, have.Links, free)
+	if len(stay.says) == 0 {
+		return nil
+	}
+	owed = payable(owed, have.Indexes)
+	c := choose(stay.says, have.Routes, owed)
 	removed, _ := netops.Change{Del: netops.State{Routes: c.remove}}.Needed(netops.State{Routes: withOwed(have.Routes, owed)})
-	if err := stay.owe(r.Plugin.Name, slices.DeleteFunc(slices.Concat(removed.Del.Routes, owed), func(route netops.Route) bool { return free(&route) })); err != nil {
+	if err := stay.owe(r.Plugin.Name, slices.Concat(removed.Del.Routes, owed)); err != nil {
 		r.Warn("the pod gets several default routes: no other attachment can be noted to owe them", "error", err)
 		return nil
 	}
@@ -371,6 +372,15 @@ func (r *request) yield(ctx context.Context, ns *kernel.Netns, going []*undoing,
 		return err
 	}
 	return removeDefaults(ctx, ns, c.remove)
+}
+
+// payable are routes that were taken away, without default routes by interfaces
+// that are gone.
+func payable(routes []netops.Route, indexes map[string]uint32) []netops.Route {
+	return slices.DeleteFunc(slices.Clone(routes), func(route netops.Route) bool {
+		parts := defaultsOf([]netops.Route{route})
+		return parts != nil && !slices.ContainsFunc(parts, func(part netops.Route) bool { return part.OverLinks(indexes) })
+	})
 }
 
 // owe has the attachments owe what none of them does yet: each route another one
@@ -409,7 +419,7 @@ func (p pod) strayDefaults(ours say, have netops.Snapshot) (lines []string) {
 	if by, ok := ours.overruled(p.says); ok {
 		lines = append(lines, fmt.Sprintf("%s is to have the pod's default route, but %s asks for %s, and later", ours.Dev, by.of, by.Dev))
 	}
-	c := choose(append(slices.Clip(p.says), ours), have.Routes, p.owed, have.Links, none)
+	c := choose(append(slices.Clip(p.says), ours), have.Routes, payable(p.owed, have.Indexes))
 	for _, route := range c.remove {
 		line := netops.Drift{Object: &route, Present: true}.String()
 		if route.Protocol == unix.RTPROT_RA {

@@ -77,37 +77,32 @@ func TestChoose(t *testing.T) {
 		says              []record.Default
 		main, owed        []string
 		restored, removed []string
-		free              string
 	}{
-		"none says anything":             {nil, []string{n1, e}, []string{n2}, []string{n2}, nil, ""},
-		"one":                            {[]record.Default{numbered(1, 1)}, []string{n1, e}, nil, nil, []string{e}, ""},
-		"the highest":                    {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n2, n1, e}, nil, nil, []string{n1, e}, ""},
-		"a plain one beside":             {[]record.Default{numbered(1, 1)}, []string{n3, n1}, []string{e}, nil, []string{n3}, ""},
-		"the highest has none":           {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n1, e}, nil, nil, []string{e}, ""},
-		"other names after numbers":      {[]record.Default{{Dev: "net3", Order: 1}, numbered(2, 2)}, []string{n2, n3}, nil, nil, []string{n2}, ""},
-		"other names by their order":     {[]record.Default{{Dev: "net3", Order: 1}, {Dev: "net1", Order: 2}}, []string{n1, n3}, nil, nil, []string{n3}, ""},
-		"asked for":                      {[]record.Default{asked("eth0", 1), numbered(1, 2)}, []string{n1}, []string{e}, []string{e}, []string{n1}, ""},
-		"asked for later":                {[]record.Default{asked("net1", 1), asked("eth0", 2)}, []string{n1, e}, nil, nil, []string{n1}, ""},
-		"asked for, but it has none":     {[]record.Default{asked("net9", 1), numbered(1, 2)}, []string{n1, e}, nil, nil, []string{e}, ""},
-		"says that it does not matter":   {[]record.Default{{}}, []string{n1, e}, nil, nil, nil, ""},
-		"comes back":                     {[]record.Default{numbered(1, 1)}, []string{n2}, []string{e, n1}, []string{n1}, []string{n2}, ""},
-		"of an interface that came anew": {[]record.Default{numbered(1, 1)}, []string{"default via 192.0.2.9 dev net1"}, []string{n1, e}, nil, nil, ""},
-		"of an interface that is gone":   {[]record.Default{numbered(1, 1)}, []string{n1}, []string{"default via 10.9.0.1 dev gone0"}, nil, nil, ""},
-		"owed and there all the same":    {[]record.Default{numbered(1, 1)}, []string{n1}, []string{n1, e, e}, nil, nil, ""},
-		"free":                           {[]record.Default{numbered(1, 1)}, []string{n2, n1}, []string{e}, nil, nil, "net2"},
-		"free and owed":                  {[]record.Default{numbered(1, 1)}, []string{n1}, []string{n2, e}, []string{n2}, nil, "net2"},
-		"not those with other purposes":  {[]record.Default{numbered(1, 1)}, []string{n1, "unreachable default metric 9", "default via 10.2.0.1 dev eth0 table 7", "10.0.0.0/8 via 10.2.0.1 dev eth0"}, nil, nil, nil, ""},
-		"IPv4's of several interfaces":   {[]record.Default{numbered(1, 1)}, []string{n1, "default metric 5 nexthop via 10.2.0.1 dev eth0 weight 1 nexthop via 198.51.100.1 dev net2 weight 1"}, nil, nil, nil, ""},
-		"each family by itself":          {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n1, n2, "default via fd00::1 dev eth0", "default via fd01::1 dev net1 metric 5"}, nil, nil, []string{n1, "default via fd00::1 dev eth0"}, ""},
+		"none says anything":             {nil, []string{n1, e}, []string{n2}, []string{n2}, nil},
+		"one":                            {[]record.Default{numbered(1, 1)}, []string{n1, e}, nil, nil, []string{e}},
+		"the highest":                    {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n2, n1, e}, nil, nil, []string{n1, e}},
+		"a plain one beside":             {[]record.Default{numbered(1, 1)}, []string{n3, n1}, []string{e}, nil, []string{n3}},
+		"the highest has none":           {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n1, e}, nil, nil, []string{e}},
+		"other names after numbers":      {[]record.Default{{Dev: "net3", Order: 1}, numbered(2, 2)}, []string{n2, n3}, nil, nil, []string{n2}},
+		"other names by their order":     {[]record.Default{{Dev: "net3", Order: 1}, {Dev: "net1", Order: 2}}, []string{n1, n3}, nil, nil, []string{n3}},
+		"asked for":                      {[]record.Default{asked("eth0", 1), numbered(1, 2)}, []string{n1}, []string{e}, []string{e}, []string{n1}},
+		"asked for later":                {[]record.Default{asked("net1", 1), asked("eth0", 2)}, []string{n1, e}, nil, nil, []string{n1}},
+		"asked for, but it has none":     {[]record.Default{asked("net9", 1), numbered(1, 2)}, []string{n1, e}, nil, nil, []string{e}},
+		"says that it does not matter":   {[]record.Default{{}}, []string{n1, e}, nil, nil, nil},
+		"comes back":                     {[]record.Default{numbered(1, 1)}, []string{n2}, []string{e, n1}, []string{n1}, []string{n2}},
+		"of an interface that came anew": {[]record.Default{numbered(1, 1)}, []string{"default via 192.0.2.9 dev net1"}, []string{n1, e}, nil, nil},
+		"owed and there all the same":    {[]record.Default{numbered(1, 1)}, []string{n1}, []string{n1, e, e}, nil, nil},
+		"not those with other purposes":  {[]record.Default{numbered(1, 1)}, []string{n1, "unreachable default metric 9", "default via 10.2.0.1 dev eth0 table 7", "10.0.0.0/8 via 10.2.0.1 dev eth0"}, nil, nil, nil},
+		"IPv4's of several interfaces":   {[]record.Default{numbered(1, 1)}, []string{n1, "default metric 5 nexthop via 10.2.0.1 dev eth0 weight 1 nexthop via 198.51.100.1 dev net2 weight 1"}, nil, nil, nil},
+		"each family by itself":          {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n1, n2, "default via fd00::1 dev eth0", "default via fd01::1 dev net1 metric 5"}, nil, nil, []string{n1, "default via fd00::1 dev eth0"}},
 		"of IPv6 some next hops": {[]record.Default{numbered(1, 1)}, []string{"default nexthop via fd00::1 dev eth0 weight 1 nexthop via fd01::1 dev net1 weight 1 nexthop via fd02::1 dev net2 weight 1"}, nil, nil,
-			[]string{"default via fd00::1 dev eth0", "default via fd02::1 dev net2"}, ""},
+			[]string{"default via fd00::1 dev eth0", "default via fd02::1 dev net2"}},
 	} {
 		var says []say
 		for _, d := range tt.says {
 			says = append(says, say{d, record.Key{IfName: d.Dev}})
 		}
-		free := func(r *netops.Route) bool { return devOf(r) == tt.free }
-		got := choose(says, parsed(t, tt.main...), parsed(t, tt.owed...), []string{"eth0", "net1", "net2", "net3"}, free)
+		got := choose(says, parsed(t, tt.main...), parsed(t, tt.owed...))
 		if diff := cmp.Diff([][]string{tt.restored, tt.removed}, [][]string{linesOf(got.restore), linesOf(got.remove)}); diff != "" {
 			t.Errorf("%s: (-want +got restored and removed):\n%s", name, diff)
 		}
@@ -132,6 +127,16 @@ func TestWithOwed(t *testing.T) {
 		if diff := cmp.Diff(linesOf(original[:3]), linesOf(defaults)); diff != "" {
 			t.Errorf("%v away (-want +got):\n%s", away, diff)
 		}
+	}
+}
+
+// Default routes are owed as long as their interface is there; all else is.
+func TestPayable(t *testing.T) {
+	owed := parsed(t, "default via 10.2.0.1 dev eth0", "default via 10.9.0.1 dev gone0", "10.0.0.0/8 via 10.9.0.1 dev gone0",
+		"default nexthop via fd00::1 dev eth0 weight 1 nexthop via fd09::1 dev gone0 weight 1")
+	want := []string{linesOf(owed)[0], linesOf(owed)[2], linesOf(owed)[3]}
+	if diff := cmp.Diff(want, linesOf(payable(owed, map[string]uint32{"eth0": 2}))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -52,6 +52,26 @@ func DecodeRoute(room, body []byte, name func(index int) (string, error)) (Route
 	return r, nil
 }
 
+// OverLinks reports whether the interfaces of a route are among those of these
+// indexes, by name, and are those that its message is about: an interface that
+// came anew has another index.
+func (r *Route) OverLinks(indexes map[string]uint32) bool {
+	var told []uint32
+	if r.Raw != nil {
+		_, _ = DecodeRoute(nil, r.Raw, func(index int) (string, error) {
+			told = append(told, uint32(index))
+			return "", nil
+		})
+	}
+	for i, hop := range r.NextHops() {
+		index, there := indexes[hop.Dev]
+		if !there || i < len(told) && told[i] != index {
+			return false
+		}
+	}
+	return true
+}
+
 // header is the struct rtmsg with which a route message begins.
 func header(message []byte) *unix.RtMsg { return rtattr.View[unix.RtMsg](message) }
 

@@ -120,8 +120,9 @@ type Snapshot struct {
 	State
 	Links []string // names of the interfaces that were asked for and are there
 	// HardwareAddrs are those of these interfaces, where they were asked for. So
-	// are State.Links.
+	// are State.Links, and their indexes.
 	HardwareAddrs map[string]string
+	Indexes       map[string]uint32
 	Addrs         []Addr
 }
 

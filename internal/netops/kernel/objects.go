@@ -137,7 +137,7 @@ func (n *Netns) lookAtOthers(ctx context.Context, q netops.Query, s *netops.Snap
 			return err
 		}
 		for _, l := range links {
-			addLink(s, l.Name, l.HardwareAddr.String())
+			addLink(s, l)
 		}
 	}
 	if q.Rules {

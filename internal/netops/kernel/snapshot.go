@@ -73,18 +73,19 @@ func (n *Netns) addLinks(q netops.Query, s *netops.Snapshot) error {
 		if err != nil {
 			return err
 		}
-		addLink(s, name, mac.String())
+		addLink(s, netops.Link{Name: name, Index: index, HardwareAddr: mac})
 	}
 	return nil
 }
 
-func addLink(s *netops.Snapshot, name, mac string) {
+func addLink(s *netops.Snapshot, l netops.Link) {
 	if s.HardwareAddrs == nil {
-		s.HardwareAddrs = map[string]string{}
+		s.HardwareAddrs, s.Indexes = map[string]string{}, map[string]uint32{}
 	}
-	s.Links = append(s.Links, name)
-	s.HardwareAddrs[name] = mac
-	s.State.Links = append(s.State.Links, netops.LinkAddr{Dev: name, HardwareAddr: mac})
+	mac := l.HardwareAddr.String()
+	s.Links = append(s.Links, l.Name)
+	s.HardwareAddrs[l.Name], s.Indexes[l.Name] = mac, l.Index
+	s.State.Links = append(s.State.Links, netops.LinkAddr{Dev: l.Name, HardwareAddr: mac})
 }
 
 // around lists what is there now to the destinations of some routes, in their

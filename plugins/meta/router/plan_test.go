@@ -176,7 +176,7 @@ func (top *told) plan(t *testing.T) string {
 func seen(pod netops.Snapshot, q netops.Query) netops.Snapshot {
 	var s netops.Snapshot
 	if q.EveryLink {
-		s.Links, s.HardwareAddrs, s.State.Links = pod.Links, pod.HardwareAddrs, pod.State.Links
+		s.Links, s.HardwareAddrs, s.Indexes, s.State.Links = pod.Links, pod.HardwareAddrs, pod.Indexes, pod.State.Links
 	}
 	if q.Addrs {
 		s.Addrs = pod.Addrs
@@ -241,7 +241,7 @@ func withWays(r netops.Route, ways []netops.NextHop) netops.Route {
 func furnish(t *testing.T, pod *netops.Snapshot, lines string) {
 	t.Helper()
 	if pod.HardwareAddrs == nil {
-		pod.HardwareAddrs = map[string]string{}
+		pod.HardwareAddrs, pod.Indexes = map[string]string{}, map[string]uint32{}
 		pod.Sysctls = []netops.Sysctl{{Key: rpKey("all"), Value: "0"}}
 	}
 	var routes []netops.Route
@@ -252,7 +252,7 @@ func furnish(t *testing.T, pod *netops.Snapshot, lines string) {
 		case f[0] == "link":
 			pod.Links = append(pod.Links, f[1])
 			pod.State.Links = append(pod.State.Links, netops.LinkAddr{Dev: f[1], HardwareAddr: f[2]})
-			pod.HardwareAddrs[f[1]] = f[2]
+			pod.HardwareAddrs[f[1]], pod.Indexes[f[1]] = f[2], uint32(len(pod.Links))
 			pod.Sysctls = append(pod.Sysctls, netops.Sysctl{Key: rpKey(f[1]), Value: "0"}, netops.Sysctl{Key: ipv6Key(f[1]), Value: "0"})
 		case f[0] == "addr":
 			a := addrOf(f[1], f[2])

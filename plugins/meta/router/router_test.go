@@ -178,11 +178,50 @@ func TestInterfacesComeAndGo(t *testing.T) {
 					t.Errorf("defaults:\n%s\nwant %s", got, want)
 				}
 			}
-			for _, n := range order {
+			for i, n := range order {
 				calls[n].OK("DEL")
+				for _, left := range order[i+1:] { // before macvlan's DEL, and after it
+					calls[left].OK("CHECK")
+				}
 				p.IP(fmt.Sprint("link del net", n))
+				for _, left := range order[i+1:] {
+					calls[left].OK("CHECK")
+				}
 			}
 			before.restored("DEL")
+		})
+	}
+}
+
+// An interface that came anew under the name of another one, in another subnet and
+// without default routes, has nothing of what that one had.
+func TestInterfaceOfAnotherNetwork(t *testing.T) {
+	t.Parallel()
+	for name, migrate := range map[string]string{"by order": "-1", "overruled": "1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.pod(2)
+			old, beside := p.call(2), p.call(1, `"migrate_route": `+migrate)
+			old.OK("ADD")
+			beside.OK("ADD")
+			old.OK("DEL")
+			p.IP("link del net2")
+			p.plug(2)
+			p.IP("addr flush dev net2 scope global", "addr add 172.16.0.5/24 dev net2", "-6 route del default via "+prefix6(2)+"1 dev net2")
+			before := s.state(p)
+			c := p.call(2)
+			c.Conf = strings.NewReplacer(p.ip(2), "172.16.0.5", fmt.Sprintf(`, {"address": "%s/64", "interface": 1}`, p.ip6(2)), "").Replace(c.Conf)
+			c.OK("ADD")
+			lacks(t, "the pod", dump(t, p.NS), "198.51.100.1")
+			beside.OK("CHECK")
+			c.OK("CHECK")
+			c.OK("DEL")
+			before.same("its DEL")
+			beside.OK("CHECK")
+			beside.OK("DEL")
+			lacks(t, "the pod, in the end", dump(t, p.NS), "198.51.100.1")
+			s.nothingLeft("DEL")
 		})
 	}
 }
