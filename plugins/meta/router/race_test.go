@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,17 +74,7 @@ func TestNeverWithoutADefaultRouteMeanwhile(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	p := s.pod(2)
-	ns := p.open()
-	var ended atomic.Bool
-	looked, watching := 0, sync.WaitGroup{}
-	watching.Go(func() {
-		for ; !ended.Load(); looked++ {
-			if list := stranded(t, ns); list != nil {
-				t.Errorf("no way to %v", list)
-				return
-			}
-		}
-	})
+	looked := watchDefaults(t, p.open())
 	for range 10 {
 		for n := 1; n <= 2; n++ {
 			p.call(n).OK("ADD")
@@ -92,10 +83,8 @@ func TestNeverWithoutADefaultRouteMeanwhile(t *testing.T) {
 			p.call(n).OK("DEL")
 		}
 	}
-	ended.Store(true)
-	watching.Wait()
-	if looked < 1000 {
-		t.Errorf("looked only %d times", looked)
+	if n := looked(); n < 1000 {
+		t.Errorf("looked only %d times", n)
 	}
 }
 
@@ -226,44 +215,65 @@ func TestNetworksOfAPodAtOnce(t *testing.T) {
 }
 
 // Two networks of a pod that come and go at the same time: what they share is
-// counted right each time, and there is always a default route.
+// counted right each time, all is as before when both have gone, and there is
+// always a default route.
 func TestTwoNetworksInParallel(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	p := s.pod(2)
 	before := s.state(p)
-	ns := p.open()
+	looked := watchDefaults(t, p.open())
+	calls := []call{p.call(1), p.call(2)}
+	const rounds = 500
+	for round := range rounds / netopstest.Sample(rounds/6) {
+		goes := round % 2
+		atOnce(calls, func(_ int, c call) { c.OK("ADD") })
+		counted(t, p, fmt.Sprintf("round %d", round), 1, 2)
+		calls[goes].OK("DEL") // and comes again while the other one goes
+		atOnce(calls, func(i int, c call) { c.OK(map[bool]string{true: "ADD", false: "DEL"}[i == goes]) })
+		counted(t, p, fmt.Sprintf("round %d", round), goes+1)
+		calls[1-goes].OK("ADD")
+		atOnce(calls, func(_ int, c call) { c.OK("CHECK") })
+		atOnce(calls, func(_ int, c call) { c.OK("DEL") })
+		before.restored(fmt.Sprintf("round %d", round))
+	}
+	if n := looked(); n < rounds {
+		t.Errorf("looked only %d times", n)
+	}
+}
+
+// watchDefaults looks again and again whether a pod has a way to everything, until
+// it is asked how often.
+func watchDefaults(t *testing.T, ns *kernel.Netns) (looked func() int) {
 	var ended atomic.Bool
-	watching := sync.WaitGroup{}
+	n, watching := 0, sync.WaitGroup{}
 	watching.Go(func() {
-		for !ended.Load() {
+		for ; !ended.Load(); n++ {
 			if list := stranded(t, ns); list != nil {
 				t.Errorf("no way to %v", list)
 				return
 			}
 		}
 	})
-	calls := []call{p.call(1), p.call(2)}
-	const rounds = 500
-	for round := 0; round < rounds; round += netopstest.Sample(rounds / 5) {
-		atOnce(calls, func(_ int, c call) { c.OK("ADD") })
-		if got := p.IP("rule show"); strings.Count(got, "31000:") != 2 || strings.Count(got, "31100:") != 3 {
-			t.Errorf("round %d: rules\n%s", round, got)
-		}
-		if got := defaults(p.NS); got != "default via 198.51.100.1 dev net2" {
-			t.Errorf("round %d: defaults\n%s", round, got)
-		}
-		goes := round % 2 // and comes again while the other one goes
-		calls[goes].OK("DEL")
-		atOnce(calls, func(i int, c call) { c.OK(map[bool]string{true: "ADD", false: "DEL"}[i == goes]) })
-		if got := p.IP("rule show"); strings.Count(got, "31000:") != 2 || strings.Count(got, "31100:") != 2 {
-			t.Errorf("round %d, net%d only: rules\n%s", round, goes+1, got)
-		}
-		calls[1-goes].OK("ADD")
-		atOnce(calls, func(_ int, c call) { c.OK("CHECK") })
-		atOnce(calls, func(_ int, c call) { c.OK("DEL") })
+	return func() int {
+		ended.Store(true)
+		watching.Wait()
+		return n
 	}
-	ended.Store(true)
-	watching.Wait()
-	before.restored("the last DEL")
+}
+
+// counted fails the test unless a pod has the rules and the default route of
+// these networks, each once.
+func counted(t *testing.T, p *pod, when string, nets ...int) {
+	t.Helper()
+	highest := slices.Max(nets)
+	for family, prefix := range map[string]string{"-4": subnet4(highest), "-6": prefix6(highest)} {
+		if got := p.IP(family + " rule show"); strings.Count(got, "31000:") != 2 || strings.Count(got, "31100:") != 1+len(nets) {
+			t.Errorf("%s, networks %v: rules\n%s", when, nets, got)
+		}
+		want := fmt.Sprintf("default via %s1 dev net%d ", prefix, highest)
+		if got := p.IP(family + " route show default"); !strings.HasPrefix(got, want) || strings.Count(got, "\n") > 1 {
+			t.Errorf("%s, networks %v: %s, want %s", when, nets, got, want)
+		}
+	}
 }
