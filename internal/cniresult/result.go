@@ -33,7 +33,7 @@ type Result struct {
 	absent bool // there is no prevResult
 	raw    map[string]json.RawMessage
 	ips    []json.RawMessage
-	byDst  *listindex.Index[netip.Prefix] // of Routes, made when it is needed
+	placed *listindex.Index[place] // Routes by their places, made when it is needed
 }
 
 // Interface is an element of interfaces.
@@ -271,27 +271,52 @@ func (r *Result) nextHop(l *Route) netip.Addr {
 // What an entry does not tell, it does not deny.
 func (r *Result) Lists(route *netops.Route) bool {
 	for _, hop := range route.NextHops() {
-		if !r.has(route.Dst, func(l *Route) bool { return r.lists(l, route, hop.Gw) }) {
+		if !r.has(route, func(l *Route) bool { return r.leads(l, hop.Gw) }) {
 			return false
 		}
 	}
 	return true
 }
 
-// has reports whether an entry with that destination is as match asks.
-func (r *Result) has(dst netip.Prefix, match func(*Route) bool) bool {
-	if r.byDst == nil {
-		index := listindex.New(len(r.Routes), func(i int) netip.Prefix { return r.Routes[i].Dst })
-		r.byDst = &index
-	}
-	_, found := r.byDst.Find(dst, func(i int) bool { return match(&r.Routes[i]) })
-	return found
+// place is where an entry says that its route is. Thousands of entries may have
+// one destination.
+type place struct {
+	dst           netip.Prefix
+	table, metric int64 // or untold
 }
 
-func (r *Result) lists(l *Route, route *netops.Route, gw netip.Addr) bool {
-	by := l.Gws == nil && (r.nextHop(l) == gw || l.Gw == gw) || slices.Contains(l.Gws, gw)
-	return l.Dst == route.Dst && by &&
-		(l.Table == nil || l.slot().Table == route.Table) && (l.Priority == nil || l.slot().Metric == route.Metric)
+const untold = -1
+
+func (l *Route) place() place {
+	p, slot := place{l.Dst, untold, untold}, l.slot()
+	if l.Table != nil {
+		p.table = int64(slot.Table)
+	}
+	if l.Priority != nil {
+		p.metric = int64(slot.Metric)
+	}
+	return p
+}
+
+// has reports whether an entry that may mean a route of slot's key is as match asks.
+func (r *Result) has(slot *netops.Route, match func(*Route) bool) bool {
+	if r.placed == nil {
+		index := listindex.New(len(r.Routes), func(i int) place { return r.Routes[i].place() })
+		r.placed = &index
+	}
+	for _, table := range []int64{int64(slot.Table), untold} {
+		for _, metric := range []int64{int64(slot.Metric), untold} {
+			if _, found := r.placed.Find(place{slot.Dst, table, metric}, func(i int) bool { return match(&r.Routes[i]) }); found {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// leads reports whether an entry has a next hop by this gateway.
+func (r *Result) leads(l *Route, gw netip.Addr) bool {
+	return l.Gws == nil && (r.nextHop(l) == gw || l.Gw == gw) || slices.Contains(l.Gws, gw)
 }
 
 // slot is where the kernel has the route of an entry: in table main and with
@@ -314,7 +339,7 @@ func Listable(r *netops.Route) bool { return r.Type == netops.Unicast }
 // gateway; zero is none. An entry that has no other goes with it.
 func (r *Result) Without(goes func(l Route, gw netip.Addr) bool) *Result {
 	left := *r
-	left.Routes, left.byDst = make([]Route, 0, len(r.Routes)), nil
+	left.Routes, left.placed = make([]Route, 0, len(r.Routes)), nil
 	for _, l := range r.Routes {
 		if l.Gws == nil {
 			if !goes(l, r.nextHop(&l)) {
@@ -414,16 +439,15 @@ func edit(raw *json.RawMessage, change func(map[string]json.RawMessage)) error {
 
 // Append lists a route, unless it is listed.
 func (r *Result) Append(l Route) {
-	hops, route := r.NextHops(l), l.slot()
-	slot := route.Key()
-	if r.has(l.Dst, func(o *Route) bool {
+	hops, slot := r.NextHops(l), l.slot()
+	if r.has(&slot, func(o *Route) bool {
 		there := o.slot()
-		return there.Key() == slot && sameAddrs(r.NextHops(*o), hops)
+		return there.Key() == slot.Key() && sameAddrs(r.NextHops(*o), hops)
 	}) {
 		return
 	}
 	r.Routes = append(r.Routes, l)
-	r.byDst.Append(l.Dst)
+	r.placed.Append(l.place())
 }
 
 // sameAddrs reports whether two lists, in which each is once, have the same.
