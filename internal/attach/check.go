@@ -78,9 +78,14 @@ func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresu
 	if err != nil {
 		return nil, err
 	}
+	var stray []netops.Drift
 	if p.decides() {
+		ours := say{sayOf(records[len(records)-1]), a.key()}
 		want.Pod.Del.Routes = withoutDefaults(want.Pod.Del.Routes)
-		lines = p.strayDefaults(say{sayOf(records[len(records)-1]), a.key()}, have)
+		stray = p.strayDefaults(ours, have)
+		if why := p.overruled(ours); why != "" {
+			lines = append(lines, why)
+		}
 	}
 	onHost, err := a.look(ctx, want.Host)
 	if err != nil {
@@ -91,7 +96,7 @@ func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresu
 	} else {
 		want.Pod = checkable(want.Pod, prev)
 	}
-	for _, d := range append(want.Pod.Drift(have.State), netops.Change{Add: want.Host}.Drift(onHost)...) {
+	for _, d := range slices.Concat(stray, want.Pod.Drift(have.State), netops.Change{Add: want.Host}.Drift(onHost)) {
 		lines = append(lines, d.String())
 	}
 	return lines, nil

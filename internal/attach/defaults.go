@@ -413,24 +413,31 @@ func (p pod) decides() bool {
 	return slices.ContainsFunc(p.own, say) || len(p.own) > 0 && slices.ContainsFunc(p.others, say)
 }
 
+// overruled is why the say of an attachment does not count, where it asks for an
+// interface; empty where it counts.
+func (p pod) overruled(ours say) string {
+	by, ok := ours.overruled(p.says)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%s is to have the pod's default route, but %s asks for %s, and later", ours.Dev, by.of, by.Dev)
+}
+
 // strayDefaults is what does not hold at CHECK of the choice that the attachments
-// of a pod make, and why this one's say does not count, where it asks.
-func (p pod) strayDefaults(ours say, have netops.Snapshot) (lines []string) {
-	if by, ok := ours.overruled(p.says); ok {
-		lines = append(lines, fmt.Sprintf("%s is to have the pod's default route, but %s asks for %s, and later", ours.Dev, by.of, by.Dev))
-	}
+// of a pod make.
+func (p pod) strayDefaults(ours say, have netops.Snapshot) (drift []netops.Drift) {
 	c := choose(append(slices.Clip(p.says), ours), have.Routes, payable(p.owed, have.Indexes))
-	for _, route := range c.remove {
-		line := netops.Drift{Object: &route, Present: true}.String()
-		if route.Protocol == unix.RTPROT_RA {
-			line += "; the sysctl net.ipv6.conf." + devOf(&route) + ".accept_ra_defrtr=0 keeps routers from making it"
+	for i := range c.remove {
+		stray := netops.Drift{Object: &c.remove[i], Present: true}
+		if c.remove[i].Protocol == unix.RTPROT_RA {
+			stray.Hint = "the sysctl net.ipv6.conf." + devOf(&c.remove[i]) + ".accept_ra_defrtr=0 keeps routers from making it"
 		}
-		lines = append(lines, line)
+		drift = append(drift, stray)
 	}
-	for _, route := range c.restore {
-		lines = append(lines, netops.Drift{Object: &route}.String())
+	for i := range c.restore {
+		drift = append(drift, netops.Drift{Object: &c.restore[i]})
 	}
-	return lines
+	return drift
 }
 
 // withoutDefaults are routes but for those that the attachments of a pod decide

@@ -169,6 +169,9 @@ func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[
 	}
 	defer ns.Close()
 	var q netops.Query
+	if slices.ContainsFunc(records, func(s *shown) bool { return s.Default != nil }) {
+		q = mainDefaults()
+	}
 	wants := make([]netops.Change, len(records))
 	for i, s := range records {
 		s.Netns.Life = lifeOf(ns, s.Entry, boot)
@@ -184,6 +187,10 @@ func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[
 	}
 	for i, s := range records {
 		s.InPod = differing(s.InPod, wants[i].Drift(have.State))
+		if s.judged() {
+			overruled, stray := judgeDefaults(s.Entry, beside[s.Entry.Netns.Lock], have)
+			s.Differs, s.InPod = overruled, differing(s.InPod, stray)
+		}
 	}
 }
 

@@ -4,7 +4,9 @@ package attach
 
 import (
 	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -99,6 +101,90 @@ func TestShowOfOverriddenRoutes(t *testing.T) {
 		"other c1 finished lives", "  ip route del 172.16.0.0/16 via 10.2.0.1 dev eth0", "  ip route add 172.16.0.0/16 via 10.2.0.2 dev eth0")
 	second.ok("DEL")
 	first.ok("DEL")
+}
+
+// told is what show says of the records of an attachment, as CHECK would.
+func (c call) told() (lines []string) {
+	c.s.t.Helper()
+	list, err := Show(c.s.t.Context(), show.Query{Plugin: c.plugin, StateDir: c.s.dir, Only: []string{c.network}})
+	if err != nil {
+		c.s.t.Fatal(err)
+	}
+	for _, r := range list {
+		if r.Differs != "" {
+			lines = append(lines, r.Differs)
+		}
+		for _, change := range slices.Concat(r.Node, r.InPod) {
+			if change.Differs != "" {
+				lines = append(lines, change.Command+": "+change.Differs)
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// moreToTell is what the first line of an error has beside what CHECK found.
+var moreToTell = regexp.MustCompile(`^example: | \(and \d+ more\)`)
+
+// tells fails the test unless CHECK and show say that and nothing else.
+func (c call) tells(want ...string) {
+	c.s.t.Helper()
+	var checked []string
+	if _, err := c.do("CHECK"); err != nil {
+		checked = strings.Split(strings.TrimSpace(moreToTell.ReplaceAllString(text(err), "")), "\n")
+		slices.Sort(checked)
+	}
+	if diff := cmp.Diff(want, checked); diff != "" {
+		c.s.t.Errorf("CHECK (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, c.told()); diff != "" {
+		c.s.t.Errorf("show (-want +got):\n%s", diff)
+	}
+}
+
+// Of default routes that attachments of a pod choose together show says what
+// CHECK says: to which interface they go, which are too many, which are missing.
+func TestShowOfDefaultRoutes(t *testing.T) {
+	s := newScene(t)
+	pod := s.pod("show-5")
+	pod.IP("route add default via 10.2.0.1", "-6 addr add fd02::5/64 dev eth0 nodad")
+	second(pod, "net1")
+	second(pod, "net2")
+	of := func(dev string, asked bool) call {
+		say := record.Default{Dev: dev, Asked: asked, Number: trailingNumber(dev)}
+		return s.of(pod, sharing{&decided{query: mainDefaults()}, say}).in("of-" + dev)
+	}
+	one, two, overlay := of("net1", false), of("net2", false), of("eth0", true)
+	one.ok("ADD")
+	one.tells()
+	two.ok("ADD")
+	one.tells()
+	two.tells()
+
+	const stray = "ip route del default via 192.0.2.1 dev net1 metric 7: present, should be absent"
+	pod.IP("route add default via 192.0.2.1 dev net1 metric 7")
+	one.tells(stray)
+	two.tells(stray)
+	pod.IP("route del default metric 7", "-6 route add default via fd02::1 proto ra", "-6 route add default via fe80::1 dev net2 metric 512")
+	advertised := "ip -6 route del default via fd02::1 dev eth0 proto ra: present, should be absent; the sysctl net.ipv6.conf.eth0.accept_ra_defrtr=0 keeps routers from making it"
+	one.tells(advertised)
+	two.tells(advertised)
+	pod.IP("-6 route del default via fd02::1", "-6 route del default via fe80::1")
+
+	overlay.ok("ADD")
+	overlay.tells()
+	asks := of("net1", true).in("asks")
+	asks.ok("ADD")
+	asks.tells()
+	overlay.tells("eth0 is to have the pod's default route, but eth0 of container c1 in network asks asks for net1, and later")
+	pod.IP("route del default")
+	missing := "ip route add default via 192.0.2.1 dev net1: missing"
+	one.tells(missing)
+	for _, c := range []call{asks, overlay, two, one} {
+		c.ok("DEL")
+	}
+	s.has()
 }
 
 // A record that a process works on says which.

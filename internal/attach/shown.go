@@ -109,19 +109,19 @@ func namesIn(o netops.Object) (names []netip.Prefix) {
 	return names
 }
 
-// byPod are the finished records of this boot by the locks of their namespaces,
-// in the order in which they were written.
+// byPod are the readable records of this boot by the locks of their namespaces,
+// in the order of their ADDs.
 func byPod(all []*record.Entry, boot string) map[string][]*record.Entry {
 	pods := map[string][]*record.Entry{}
-	written := map[*record.Entry]time.Time{}
+	created := map[*record.Entry]time.Time{}
 	for _, e := range all {
-		if e.Err == nil && e.Boot == boot && e.Progress == record.Finished {
+		if e.Err == nil && e.Boot == boot {
 			pods[e.Netns.Lock] = append(pods[e.Netns.Lock], e)
-			written[e] = e.Written()
+			created[e] = e.Created()
 		}
 	}
 	for _, records := range pods {
-		slices.SortStableFunc(records, func(a, b *record.Entry) int { return written[a].Compare(written[b]) })
+		slices.SortStableFunc(records, func(a, b *record.Entry) int { return created[a].Compare(created[b]) })
 	}
 	return pods
 }
@@ -132,12 +132,37 @@ func byPod(all []*record.Entry, boot string) map[string][]*record.Entry {
 func wantedStill(e *record.Entry, pod []*record.Entry) netops.Change {
 	want := e.Want().Pod.Taken()
 	for _, later := range pod[slices.Index(pod, e)+1:] {
-		want = want.Overridden(later.Want().Pod)
+		if later.Progress == record.Finished {
+			want = want.Overridden(later.Want().Pod)
+		}
 	}
-	if slices.ContainsFunc(pod, func(o *record.Entry) bool { return o.Plugin == e.Plugin && o.Default != nil }) {
+	if chooseTogether(e, pod) {
 		want.Del.Routes = withoutDefaults(want.Del.Routes)
 	}
 	return want
+}
+
+// chooseTogether reports whether attachments of a record's plugin choose the
+// default routes of the pod together.
+func chooseTogether(e *record.Entry, pod []*record.Entry) bool {
+	return slices.ContainsFunc(pod, func(o *record.Entry) bool {
+		return o.Plugin == e.Plugin && o.Progress == record.Finished && o.Default != nil
+	})
+}
+
+// judgeDefaults is what CHECK of a record's attachment says of that choice: why
+// its own say does not count, and which default routes there should not be, or
+// are missing. Of an attachment that stands in its chain more than once, the last
+// record counts.
+func judgeDefaults(e *record.Entry, pod []*record.Entry, have netops.Snapshot) (overruled string, stray []netops.Drift) {
+	later := func(o *record.Entry) bool {
+		return o.Plugin == e.Plugin && o.Key == e.Key && o.Progress == record.Finished
+	}
+	if !chooseTogether(e, pod) || slices.ContainsFunc(pod[slices.Index(pod, e)+1:], later) {
+		return "", nil
+	}
+	p, ours := newPod(pod, e.Plugin, e.Key), say{sayOf(e), e.Key}
+	return p.overruled(ours), p.strayDefaults(ours, have)
 }
 
 // differing notes what drifted beside the commands that made it. What has

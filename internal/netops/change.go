@@ -145,6 +145,7 @@ type Drift struct {
 	Object  Object
 	Present bool   // it should be absent and is there
 	Instead string // what is there in its place; may be empty
+	Hint    string // how to keep it from coming back; may be empty
 }
 
 func (d Drift) String() string { return d.Command() + ": " + d.Problem() }
@@ -160,6 +161,8 @@ func (d Drift) Command() string {
 // Problem is what is wrong with the object.
 func (d Drift) Problem() string {
 	switch {
+	case d.Present && d.Hint != "":
+		return "present, should be absent; " + d.Hint
 	case d.Present:
 		return "present, should be absent"
 	case d.Instead != "":

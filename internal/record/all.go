@@ -26,8 +26,8 @@ func (e *Entry) Names() (plugin string, k Key) {
 	return e.store.plugin, Key{Network: filepath.Base(filepath.Dir(e.dir)), ContainerID: id, IfName: ifName}
 }
 
-// Written is when the record was written; zero where it is gone by now.
-func (e *Entry) Written() time.Time {
+// Created is when the record was created; zero where it is gone by now.
+func (e *Entry) Created() time.Time {
 	st, err := os.Lstat(e.Path())
 	if err != nil {
 		return time.Time{}

@@ -239,11 +239,14 @@ func (e *Entry) become(p Progress) error {
 	return nil
 }
 
-// Rewrite replaces what the record says was done and found.
+// Rewrite replaces what the record says was done and found. Its file keeps its
+// time, which tells the order of a pod's ADDs (see Created).
 func (e *Entry) Rewrite() error {
+	created := e.Created()
 	if err := write(e.dir, e.Path(), e.encode()); err != nil {
 		return fmt.Errorf("save record: %w", err)
 	}
+	_ = os.Chtimes(e.Path(), created, created)
 	return nil
 }
 

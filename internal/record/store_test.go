@@ -147,8 +147,13 @@ func TestFilesOfARecordsLife(t *testing.T) {
 	must(t, e.Finish())
 	wantTree(t, s, "finished twice", with("1.finished")...)
 	e.Done.Pod.Add.Routes = []netops.Route{testRoute("10.9.0.0/16")}
+	long := time.Now().Add(-time.Hour).Truncate(time.Second)
+	must(t, os.Chtimes(e.Path(), long, long))
 	must(t, e.Rewrite())
 	wantTree(t, s, "rewritten", with("1.finished")...)
+	if got := e.Created(); !got.Equal(long) {
+		t.Errorf("created %v, want %v", got, long)
+	}
 	found := entries(t, s, testKey)
 	if diff := cmp.Diff(e.Record, found[0].Record, sameValues); diff != "" {
 		t.Errorf("rewritten (-want +got):\n%s", diff)

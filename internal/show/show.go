@@ -61,10 +61,12 @@ type Record struct {
 	Process *Process `json:"process"`
 	Error   string   `json:"error"` // why the file or the namespace cannot be read
 	// Unchecked says that CHECK leaves the record out, as its configuration asks.
-	Unchecked bool     `json:"unchecked"`
-	Node      []Change `json:"node"`
-	InPod     []Change `json:"inPod"`
-	Kept      *Kept    `json:"kept"` // of flannel
+	Unchecked bool `json:"unchecked"`
+	// Differs is what CHECK says of the attachment as a whole; mostly empty.
+	Differs string   `json:"differs"`
+	Node    []Change `json:"node"`
+	InPod   []Change `json:"inPod"`
+	Kept    *Kept    `json:"kept"` // of flannel
 }
 
 // Netns is the pod's namespace.
@@ -95,8 +97,11 @@ type Change struct {
 // Leftover reports whether the record's pod is gone, and its DEL has not come.
 func (r *Record) Leftover() bool { return r.Netns.Life == Gone || r.Netns.Life == Replaced }
 
-// Differing is how many of its changes are not as they were made.
+// Differing is how many things of it are not as they were made.
 func (r *Record) Differing() (n int) {
+	if r.Differs != "" {
+		n++
+	}
 	for _, list := range [][]Change{r.Node, r.InPod} {
 		for _, c := range list {
 			if c.Differs != "" {
@@ -129,24 +134,23 @@ func Sort(list []Record) {
 // only those differences that the first one saw, too: between reading a record
 // and looking at the kernel its DEL may have begun.
 func Settled(first, second []Record) []Record {
-	seen := map[[2]string]bool{}
-	each := func(list []Record, visit func(file string, c *Change)) {
+	type thing struct{ file, command string }
+	differed := map[thing]bool{}
+	each := func(list []Record, visit func(thing, *string)) {
 		for i := range list {
-			for _, changes := range [][]Change{list[i].Node, list[i].InPod} {
+			r := &list[i]
+			visit(thing{r.File, ""}, &r.Differs)
+			for _, changes := range [][]Change{r.Node, r.InPod} {
 				for j := range changes {
-					visit(list[i].File, &changes[j])
+					visit(thing{r.File, changes[j].Command}, &changes[j].Differs)
 				}
 			}
 		}
 	}
-	each(first, func(file string, c *Change) {
-		if c.Differs != "" {
-			seen[[2]string{file, c.Command}] = true
-		}
-	})
-	each(second, func(file string, c *Change) {
-		if !seen[[2]string{file, c.Command}] {
-			c.Differs = ""
+	each(first, func(t thing, differs *string) { differed[t] = differed[t] || *differs != "" })
+	each(second, func(t thing, differs *string) {
+		if !differed[t] {
+			*differs = ""
 		}
 	})
 	return second

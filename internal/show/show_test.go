@@ -39,6 +39,8 @@ func node() []Record {
 		{Plugin: "router", Network: "under", ContainerID: "c4", IfName: "net1", Netns: Netns{"", Unknown}, File: "/run/cni/5", State: Newer,
 			Error: "record of a newer format: 99, this version knows 1"},
 		{Plugin: "seamless", Network: "under", ContainerID: "c5", IfName: "net1", Netns: Netns{"/run/netns/c5", Lives}, File: "/run/cni/6", State: Finished, Unchecked: true},
+		{Plugin: "router", Network: "asks", ContainerID: "c5", IfName: "net2", Netns: Netns{"/run/netns/c5", Lives}, File: "/run/cni/7", State: Finished,
+			Differs: "eth0 is to have the pod's default route, but net1 of container c5 in network late asks for net1, and later"},
 		{Plugin: "flannel", Network: "cbr0", ContainerID: "c6", IfName: "eth0", Netns: Netns{}, File: "/var/lib/cni/flannel/cbr0@c6@eth0", State: Finished,
 			Kept: &Kept{Delegate: "bridge", Config: []byte(`{"type":"bridge"}`), Leases: []string{"10.244.1.5"}, Refusal: "no such bridge"}},
 	}
@@ -82,7 +84,7 @@ func TestNarrow(t *testing.T) {
 		want []string // files, and the commands of those that are cut
 	}{
 		{"a pod", Query{Only: []string{"default/web-1"}}, []string{"/run/cni/1", "/run/cni/2"}},
-		{"a namespace", Query{Only: []string{"/run/netns/c5"}}, []string{"/run/cni/6"}},
+		{"a namespace", Query{Only: []string{"/run/netns/c5"}}, []string{"/run/cni/6", "/run/cni/7"}},
 		{"a container", Query{Only: []string{"c3"}}, []string{"/run/cni/4"}},
 		{"the beginning of a container's ID", Query{Only: []string{"01234"}}, []string{"/run/cni/1", "/run/cni/2"}},
 		{"too little of it", Query{Only: []string{"012"}}, nil},
@@ -95,7 +97,7 @@ func TestNarrow(t *testing.T) {
 		{"the same as a subnet", Query{Only: []string{"0.0.0.0/0"}}, []string{"/run/cni/1", "ip route del default via 10.1.0.1 dev net1"}},
 		{"the other family's", Query{Only: []string{"::/0"}}, nil},
 		{"a lease", Query{Only: []string{"10.244.1.5"}}, []string{"/var/lib/cni/flannel/cbr0@c6@eth0"}},
-		{"what is wrong", Query{Wrong: true}, []string{"/run/cni/1", "/run/cni/3", "/run/cni/4", "/run/cni/5", "/var/lib/cni/flannel/cbr0@c6@eth0"}},
+		{"what is wrong", Query{Wrong: true}, []string{"/run/cni/1", "/run/cni/3", "/run/cni/4", "/run/cni/5", "/run/cni/7", "/var/lib/cni/flannel/cbr0@c6@eth0"}},
 		{"what is wrong with one", Query{Wrong: true, Only: []string{"seamless"}}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

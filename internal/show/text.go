@@ -98,6 +98,9 @@ func (p *page) record(r *Record) {
 	if r.Error != "" {
 		p.line(red, "    %s: %s", r.File, r.Error)
 	}
+	if r.Differs != "" {
+		p.line(red, "    now: %s", r.Differs)
+	}
 	p.changes("on the node", r.Node)
 	p.changes("in the pod", r.InPod)
 	if r.Kept != nil {
