@@ -3,6 +3,7 @@
 package docs
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -201,6 +202,37 @@ func TestEveryPluginIsInTheReadme(t *testing.T) {
 	}
 }
 
+// places are where every plugin stands, besides its own folder; its name is put in.
+var places = map[string]string{
+	"hack/stress/subjects_test.go":   `{plugin: "%s"`, // faults, hostile input, load
+	"hack/demo/*.go":                 `name: +"%s"`,
+	"hack/e2e/*_test.go":             `"%s"`,
+	"scripts/harmless.sh":            ` %s\b`,
+	"images/README.md":               "`%s`",
+	".github/ISSUE_TEMPLATE/bug.yml": `\b%s,`,
+}
+
+// What CONTRIBUTING.md asks of a new plugin outside its folder is there.
+func TestEveryPluginHasItsPlaces(t *testing.T) {
+	mains, err := filepath.Glob(root + "/plugins/*/*/main.go")
+	if err != nil || mains == nil {
+		t.Fatal("no plugins", err)
+	}
+	for place, form := range places {
+		text := ""
+		paths, _ := filepath.Glob(filepath.Join(root, place))
+		for _, path := range paths {
+			text += read(t, strings.TrimPrefix(path, root+"/"))
+		}
+		for _, path := range mains {
+			plugin := filepath.Base(filepath.Dir(path))
+			if !regexp.MustCompile(fmt.Sprintf(form, plugin)).MatchString(text) {
+				t.Errorf("%s is not in %s", plugin, place)
+			}
+		}
+	}
+}
+
 // make's targets that pages name are there.
 func TestTargets(t *testing.T) {
 	makefile := read(t, "Makefile")
@@ -213,5 +245,23 @@ func TestTargets(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What pages say is in a file is declared there.
+func TestNamesInFiles(t *testing.T) {
+	named := regexp.MustCompile("`(?:\\w+\\.)?(\\w+)`\\s+in\\s+`([\\w/.-]+\\.go)`")
+	found := 0
+	for _, page := range pages(t) {
+		for _, m := range named.FindAllStringSubmatch(read(t, page), -1) {
+			found++
+			declared := regexp.MustCompile(`(?m)^(func|type|var|const|\t)( \([^)]*\))? ?` + m[1] + `\b`)
+			if !declared.MatchString(read(t, m[2])) {
+				t.Errorf("%s: %s declares no %s", page, m[2], m[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no page names anything")
 	}
 }

@@ -22,7 +22,7 @@ func (p Plugin) parseShow(args []string, w io.Writer) (s showing, err error) {
 	s.Plugin = p.Name
 	flags := flag.NewFlagSet(p.Name+" show", flag.ContinueOnError)
 	flags.SetOutput(w)
-	flags.BoolVar(&s.All, "all", false, "the records of all five plugins, flannel's kept configurations among them")
+	flags.BoolVar(&s.All, "all", false, "the records of all plugins, flannel's kept configurations among them")
 	flags.BoolVar(&s.Wrong, "wrong", false, "only what is not as it should be")
 	flags.BoolVar(&s.json, "json", false, "one JSON array")
 	flags.StringVar(&s.StateDir, "state-dir", "", "the stateDir of the configurations, where they have one (default /run/cni)")

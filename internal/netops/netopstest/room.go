@@ -33,16 +33,15 @@ func room() (isolate.Room, error) {
 	}, nil
 }
 
-// sources is the outermost folder of a Go module that a folder lies in: modules
-// lie within the repository's.
+// sources is the repository that a folder lies in: other modules lie within it.
 func sources(dir string) string {
-	outermost := dir
-	for ; dir != "/"; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			outermost = dir
+	for at := dir; at != "/"; at = filepath.Dir(at) {
+		text, err := os.ReadFile(filepath.Join(at, "go.mod"))
+		if first, _, _ := strings.Cut(string(text), "\n"); err == nil && first == "module github.com/cni-netops/plugins" {
+			return at
 		}
 	}
-	return outermost
+	return dir
 }
 
 // results are the folders that go test's arguments name: of coverage and
