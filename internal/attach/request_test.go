@@ -56,6 +56,7 @@ func TestPrevResult(t *testing.T) {
 		{`, "prevResult": []`, 6, "prevResult: "},
 		{`, "prevResult": {"interfaces": [null]}`, 6, "prevResult: interfaces[0] is null"},
 		{`, "prevResult": {"interfaces": [null]}, "flag": 1`, 7, "flag: 1"},
+		{`, "plugins": [{"type": "example"}]`, 7, "plugins: a whole list of plugins: example takes its own entry of it"},
 		{`, "addroute": 1`, 7, `did you mean "addroutes"?`},
 	} {
 		if _, _, err := newExample("ADD", tt.keys).decode(); err == nil || cni.Code(err) != tt.code || !strings.Contains(err.Error(), tt.says) {

@@ -118,7 +118,11 @@ func (p Plugin) serve(ctx context.Context, preview bool) (doc document, failed *
 			return doc, types.NewError(types.ErrIOFailure, p.Name+": read the configuration", err.Error())
 		}
 	}
-	return doc, skel.PluginMainFuncsWithError(funcs, p.versions(), p.about())
+	failed = skel.PluginMainFuncsWithError(funcs, p.versions(), p.about())
+	if failed != nil && failed.Code == types.ErrDecodingFailure && doc.broken != "" {
+		failed.Msg = p.Name + ": the configuration " + doc.broken
+	}
+	return doc, failed
 }
 
 func (p Plugin) versions() version.PluginInfo { return version.VersionsStartingFrom(p.Since) }

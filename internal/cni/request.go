@@ -160,6 +160,10 @@ func (r *Request) MayChange(own bool) error {
 // Strict reads a plugin's own keys, and refuses the configuration if anything
 // in it is wrong.
 func (r *Request) Strict(read func(*Config)) error {
+	if r.Config.Has("plugins") { // by hand: a runtime gives one entry at a time
+		return Errorf(types.ErrInvalidNetworkConfig, "plugins: a whole list of plugins: %s takes its own entry of it, "+
+			"with the list's cniVersion and name, and prevResult", r.Plugin.Name)
+	}
 	r.Config.RejectMisspelled(names(r.Plugin.allKeys()), cniKeys)
 	read(&r.Config)
 	for _, w := range r.Config.Warnings {

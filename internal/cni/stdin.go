@@ -1,7 +1,10 @@
 package cni
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
@@ -17,14 +20,30 @@ import (
 type document struct {
 	strictjson.Object
 	*strictjson.Problems
-	text []byte
+	text   []byte
+	broken string // why it is no JSON object
 }
 
 func parseDocument(data []byte) (doc document, ok bool) {
 	doc.text, doc.Problems = data, &strictjson.Problems{}
 	doc.Object, ok = strictjson.NewValue(data, "", doc.Problems).Object()
 	doc.FoldCase(specKeys)
+	if !ok {
+		doc.broken = noObject(data)
+	}
 	return doc, ok
+}
+
+// noObject says why a text is no JSON object (RFC 8259), and where.
+func noObject(data []byte) string {
+	var o map[string]json.RawMessage
+	err := json.Unmarshal(data, &o)
+	if wrong := new(json.SyntaxError); errors.As(err, &wrong) {
+		before := data[:max(wrong.Offset-1, 0)]
+		line, column := bytes.Count(before, []byte{'\n'})+1, len(before)-bytes.LastIndexByte(before, '\n')
+		return fmt.Sprintf("is not JSON: line %d, column %d: %v", line, column, err)
+	}
+	return "is not a JSON object"
 }
 
 // version is the configuration's version of the CNI specification; empty where

@@ -25,6 +25,7 @@ type config struct {
 	failure    error // of compiling, where it is not the expression that is wrong
 	tries      int
 	input      []byte // all of the configuration, for the expression
+	first      bool   // there is no prevResult
 	request    request
 
 	// What Prepare finds.
@@ -42,7 +43,7 @@ type request struct {
 }
 
 func decode(c *cni.Config) attach.Planner {
-	conf := config{tries: triesOf(c), input: c.Text,
+	conf := config{tries: triesOf(c), input: c.Text, first: !c.Has("prevResult"),
 		request: request{c.Verb, c.ContainerID, c.IfName, c.Netns, c.Args}}
 	v, ok := c.Get(routing)
 	if !ok {

@@ -60,6 +60,8 @@ func (c config) failed(err error) error {
 	switch {
 	case errors.As(err, new(*jqexpr.CompileError)):
 		return cni.Errorf(types.ErrInvalidNetworkConfig, "%s: %w", routing, err)
+	case errors.Is(err, jqexpr.ErrFailed) && c.first:
+		return cni.Errorf(codeFailed, "%s: %w (there is no prevResult: no plugin stands before this one)\n%s", routing, err, c.source)
 	case errors.Is(err, jqexpr.ErrFailed):
 		return cni.Errorf(codeFailed, "%s: %w\n%s", routing, err, c.source)
 	case errors.Is(err, jqexpr.ErrTimeout):

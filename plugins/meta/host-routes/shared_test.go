@@ -98,7 +98,7 @@ func TestShareOfADeadPod(t *testing.T) {
 func TestNothingToGoBy(t *testing.T) {
 	h := newHost(t)
 	c := call(t, newPod(t), podAddresses).Edit(func(conf map[string]any) { delete(conf, "prevResult") })
-	c.Refused("ADD", 103, "cannot iterate over: null")
+	c.Refused("ADD", 103, "cannot iterate over: null (there is no prevResult")
 	if a := c.OK("DEL"); a.Stderr != "" {
 		t.Errorf("DEL says: %s", a.Stderr)
 	}
