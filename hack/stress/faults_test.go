@@ -141,7 +141,7 @@ type follow func(c plugintest.Call)
 
 // each goes through the operations of a verb, until there are no more.
 func (w *sweep) each(verb string) {
-	for n := 0; ; n += netopstest.Sample(11) {
+	for n := 0; ; n += netopstest.Sample(23) {
 		killed := w.killed(verb, n, "before", byTurns(n, []follow{w.deleted, w.collected}))
 		if !killed {
 			if n == 0 {

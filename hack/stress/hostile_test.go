@@ -101,7 +101,7 @@ func oddAt(place string) []string {
 // which so many were seen before.
 func sampled[T any](list []T, seen *int) (some []T) {
 	for _, v := range list {
-		if *seen%netopstest.Sample(17) == 0 {
+		if *seen%netopstest.Sample(53) == 0 {
 			some = append(some, v)
 		}
 		*seen++

@@ -23,16 +23,16 @@ import (
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
-// The size of the load.
-const (
-	loadedPods    = 20 // each with an attachment of every plugin that needs no other kind of pod
-	routedPods    = 10 // each with two attachments of router, which share the node's rules and sysctls
-	manyLinks     = 50 // one list of them takes several batches
-	foreignRoutes = 5000
+// The size of the load, of which make test has a part.
+var (
+	loadedPods    = 20 / netopstest.Sample(4) // each with an attachment of every plugin that needs no other kind of pod
+	routedPods    = 10 / netopstest.Sample(3) // each with two attachments of router, which share the node's rules and sysctls
+	manyLinks     = 50                        // one list of them takes several batches
+	foreignRoutes = 5000 / netopstest.Sample(4)
 	foreignAddrs  = 2000 // one list of them takes many batches
 )
 
-// A hundred attachments of all plugins come and go at once, again and again, on
+// Many attachments of all plugins come and go at once, again and again, on
 // a node with thousands of routes, while links, addresses and routes of others
 // come and go beside; some are killed, and what they were to do is asked for
 // again. Nothing fails, nothing is left, nothing of others' is lost, and every

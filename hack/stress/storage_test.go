@@ -25,16 +25,16 @@ func stored(t *testing.T, f func(t *testing.T, w *sweep)) {
 	}
 }
 
-// small mounts a tmpfs of one page, and tells how to fill it.
+// small mounts a tmpfs of four pages, and tells how to fill it.
 func small(w *sweep, dir string) (fill, free func()) {
 	w.t.Helper()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		w.t.Fatal(err)
 	}
-	mount(w.t, dir, "size=4k,mode=0700")
+	mount(w.t, dir, "size=16k,mode=0700")
 	filler := filepath.Join(dir, ".filler")
 	fill = func() {
-		if err := os.WriteFile(filler, make([]byte, 4096), 0o600); err != nil && !errors.Is(err, unix.ENOSPC) {
+		if err := os.WriteFile(filler, make([]byte, 16<<10), 0o600); err != nil && !errors.Is(err, unix.ENOSPC) {
 			w.t.Fatal(err)
 		}
 	}

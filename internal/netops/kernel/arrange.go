@@ -323,18 +323,26 @@ func (a *arranger) insert(r *netops.Route, at int) {
 // placeOf is where a route goes in a target: behind as many as possible of the
 // siblings that stood before it, and before as many as possible of the others.
 func placeOf(r *netops.Route, target []*netops.Route) (best int) {
-	in := func(list []*netops.Route, siblings []netops.Route) (n int) {
-		for i := range siblings {
-			if slices.ContainsFunc(list, siblings[i].SameSibling) {
-				n++
+	right := make([]int, len(target)+1) // at a place, compared with the one before it
+	for i := range r.Siblings {
+		sibling := &r.Siblings[i]
+		if i < r.Position {
+			if first := slices.IndexFunc(target, sibling.SameSibling); first >= 0 {
+				right[first+1]++
+			}
+		} else {
+			for last := len(target) - 1; last >= 0; last-- {
+				if sibling.SameSibling(target[last]) {
+					right[last+1]--
+					break
+				}
 			}
 		}
-		return n
 	}
-	most := -1
-	for at := range len(target) + 1 {
-		if n := in(target[:at], r.Siblings[:r.Position]) + in(target[at:], r.Siblings[r.Position:]); n >= most {
-			best, most = at, n
+	sum, most := 0, right[0]
+	for at, more := range right {
+		if sum += more; sum >= most {
+			best, most = at, sum
 		}
 	}
 	return best

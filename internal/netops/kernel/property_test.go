@@ -17,7 +17,7 @@ import (
 )
 
 // tables is how many random tables TestRandomTables tries.
-var tables = flag.Int("tables", 40, "how many random tables are changed and restored")
+var tables = flag.Int("tables", 400/netopstest.Sample(25), "how many random tables are changed and restored")
 
 // Whatever equal, multipath and mixed routes there are, and wherever the kernel
 // refuses: after a rollback, and after Undo, all of them are there again, in

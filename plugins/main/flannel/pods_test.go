@@ -24,7 +24,7 @@ import (
 func TestNoLeaseIsLost(t *testing.T) {
 	writeEnv(t, "/run/flannel", strings.Replace(env4, "10.1.17.1/24", "10.1.17.1/28", 1))
 	t.Cleanup(func() { tidy(t) })
-	const pods, atOnce = 100, 6
+	pods, atOnce := 100/netopstest.Sample(4), 6
 	seats := make(chan struct{}, atOnce)
 	var done sync.WaitGroup
 	for i := range pods {

@@ -117,14 +117,14 @@ func churn(s *site) (stop func()) {
 	return func() { close(ended); done.Wait() }
 }
 
-// Fifty pods that come and go at once, while interfaces do, share the node
+// Many pods that come and go at once, while interfaces do, share the node
 // without a failure, and leave it as it was.
-func TestFiftyAtOnce(t *testing.T) {
+func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	var pods []*pod
 	var calls []call
-	for range 50 {
+	for range 50 / netopstest.Sample(4) {
 		p := s.pod(1)
 		pods, calls = append(pods, p), append(calls, p.call(1, `"rp_filter": {"value": 0, "set_host": true}`, `"mac_prefix": "0a:0b"`))
 	}
