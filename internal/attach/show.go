@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -28,13 +29,7 @@ func Show(ctx context.Context, q show.Query) ([]show.Record, error) {
 			return nil, err
 		}
 	}
-	list, err := view(ctx, record.NewStore(root, q.Plugin), q)
-	wrong := func(r show.Record) bool { return r.Wrong() }
-	if err == nil && slices.ContainsFunc(list, wrong) {
-		var again []show.Record
-		again, err = view(ctx, record.NewStore(root, q.Plugin), q)
-		list = show.Settled(list, again)
-	}
+	list, err := settled(ctx, record.NewStore(root, q.Plugin), func(r *show.Record) bool { return (q.All || r.Plugin == q.Plugin) && q.Names(r) })
 	if err == nil && q.All {
 		var kept []show.Record
 		kept, err = show.ListKept(q.DataDir)
@@ -43,19 +38,40 @@ func Show(ctx context.Context, q show.Query) ([]show.Record, error) {
 	return list, err
 }
 
+// looks bounds how often is looked at what seems wrong. Pods that come and go all
+// the time have it differ each time.
+const looks = 5
+
+// settled looks at records until it is certain what is wrong with them.
+func settled(ctx context.Context, store record.Store, which func(*show.Record) bool) ([]show.Record, error) {
+	list, err := view(ctx, store, which)
+	if err != nil {
+		return nil, err
+	}
+	seen := show.First(list)
+	for i := 1; i < looks && !seen.Settled(); i++ {
+		if list, err = view(ctx, store, seen.Pending); err != nil {
+			return nil, err
+		}
+		seen.Again(list)
+	}
+	return seen.List(), nil
+}
+
 // shown is a record that is asked for, and how it is shown.
 type shown struct {
 	*record.Entry
 	show.Record
 }
 
-// judged reports whether CHECK would look at it.
+// judged reports whether CHECK would look at it now: it waits while another
+// process works in the pod.
 func (s *shown) judged() bool {
-	return s.Err == nil && s.Progress == record.Finished && s.Netns.Life == show.Lives && !s.SkipCheck
+	return s.Err == nil && s.Progress == record.Finished && s.Netns.Life == show.Lives && !s.SkipCheck && s.Process == nil
 }
 
-// view is one look at the node.
-func view(ctx context.Context, store record.Store, q show.Query) ([]show.Record, error) {
+// view is one look at the node, at those records that which names.
+func view(ctx context.Context, store record.Store, which func(*show.Record) bool) ([]show.Record, error) {
 	entries, err := store.All()
 	if err != nil {
 		return nil, err
@@ -68,18 +84,18 @@ func view(ctx context.Context, store record.Store, q show.Query) ([]show.Record,
 	if err != nil {
 		return nil, err
 	}
-	demand := demandOf(entries, boot)
+	demand, pods := demandOf(entries, boot), byPod(entries, boot)
 	var chosen []*shown
 	for _, e := range entries {
 		s := &shown{e, recordShown(e, demand)}
 		if pid := holders[e.Netns.Lock]; pid > 0 {
 			s.Process = &show.Process{PID: pid, Name: processName(pid)}
 		}
-		if (q.All || s.Plugin == q.Plugin) && q.Names(&s.Record) {
+		if which(&s.Record) {
 			chosen = append(chosen, s)
 		}
 	}
-	lookIntoPods(ctx, chosen, entries, boot)
+	lookIntoPods(ctx, chosen, pods, boot)
 	if err := lookAtNode(ctx, chosen); err != nil {
 		return nil, err
 	}
@@ -131,8 +147,7 @@ func lookAtNode(ctx context.Context, chosen []*shown) error {
 }
 
 // lookIntoPods finds out which pods live, and what differs in them.
-func lookIntoPods(ctx context.Context, chosen []*shown, all []*record.Entry, boot string) {
-	beside := byPod(all, boot)
+func lookIntoPods(ctx context.Context, chosen []*shown, beside map[string][]*record.Entry, boot string) {
 	pods := map[string][]*shown{}
 	for _, s := range chosen {
 		switch {
@@ -141,6 +156,7 @@ func lookIntoPods(ctx context.Context, chosen []*shown, all []*record.Entry, boo
 			s.Netns.Life = show.Gone
 		default:
 			path := s.Entry.Netns.Path
+			s.Beside = versionOf(beside[s.Entry.Netns.Lock])
 			pods[path] = append(pods[path], s)
 		}
 	}
@@ -168,7 +184,7 @@ func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[
 		return
 	}
 	defer ns.Close()
-	var q netops.Query
+	q := netops.Query{To: map[netip.Prefix]bool{}}
 	if slices.ContainsFunc(records, func(s *shown) bool { return s.Default != nil }) {
 		q = mainDefaults()
 	}

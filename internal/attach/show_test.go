@@ -4,12 +4,14 @@ package attach
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
@@ -204,7 +206,7 @@ func TestShowOfAProcessAtWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := Show(t.Context(), q)
+	list, err := Show(t.Context(), q) // it does not wait for the lock
 	if err != nil || len(list) != 1 || list[0].Process == nil || list[0].Process.PID != os.Getpid() || list[0].Wrong() {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -213,4 +215,75 @@ func TestShowOfAProcessAtWork(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	c.ok("DEL")
+}
+
+// What differs in a pod where a process works is not told: it may be half done.
+func TestShowComparesNothingWhereAProcessWorks(t *testing.T) {
+	s := newScene(t)
+	pod := s.pod("show-6")
+	c := s.of(pod, &decided{want: inPod(at("172.16.0.0/16", "10.2.0.1", "eth0"))})
+	c.ok("ADD")
+	pod.IP("route del 172.16.0.0/16")
+	q := show.Query{Plugin: "example"}
+	missing := []string{"example c1 finished lives", "  ip route add 172.16.0.0/16 via 10.2.0.1 dev eth0: missing"}
+	s.shows(q, missing...)
+	store := record.NewStore(s.dir, "example")
+	entries, err := store.All()
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	lock, err := store.Lock(entries[0].Netns.Lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.shows(q, "example c1 finished lives", "  ip route add 172.16.0.0/16 via 10.2.0.1 dev eth0")
+	lock.Unlock()
+	s.shows(q, missing...)
+	c.ok("DEL")
+}
+
+// No process ever finds a lock that show has taken.
+func TestShowLocksNothing(t *testing.T) {
+	s := newScene(t)
+	pod := s.pod("show-7")
+	plan := inPod(at("172.16.0.0/16", "10.2.0.1", "eth0"))
+	plan.Host = onHost(at("198.51.100.0/24", "10.1.0.9", "cni0")).Host
+	c := s.of(pod, &decided{want: plan})
+	c.ok("ADD")
+	pod.IP("route del 172.16.0.0/16") // so that it looks more than once
+	store := record.NewStore(s.dir, "example")
+	entries, err := store.All()
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	done := make(chan error)
+	go func() {
+		var err error
+		for i := 0; i < 50 && err == nil; i++ {
+			_, err = Show(t.Context(), show.Query{Plugin: "example", StateDir: s.dir})
+		}
+		done <- err
+	}()
+	at := []string{filepath.Join(s.dir, entries[0].Netns.Lock), filepath.Join(s.dir, "host")}
+	for tries := 0; ; tries++ {
+		select {
+		case err := <-done:
+			if err != nil || tries == 0 {
+				t.Error(err, tries)
+			}
+			c.ok("DEL")
+			return
+		default:
+		}
+		for _, path := range at {
+			f, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+			_ = f.Close()
+		}
+	}
 }

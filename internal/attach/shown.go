@@ -4,9 +4,10 @@ package attach
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
-	"time"
+	"strings"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
@@ -41,7 +42,7 @@ func demandOf(entries []*record.Entry, boot string) demanded {
 // recordShown is how a record is shown, before anything is looked at.
 func recordShown(e *record.Entry, demand demanded) show.Record {
 	plugin, k := e.Names()
-	r := show.Record{Plugin: plugin, Network: k.Network, ContainerID: k.ContainerID, IfName: k.IfName, File: e.Path(),
+	r := show.Record{Plugin: plugin, Network: k.Network, ContainerID: k.ContainerID, IfName: k.IfName, Name: e.Name(), File: e.Path(),
 		State: stateOf(e), Netns: show.Netns{Life: show.Unknown}}
 	if e.Err != nil {
 		r.Error = e.Err.Error()
@@ -113,28 +114,33 @@ func namesIn(o netops.Object) (names []netip.Prefix) {
 // in the order of their ADDs.
 func byPod(all []*record.Entry, boot string) map[string][]*record.Entry {
 	pods := map[string][]*record.Entry{}
-	created := map[*record.Entry]time.Time{}
 	for _, e := range all {
 		if e.Err == nil && e.Boot == boot {
 			pods[e.Netns.Lock] = append(pods[e.Netns.Lock], e)
-			created[e] = e.Created()
 		}
 	}
 	for _, records := range pods {
-		slices.SortStableFunc(records, func(a, b *record.Entry) int { return created[a].Compare(created[b]) })
+		slices.SortStableFunc(records, func(a, b *record.Entry) int { return a.Created.Compare(b.Created) })
 	}
 	return pods
 }
 
+// versionOf stands for records as they are now.
+func versionOf(pod []*record.Entry) string {
+	var version strings.Builder
+	for _, e := range pod {
+		fmt.Fprintln(&version, e.Path(), e.Created.UnixNano())
+	}
+	return version.String()
+}
+
 // wantedStill is what of a record's wishes holds, for CHECK: what a later one of
-// the pod's records has changed is that one's. Where attachments choose the
+// the pod's records has changed, or may have, is that one's. Where attachments choose the
 // default routes together, what one of them took away may be back.
 func wantedStill(e *record.Entry, pod []*record.Entry) netops.Change {
 	want := e.Want().Pod.Taken()
 	for _, later := range pod[slices.Index(pod, e)+1:] {
-		if later.Progress == record.Finished {
-			want = want.Overridden(later.Want().Pod)
-		}
+		want = want.Overridden(later.Want().Pod)
 	}
 	if chooseTogether(e, pod) {
 		want.Del.Routes = withoutDefaults(want.Del.Routes)

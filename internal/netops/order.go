@@ -112,6 +112,9 @@ func (c *Change) At(at Stage) (ops []Operation) {
 		del, add, at = &State{}, &State{Neighs: c.Flushed}, AddNeighs
 	}
 	pick := func(s *State, verb Verb) {
+		if s.Len() == len(s.Routes) {
+			return // as mostly: each stage asks
+		}
 		for o := range s.notRoutes() {
 			if o.stage(verb) == at {
 				ops = append(ops, Operation{Verb: verb, Object: o})

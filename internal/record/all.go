@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // All lists the records of all plugins, those that cannot be read among them.
@@ -24,15 +23,6 @@ func (s Store) All() (all []*Entry, err error) {
 func (e *Entry) Names() (plugin string, k Key) {
 	id, ifName, _ := strings.Cut(filepath.Base(e.dir), ":")
 	return e.store.plugin, Key{Network: filepath.Base(filepath.Dir(e.dir)), ContainerID: id, IfName: ifName}
-}
-
-// Created is when the record was created; zero where it is gone by now.
-func (e *Entry) Created() time.Time {
-	st, err := os.Lstat(e.Path())
-	if err != nil {
-		return time.Time{}
-	}
-	return st.ModTime()
 }
 
 // Holders are the processes that hold the locks of namespaces, by the locks'

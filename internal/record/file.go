@@ -3,10 +3,10 @@ package record
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -132,26 +132,47 @@ func createTemporary(dir string) (path string, fd int, err error) {
 	return path, fd, &fs.PathError{Op: "create", Path: path, Err: err}
 }
 
-// read reads a regular file, never through a symbolic link.
-func read(path string) ([]byte, error) {
+// read reads a regular file, never through a symbolic link, and tells when it
+// was written. The system calls are made directly, as for write.
+func read(path string) (data []byte, written time.Time, err error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	switch err {
 	case nil:
 	case unix.ELOOP:
-		return nil, fmt.Errorf("%w: %s is a symbolic link", ErrDamaged, path)
+		return nil, written, fmt.Errorf("%w: %s is a symbolic link", ErrDamaged, path)
 	case unix.ENXIO:
-		return nil, fmt.Errorf("%w: %s is a socket", ErrDamaged, path)
+		return nil, written, fmt.Errorf("%w: %s is a socket", ErrDamaged, path)
 	default:
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		return nil, written, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), path)
-	defer func() { _ = f.Close() }()
-	if st, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no regular file", ErrDamaged, path)
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, written, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return io.ReadAll(f)
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, written, fmt.Errorf("%w: %s is no regular file", ErrDamaged, path)
+	}
+	data, err = readAll(fd, int(st.Size))
+	if err != nil {
+		return nil, written, &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	return data, time.Unix(st.Mtim.Unix()), nil
+}
+
+// readAll reads an open file to its end, at once if it has that size.
+func readAll(fd, size int) ([]byte, error) {
+	const least = 512
+	data := make([]byte, 0, size+least)
+	for {
+		n, err := unix.Read(fd, data[len(data):cap(data)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil || n == 0:
+			return data, err
+		}
+		data = slices.Grow(data[:len(data)+max(n, 0)], least)
+	}
 }
 
 // Boot is the ID of the running boot. It is read by plain system calls, as

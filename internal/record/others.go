@@ -120,8 +120,7 @@ func newer(text []byte) bool {
 	if bytes.HasPrefix(text, fmt.Appendf(nil, `{"format":%d,`, Format)) {
 		return false
 	}
-	var head struct{ Format int }
-	return json.Unmarshal(text, &head) == nil && head.Format > Format
+	return formatOf(text) > Format
 }
 
 // each visits the records of all plugins and networks whose text matters, this

@@ -163,15 +163,13 @@ func (n Namespace) appendJSON(b []byte) []byte {
 
 // decode reads a record of this plugin and attachment.
 func decode(data []byte, plugin string, key Key) (Record, error) {
-	var head struct{ Format int }
-	if err := json.Unmarshal(data, &head); err != nil {
-		return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if head.Format > Format {
-		return Record{}, fmt.Errorf("%w: %d, this version knows %d", ErrNewer, head.Format, Format)
-	}
 	var r Record
-	if err := json.Unmarshal(data, &r); err != nil {
+	err := json.Unmarshal(data, &r)
+	switch {
+	case err == nil && r.Format <= Format:
+	case formatOf(data) > Format:
+		return Record{}, fmt.Errorf("%w: %d, this version knows %d", ErrNewer, formatOf(data), Format)
+	default:
 		return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	switch {
@@ -190,6 +188,16 @@ func decode(data []byte, plugin string, key Key) (Record, error) {
 		return Record{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return r, nil
+}
+
+// formatOf is the format of a record that this version may not understand; 0 of
+// what is none.
+func formatOf(data []byte) int {
+	var head struct{ Format int }
+	if json.Unmarshal(data, &head) != nil {
+		return 0
+	}
+	return head.Format
 }
 
 // validate reports why what is recorded cannot be one of our changes.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -61,6 +62,8 @@ type Entry struct {
 	Progress Progress
 	// Err is why the file is no record: ErrDamaged or ErrNewer.
 	Err error
+	// Created is when a record that was read was created.
+	Created time.Time
 
 	store Store
 	dir   string
@@ -152,7 +155,7 @@ func (s Store) load(files []fs.DirEntry, k Key, matters func([]byte) bool) ([]*E
 			continue
 		}
 		e := &Entry{Progress: progress, store: s, dir: s.dir(k), seq: seq}
-		data, err := read(e.Path())
+		data, created, err := read(e.Path())
 		if err == nil && !matters(data) {
 			continue
 		}
@@ -162,7 +165,7 @@ func (s Store) load(files []fs.DirEntry, k Key, matters func([]byte) bool) ([]*E
 		if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrNewer) {
 			return nil, err
 		}
-		e.Err = err
+		e.Created, e.Err = created, err
 		found = append(found, e)
 	}
 	slices.SortFunc(found, func(a, b *Entry) int { return cmp.Compare(a.seq, b.seq) })
@@ -242,11 +245,14 @@ func (e *Entry) become(p Progress) error {
 // Rewrite replaces what the record says was done and found. Its file keeps its
 // time, which tells the order of a pod's ADDs (see Created).
 func (e *Entry) Rewrite() error {
-	created := e.Created()
-	if err := write(e.dir, e.Path(), e.encode()); err != nil {
+	was, err := os.Lstat(e.Path())
+	if err == nil {
+		err = write(e.dir, e.Path(), e.encode())
+	}
+	if err != nil {
 		return fmt.Errorf("save record: %w", err)
 	}
-	_ = os.Chtimes(e.Path(), created, created)
+	_ = os.Chtimes(e.Path(), was.ModTime(), was.ModTime())
 	return nil
 }
 

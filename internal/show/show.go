@@ -55,8 +55,13 @@ type Record struct {
 	// Pod is namespace/name, as the runtime gave it in CNI_ARGS; it may be empty.
 	Pod   string `json:"pod"`
 	Netns Netns  `json:"netns"`
-	File  string `json:"file"`
-	State State  `json:"state"`
+	// Name is that of the record in its store, and File its file, which has
+	// another one in each state.
+	Name string `json:"-"`
+	// Beside stands for the records of its pod, as they were when it was looked at.
+	Beside string `json:"-"`
+	File   string `json:"file"`
+	State  State  `json:"state"`
 	// Process works in the pod's namespace now; nil where none is seen.
 	Process *Process `json:"process"`
 	Error   string   `json:"error"` // why the file or the namespace cannot be read
@@ -128,30 +133,4 @@ func Sort(list []Record) {
 		return cmp.Or(cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Netns.Path, b.Netns.Path), cmp.Compare(a.ContainerID, b.ContainerID),
 			cmp.Compare(a.IfName, b.IfName), cmp.Compare(a.Network, b.Network), cmp.Compare(a.Plugin, b.Plugin), cmp.Compare(a.File, b.File))
 	})
-}
-
-// Settled is the second of two looks at a node on which pods come and go, with
-// only those differences that the first one saw, too: between reading a record
-// and looking at the kernel its DEL may have begun.
-func Settled(first, second []Record) []Record {
-	type thing struct{ file, command string }
-	differed := map[thing]bool{}
-	each := func(list []Record, visit func(thing, *string)) {
-		for i := range list {
-			r := &list[i]
-			visit(thing{r.File, ""}, &r.Differs)
-			for _, changes := range [][]Change{r.Node, r.InPod} {
-				for j := range changes {
-					visit(thing{r.File, changes[j].Command}, &changes[j].Differs)
-				}
-			}
-		}
-	}
-	each(first, func(t thing, differs *string) { differed[t] = differed[t] || *differs != "" })
-	each(second, func(t thing, differs *string) {
-		if !differed[t] {
-			*differs = ""
-		}
-	})
-	return second
 }

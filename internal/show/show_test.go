@@ -39,6 +39,7 @@ func node() []Record {
 		{Plugin: "router", Network: "under", ContainerID: "c4", IfName: "net1", Netns: Netns{"", Unknown}, File: "/run/cni/5", State: Newer,
 			Error: "record of a newer format: 99, this version knows 1"},
 		{Plugin: "seamless", Network: "under", ContainerID: "c5", IfName: "net1", Netns: Netns{"/run/netns/c5", Lives}, File: "/run/cni/6", State: Finished, Unchecked: true},
+		{Plugin: "seamless", Network: "busy", ContainerID: "c7", IfName: "eth0", Netns: Netns{"/run/netns/c7", Lives}, File: "/run/cni/8", State: Finished, Process: &Process{4712, "router"}},
 		{Plugin: "router", Network: "asks", ContainerID: "c5", IfName: "net2", Netns: Netns{"/run/netns/c5", Lives}, File: "/run/cni/7", State: Finished,
 			Differs: "eth0 is to have the pod's default route, but net1 of container c5 in network late asks for net1, and later"},
 		{Plugin: "flannel", Network: "cbr0", ContainerID: "c6", IfName: "eth0", Netns: Netns{}, File: "/var/lib/cni/flannel/cbr0@c6@eth0", State: Finished,
@@ -119,18 +120,45 @@ func TestNarrow(t *testing.T) {
 	}
 }
 
-// What only one of two looks saw was a DEL that had begun.
-func TestSettled(t *testing.T) {
-	look := func(differs ...string) []Record {
-		r := Record{File: "1"}
+// What is wrong is certain when two looks agree, with the same records beside it.
+func TestLooks(t *testing.T) {
+	look := func(beside string, differs ...string) []Record {
+		r := Record{Name: "1", Beside: beside, State: Finished}
 		for i, d := range differs {
 			r.InPod = append(r.InPod, Change{Command: string(rune('a' + i)), Differs: d})
 		}
 		return []Record{r}
 	}
-	got := Settled(look("missing", "", "missing"), look("missing", "missing", ""))
-	if diff := cmp.Diff(look("missing", "", ""), got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	undoing := look("", "")
+	undoing[0].State = Undoing
+	for name, tt := range map[string]struct {
+		looks   [][]Record
+		settled bool
+		want    []Record
+	}{
+		"nothing is wrong":              {[][]Record{look("", "")}, true, look("", "")},
+		"once":                          {[][]Record{look("", "missing")}, false, look("", "")},
+		"twice":                         {[][]Record{look("", "missing", ""), look("", "missing", "")}, true, look("", "missing", "")},
+		"not again":                     {[][]Record{look("", "missing"), look("", "")}, true, look("", "")},
+		"another thing":                 {[][]Record{look("", "missing", ""), look("", "", "missing")}, false, look("", "", "")},
+		"another thing, twice":          {[][]Record{look("", "missing", ""), look("", "", "missing"), look("", "", "missing")}, true, look("", "", "missing")},
+		"beside another record":         {[][]Record{look("x", "missing"), look("y", "missing")}, false, look("y", "")},
+		"the record is gone":            {[][]Record{look("", "missing"), nil}, true, nil},
+		"a record that is half undone":  {[][]Record{undoing, undoing}, true, undoing},
+		"unlike other looks, each time": {[][]Record{look("a", "missing"), look("b", "missing"), look("c", "missing")}, false, look("c", "")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := First(tt.looks[0])
+			for _, again := range tt.looks[1:] {
+				l.Again(again)
+			}
+			if l.Settled() != tt.settled {
+				t.Errorf("settled: %v", !tt.settled)
+			}
+			if diff := cmp.Diff(tt.want, l.List()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

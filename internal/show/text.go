@@ -123,6 +123,8 @@ func (r *Record) state() string {
 		return "being taken back, " + by
 	case r.State == Undoing:
 		return "half taken back, its DEL was killed or failed; DEL or GC goes on"
+	case by != "":
+		return "finished; not compared, " + by
 	case r.Unchecked:
 		return "finished; CHECK does not look at it"
 	}

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"os"
+	"sync"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ import (
 type conn struct {
 	fd      int
 	seq     uint32
-	receive []byte
+	receive *[receiveSize]byte
 	send    []byte
 }
 
@@ -44,7 +45,16 @@ func dial() (*conn, error) {
 	return c, nil
 }
 
-func (c *conn) close() { _ = unix.Close(c.fd) }
+// buffers are those of closed sockets: show opens hundreds, one after the other.
+var buffers = sync.Pool{New: func() any { return new([receiveSize]byte) }}
+
+func (c *conn) close() {
+	_ = unix.Close(c.fd)
+	if c.receive != nil {
+		buffers.Put(c.receive)
+		c.receive = nil
+	}
+}
 
 // message begins a message of a batch; finish sets its length.
 func (c *conn) message(typ, flags uint16) (start int) {
@@ -80,9 +90,9 @@ type reply struct {
 // receiveAll reads one batch of replies and calls visit with each.
 func (c *conn) receiveAll(visit func(reply) error) error {
 	if c.receive == nil {
-		c.receive = make([]byte, receiveSize)
+		c.receive = buffers.Get().(*[receiveSize]byte)
 	}
-	n, _, flags, from, err := unix.Recvmsg(c.fd, c.receive, nil, 0)
+	n, _, flags, from, err := unix.Recvmsg(c.fd, c.receive[:], nil, 0)
 	switch {
 	case err == unix.EINTR:
 		return nil

@@ -44,7 +44,7 @@ func (n *Netns) Snapshot(ctx context.Context, q netops.Query) (netops.Snapshot, 
 		tables = []uint32{netops.EveryTable}
 	}
 	for _, table := range slices.Compact(tables) {
-		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		for _, family := range families(q) {
 			routes, err := n.routes(ctx, routeQuery{family, table, q.Protocol, q.To, q.OnLink})
 			if err != nil {
 				return netops.Snapshot{}, err
@@ -54,6 +54,28 @@ func (n *Netns) Snapshot(ctx context.Context, q netops.Query) (netops.Snapshot, 
 		}
 	}
 	return s, n.lookAtOthers(ctx, q, &s)
+}
+
+// families are those of which a query may have routes.
+func families(q netops.Query) []uint8 {
+	both := []uint8{unix.AF_INET, unix.AF_INET6}
+	if q.To == nil || q.OnLink {
+		return both
+	}
+	var four, six bool
+	for dst := range q.To {
+		four, six = four || dst.Addr().Is4(), six || dst.Addr().Is6()
+		if four && six {
+			return both
+		}
+	}
+	switch {
+	case four:
+		return both[:1]
+	case six:
+		return both[1:]
+	}
+	return nil
 }
 
 // addLinks finds interfaces.
