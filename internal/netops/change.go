@@ -16,7 +16,7 @@ type Change struct {
 	// What is added must then leave those that are deleted their places.
 	AddFirst bool `json:"addFirst"`
 	// Flushed are neighbours that the kernel deletes with a hardware address, and
-	// that are put back after it is set.
+	// that are put back after it is set. Records say lost, as the first release did.
 	Flushed []Neigh `json:"lost"`
 }
 

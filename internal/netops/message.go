@@ -127,7 +127,7 @@ func (r *Route) decodeAttr(a rtattr.Attr, name func(int) (string, error)) (err e
 		r.Expires = expiry(a.Data)
 	case unix.RTA_MULTIPATH:
 		r.Hops, err = decodeHops(a.Data, name)
-		// Over one way only it is no multipath route: IPv4 says so, IPv6 may not.
+		// Over one next hop only it is no multipath route: IPv4 says so, IPv6 may not.
 		if err == nil {
 			r.setNextHops(r.Hops)
 		}
@@ -273,17 +273,17 @@ func (r *Route) setNextHops(hops []NextHop) {
 	r.OnLink = len(hops) > 0 && !slices.ContainsFunc(hops, func(h NextHop) bool { return !h.OnLink })
 }
 
-// rawHops are those of a multipath attribute's next hops, which are ways, that
+// rawHops are those of a multipath attribute's next hops, which are listed, that
 // keep names.
-func rawHops(b []byte, ways, keep []NextHop) (kept [][]byte) {
+func rawHops(b []byte, listed, keep []NextHop) (kept [][]byte) {
 	for h := range rtattr.WellFormedHops(b) {
-		if len(ways) == 0 {
+		if len(listed) == 0 {
 			return nil
 		}
-		if slices.ContainsFunc(keep, ways[0].SameHop) {
+		if slices.ContainsFunc(keep, listed[0].SameHop) {
 			kept = append(kept, h)
 		}
-		ways = ways[1:]
+		listed = listed[1:]
 	}
 	return kept
 }

@@ -83,7 +83,7 @@ func (t Type) Rejects() bool {
 	return t == Blackhole || t == Unreachable || t == Prohibit || t == throw
 }
 
-// NextHop is one way of a multipath route.
+// NextHop is one of those that a multipath route sends packets to.
 type NextHop struct {
 	Gw     netip.Addr `json:"gw"`
 	Dev    string     `json:"dev"`
@@ -113,11 +113,11 @@ type Route struct {
 	// AnyGw says that Gw is our choice: every route by the same device is the
 	// same route.
 	AnyGw bool `json:"anyGw"`
-	// Hops are the ways of a multipath route, which has no Gw and Dev.
+	// Hops are the next hops of a multipath route, which has no Gw and Dev.
 	Hops     []NextHop  `json:"hops"`
 	Src      netip.Addr `json:"src"`
 	Scope    Scope      `json:"scope"`  // IPv4 only: IPv6 routes have none
-	OnLink   bool       `json:"onlink"` // of a multipath route: all of its ways
+	OnLink   bool       `json:"onlink"` // of a multipath route: all of its next hops
 	MTU      uint32     `json:"mtu"`    // bytes
 	AdvMSS   uint32     `json:"advmss"` // bytes
 	Protocol uint8      `json:"protocol"`
@@ -131,9 +131,9 @@ type Route struct {
 	// Raw is the kernel's message, an rtmsg and its attributes, without what
 	// cannot be sent back.
 	Raw []byte `json:"raw"`
-	// Peers are the routes that the kernel listed beside this one under the
-	// same destination, metric and table, in its order; the first Rank of
-	// them stood before it. It is put back among them.
+	// Siblings are the routes that the kernel listed beside this one under the
+	// same key, in its order; the first Position of them stood before it. It is
+	// put back among them. Records say peers and rank, as the first release did.
 	Siblings []Route `json:"peers"`
 	Position int     `json:"rank"`
 }
@@ -181,10 +181,10 @@ func (r *Route) NextHops() []NextHop {
 	return []NextHop{{Gw: r.Gw, Dev: r.Dev, OnLink: r.OnLink}}
 }
 
-// SingleNextHop is the way of a route that has no other; false for one with several,
-// or none.
+// SingleNextHop is the next hop of a route that has just one; false for one with
+// several, or none.
 func (r *Route) SingleNextHop() (NextHop, bool) {
-	return NextHop{Gw: r.Gw, Dev: r.Dev}, r.single() && !r.Type.Rejects()
+	return NextHop{Gw: r.Gw, Dev: r.Dev, OnLink: r.OnLink}, r.single() && !r.Type.Rejects()
 }
 
 // Is6 reports whether the route is of IPv6.
@@ -201,15 +201,15 @@ type RouteKey struct {
 // Key is the route's.
 func (r *Route) Key() RouteKey { return RouteKey{r.Dst, r.Table, r.Metric, r.Tos, r.From} }
 
-// SameRoute reports whether o is this route: it has its slot, its type and its ways.
-// Which other attributes it carries does not matter.
+// SameRoute reports whether o is this route: it has its key, its type and its next
+// hops. Which other attributes it carries does not matter.
 func (r *Route) SameRoute(o *Route) bool {
 	return r.Key() == o.Key() && r.Type == o.Type && r.sameHops(o)
 }
 
 // SatisfiedBy reports whether have is this route and every further field that this
 // one asks for is as asked. IPv6 merges routes of one metric, so there the
-// ways asked for may be some of those that have has.
+// next hops asked for may be some of those that have has.
 func (r *Route) SatisfiedBy(have *Route) bool {
 	return r.SameNextHops(have) &&
 		(!r.Src.IsValid() || r.Src == have.Src) &&
@@ -224,7 +224,7 @@ func (r *Route) SameNextHops(have *Route) bool {
 	return r.Key() == have.Key() && r.Type == have.Type && r.hopsIn(have)
 }
 
-// single reports whether the route has one way or none, the usual case, in
+// single reports whether the route has one next hop or none, the usual case, in
 // which no list need be made to compare it.
 func (r *Route) single() bool { return len(r.Hops) == 0 }
 
@@ -239,7 +239,7 @@ func (r *Route) sameHops(o *Route) bool {
 	return len(a) == len(b) && containsAll(a, b)
 }
 
-// waysIn reports whether have leads where r asks.
+// hopsIn reports whether have leads where r asks.
 func (r *Route) hopsIn(have *Route) bool {
 	switch {
 	case r.Type.Rejects():
@@ -263,7 +263,7 @@ func (r *Route) hopsIn(have *Route) bool {
 	return true
 }
 
-// SubsetOf reports whether all of the route's ways are ways of have.
+// SubsetOf reports whether all of the route's next hops are next hops of have.
 func (r *Route) SubsetOf(have *Route) bool {
 	return r.Key() == have.Key() && r.Type == have.Type && containsAll(have.NextHops(), r.NextHops())
 }
@@ -434,7 +434,7 @@ func (r *Route) InTable(table uint32) Route {
 	return moved
 }
 
-// AsOnLink is the route by the same ways, which are reached directly whatever
+// AsOnLink is the route by the same next hops, which are reached directly whatever
 // other routes say.
 func (r *Route) AsOnLink() Route {
 	on := *r

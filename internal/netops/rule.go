@@ -19,7 +19,8 @@ type Rule struct {
 	Table    uint32       `json:"table"`
 	Protocol uint8        `json:"protocol"`
 	// MoreSelectors says that it asks for more than this, a mark or an interface
-	// say: then it is none that is made here.
+	// say: then it is none that is made here. Records say more, as the first
+	// release did.
 	MoreSelectors bool `json:"more"`
 }
 

@@ -86,15 +86,8 @@ func (a Addr) Duplicate() bool { return a.Flags&unix.IFA_F_DADFAILED != 0 }
 
 // Usable reports whether the host would choose the address for what it sends.
 func (a Addr) Usable() bool {
-	return a.Primary() && a.Flags&(unix.IFA_F_DEPRECATED|unix.IFA_F_DADFAILED) == 0
+	return a.Primary() && !a.Duplicate() && a.Flags&unix.IFA_F_DEPRECATED == 0
 }
-
-// Conflicting reports whether duplicate address detection found the address in
-// use by another host (RFC 4862, section 5.4).
-func (a Addr) Conflicting() bool { return a.Flags&unix.IFA_F_DADFAILED != 0 }
-
-// Tentative reports whether duplicate address detection is still under way.
-func (a Addr) Tentative() bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 }
 
 // Link is an interface as it was found.
 type Link struct {

@@ -75,7 +75,8 @@ type Record struct {
 	// here tells the protocol.
 	Done netops.Plan `json:"done"`
 	Held netops.Plan `json:"held"`
-	// SkipCheck says that CHECK leaves out what this ADD did.
+	// SkipCheck says that CHECK leaves out what this ADD did. Its key is the first
+	// release's.
 	SkipCheck bool `json:"unjudged"`
 	// Default is the attachment's say in the pod's default routes; nil where its
 	// plugin has none.

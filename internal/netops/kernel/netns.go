@@ -19,7 +19,7 @@ import (
 type Netns struct {
 	// OnSend, where it is set, is told each operation as its command, how
 	// long the send that it was part of took, and how it went; and each
-	// list that others' changes made worthless.
+	// list that was worthless because another process changed it meanwhile.
 	OnSend func(command string, took time.Duration, err error)
 
 	path    string

@@ -131,7 +131,7 @@ func (n *Netns) SourceTo(ip netip.Addr) (src netip.Addr, err error) {
 	return src, err
 }
 
-// noWay reports whether the kernel has no route to a destination, or one that
+// noRoute reports whether the kernel has no route to a destination, or one that
 // rejects.
 func noRoute(err error) bool {
 	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) ||

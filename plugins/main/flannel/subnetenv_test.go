@@ -74,7 +74,7 @@ func TestSubnetEnv(t *testing.T) {
 	}
 }
 
-// code is the CNI code of an error.
+// codeOf is the CNI code of an error.
 func codeOf(err error) uint {
 	var coded interface{ Code() uint }
 	if errors.As(err, &coded) {
