@@ -56,7 +56,7 @@ func (n *Netns) make(ctx context.Context, c netops.Change, done *[]netops.Operat
 		case netops.AddRoutes:
 			failed = n.run(ctx, netops.Additions(routes.Add), done, lenient)
 			if lenient {
-				left, failed = partition(failed, func(e *netops.OpError) bool { return refused(e.Err) && !errors.Is(e.Err, errNotTried) })
+				left, failed = partition(failed, func(e *netops.OpError) bool { return certainlyNotDone(e.Err) && !errors.Is(e.Err, errNotTried) })
 			}
 		default:
 			failed = n.makeAt(ctx, &c, at, done)

@@ -33,7 +33,7 @@ func (n *Netns) run(ctx context.Context, ops []netops.Operation, done *[]netops.
 			if n.OnSend != nil {
 				n.OnSend(op.String(), took, err)
 			}
-			if done != nil && !refused(err) {
+			if done != nil && !certainlyNotDone(err) {
 				*done = append(*done, op)
 			}
 			if err != nil && !gone(op, err) {
@@ -150,9 +150,10 @@ func gone(op netops.Operation, err error) bool {
 		!route && (errors.Is(err, unix.ENOENT) || noFamily(err))
 }
 
-// refused reports whether the kernel answered that it did not do it. Without
-// its answer an operation may have happened.
-func refused(err error) bool {
+// certainlyNotDone reports whether an operation that failed changed nothing: the
+// kernel refused it, or it was not sent. One that was sent and not answered may
+// have happened.
+func certainlyNotDone(err error) bool {
 	var k *netops.KernelError
 	return errors.As(err, &k) || errors.Is(err, netops.ErrNoLink) || errors.Is(err, netops.ErrCannotDelete) || errors.Is(err, errNotTried)
 }
