@@ -58,6 +58,7 @@ const (
 	DropRoutes
 	ExchangeRoutes
 	AddRoutes
+	stages // how many there are, Never included
 )
 
 // Order is that in which a change is made. IPv6 is switched on before anything
@@ -71,6 +72,20 @@ func (c *Change) Order() []Stage {
 	}
 	return []Stage{SwitchIPv6, DropNeighs, SetLinks, RestoreNeighs, AddNeighs,
 		DropRules, DropRoutes, ExchangeRoutes, AddRoutes, AddRules, SetSysctls}
+}
+
+// UndoOrder is that in which a change that takes another one back is made: what
+// was made last goes first. A new hardware address takes neighbours away, so that
+// they come after it here, too; to switch IPv6 off again flushes all that the
+// interface has of it. Rules are there again before the routes, whose gateways
+// may be reached by them. Routes that give way to others of their key come with
+// those that are added: one may be the other's gateway.
+func (c *Change) UndoOrder() []Stage {
+	links := []Stage{DropNeighs, SetLinks, RestoreNeighs, AddNeighs, SwitchIPv6}
+	if c.AddFirst { // no moment without a route on the way back, either
+		return append([]Stage{SetSysctls, AddRoutes, ExchangeRoutes, DropRules, AddRules, DropRoutes}, links...)
+	}
+	return append([]Stage{SetSysctls, DropRules, AddRules, DropRoutes, AddRoutes, ExchangeRoutes}, links...)
 }
 
 // Step is one stage of a change with what is done in it.

@@ -27,27 +27,19 @@ func (n *Netns) Undo(ctx context.Context, done netops.Change) error {
 	todo, _ := done.Reverse().Needed(have.State)
 	standBeside(&todo, have.Routes)
 	back := n.wayBack(&todo, have.Routes)
-	failed := n.undoStages(ctx, &todo, []netops.Stage{netops.SetSysctls})
-	if done.AddFirst { // no moment without a route on the way back, either
-		failed = append(failed, n.restore(ctx, back)...)
+	var failed []*netops.OpError
+	for _, at := range todo.UndoOrder() {
+		switch at {
+		case netops.DropRoutes:
+			failed = append(failed, n.run(ctx, netops.Operations(netops.Delete, back.del), nil, true)...)
+		case netops.AddRoutes:
+			failed = append(failed, n.restore(ctx, back)...)
+		case netops.ExchangeRoutes: // restored with the others
+		default: // what an interface that is gone had went with it
+			failed = append(failed, slices.DeleteFunc(n.makeAt(ctx, &todo, at, nil), (*netops.OpError).Missing)...)
+		}
 	}
-	failed = append(failed, n.undoStages(ctx, &todo, []netops.Stage{netops.DropRules, netops.AddRules})...)
-	failed = append(failed, n.run(ctx, netops.Operations(netops.Delete, back.del), nil, true)...)
-	if !done.AddFirst {
-		failed = append(failed, n.restore(ctx, back)...)
-	}
-	// A new hardware address takes neighbours away, and to switch IPv6 off again
-	// flushes the interface's routes and addresses.
-	return join(append(failed, n.undoStages(ctx, &todo, []netops.Stage{netops.DropNeighs, netops.SetLinks, netops.RestoreNeighs, netops.AddNeighs, netops.SwitchIPv6})...))
-}
-
-// undoStages takes stages back. What an interface that is gone had went with
-// it.
-func (n *Netns) undoStages(ctx context.Context, todo *netops.Change, stages []netops.Stage) (failed []*netops.OpError) {
-	for _, s := range stages {
-		failed = append(failed, n.makeAt(ctx, todo, s, nil)...)
-	}
-	return slices.DeleteFunc(failed, (*netops.OpError).Missing)
+	return join(failed)
 }
 
 // wayBack is how the routes of a change that is taken back go and come.
