@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -202,15 +204,52 @@ func (n *NS) Veth(dev string, addrs ...string) {
 	n.Await("-6 route show table local dev "+dev, "fe80::")
 }
 
+// patience is how long the kernel of a busy machine may take for what it does
+// after a command has returned.
+const patience = time.Minute
+
 // Await waits until what ip(8) prints holds a text: the kernel does some things
 // a moment later.
 func (n *NS) Await(line, text string) {
 	n.tb.Helper()
-	for range 200 {
-		if strings.Contains(n.IP(line), text) {
-			return
+	n.until("ip "+line+" does not come to hold "+strconv.Quote(text), func() bool { return strings.Contains(n.IP(line), text) })
+}
+
+// Settle waits until every link with a carrier has its link-local address, and
+// every IPv6 address its route: the kernel gives them a moment after the link is
+// up. Of links without a carrier it expects nothing.
+func (n *NS) Settle() {
+	n.tb.Helper()
+	n.until("it does not settle", func() bool {
+		return settled(n.IP("-o -d link show up"), n.IP("-6 -o addr show up"), n.IP("-6 route show table local"))
+	})
+}
+
+func settled(links, addrs, local string) bool {
+	dev := regexp.MustCompile(`^\d+: ([^:@]+)`)
+	for link := range strings.Lines(links) {
+		name := dev.FindStringSubmatch(link)[1]
+		made := name != "lo" && strings.Contains(link, "LOWER_UP") && !strings.Contains(link, "addrgenmode none")
+		if made && !regexp.MustCompile(`(?m)^\d+: `+regexp.QuoteMeta(name)+` +inet6 fe80:`).MatchString(addrs) {
+			return false
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
-	n.tb.Fatalf("ip %s in namespace %q does not come to hold %q", line, n.Name, text)
+	for addr := range strings.Lines(addrs) { // "2: eth0    inet6 fd00::5/64 scope global …"
+		words := strings.Fields(addr)
+		ip, _, _ := strings.Cut(words[3], "/")
+		has := strings.Contains(local, "local "+ip+" dev "+words[1]+" ")
+		if carrier := regexp.MustCompile(`(?m)^\d+: ` + regexp.QuoteMeta(words[1]) + `[:@].*LOWER_UP`).MatchString(links); carrier && !has {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *NS) until(otherwise string, done func() bool) {
+	n.tb.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			n.tb.Fatalf("namespace %q: %s", n.Name, otherwise)
+		}
+	}
 }

@@ -88,6 +88,7 @@ func TestPublicCases(t *testing.T) {
 			for _, lines := range tt.pod {
 				pod.IP(lines...)
 			}
+			pod.Settle()
 			before := pod.Dump()
 			c := plugintest.New(t, routeOverride.Name, pod, fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "second", "type": "route-override", %s,
 				"prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "net1", "sandbox": "/run/netns/pod"}], "ips": [%s], "routes": [%s]}}`, tt.keys, tt.ips, tt.routes))
