@@ -76,10 +76,8 @@ func changesShown(done netops.Change, held netops.State, where string, demand de
 		c.SharedWith = max(0, demand[[2]string{where, c.Command}]-1)
 		list = append(list, c)
 	}
-	for _, step := range done.Steps() {
-		for _, op := range step.Operations {
-			add(op.Object, op.Verb, false)
-		}
+	for _, op := range done.Operations() {
+		add(op.Object, op.Verb, false)
 	}
 	for o := range held.All() {
 		add(o, netops.Add, true)

@@ -131,7 +131,7 @@ func (c Change) Taken() Change {
 		gone, _ := partition(x.Out.NextHops(), func(h NextHop) bool { return !slices.ContainsFunc(x.In.NextHops(), h.SameHop) })
 		taken.Del.Routes = append(taken.Del.Routes, x.Out.withNextHops(gone))
 	}
-	for _, r := range steps.Del {
+	for _, r := range slices.Concat(steps.Del, steps.Among) {
 		taken.Del.Routes = append(taken.Del.Routes, *r)
 	}
 	for _, r := range steps.Add {
@@ -201,13 +201,12 @@ func (w Wants) Has(o Object) bool {
 }
 
 // Commands are the ip(8) and sysctl(8) commands that the change equals, in the
-// order in which it is applied. The protocol of these plugins is not shown.
+// order in which it is applied to what it was computed for. The protocol of these
+// plugins is not shown.
 func (c Change) Commands() []string {
 	var lines []string
-	for _, step := range c.Steps() {
-		for _, op := range step.Operations {
-			lines = append(lines, op.String())
-		}
+	for _, op := range c.Operations() {
+		lines = append(lines, op.String())
 	}
 	return lines
 }

@@ -37,6 +37,9 @@ type kind interface {
 	remember(c, done *Change)
 	drift(c *Change, have *State) []Drift
 	wanted(*State) wanted
+
+	sameKey(a, b Object) bool
+	meant(o, have Object) bool
 }
 
 // kinds are all there are, in the order of a record.
@@ -162,10 +165,36 @@ func or[T any](relation, otherwise func(o, have *T) bool) func(o, have *T) bool 
 	return otherwise
 }
 
-// means reports whether o and have are about the same: o removes it, or asks
-// for it.
-func (k *kindOf[T, K]) means(o, have *T) bool {
+// concerns reports whether o is about have: o removes it, or asks for it.
+func (k *kindOf[T, K]) concerns(o, have *T) bool {
 	return or(k.same, k.satisfied)(o, have) || k.satisfied(o, have)
+}
+
+// pair are two objects of the kind; not ok where one of them is of another.
+func (k *kindOf[T, K]) pair(a, b Object) (x, y *T, ok bool) {
+	x, first := any(a).(*T)
+	y, second := any(b).(*T)
+	return x, y, first && second
+}
+
+func (k *kindOf[T, K]) sameKey(a, b Object) bool {
+	x, y, ok := k.pair(a, b)
+	return ok && k.key(x) == k.key(y)
+}
+
+func (k *kindOf[T, K]) meant(o, have Object) bool {
+	x, y, ok := k.pair(o, have)
+	return ok && k.key(x) == k.key(y) && or(k.same, k.satisfied)(x, y)
+}
+
+// SameKey reports whether two objects are of one kind and have one key.
+func SameKey(a, b Object) bool {
+	return slices.ContainsFunc(kinds, func(k kind) bool { return k.sameKey(a, b) })
+}
+
+// meant reports whether have is what a deletion of o is meant for.
+func meant(o, have Object) bool {
+	return slices.ContainsFunc(kinds, func(k kind) bool { return k.meant(o, have) })
 }
 
 func (k *kindOf[T, K]) len(s *State) int { return len(*k.list(s)) }
@@ -265,12 +294,12 @@ func (k *kindOf[T, K]) set(ix, before listed[T, K], o *T, needed *Change) bool {
 func (k *kindOf[T, K]) overridden(c, later, left *Change) {
 	deleted, added := k.index(&later.Del), k.index(&later.Add)
 	for o := range each(*k.list(&c.Add)) {
-		if k.value && added.first(o) == none || !k.value && deleted.by(k.means, o) == none {
+		if k.value && added.first(o) == none || !k.value && deleted.by(k.concerns, o) == none {
 			*k.list(&left.Add) = append(*k.list(&left.Add), *o)
 		}
 	}
 	for o := range each(*k.list(&c.Del)) {
-		back := func(o, added *T) bool { return k.means(added, o) }
+		back := func(o, added *T) bool { return k.concerns(added, o) }
 		if k.value || added.by(back, o) == none {
 			*k.list(&left.Del) = append(*k.list(&left.Del), *o)
 		}
@@ -358,13 +387,13 @@ type handover[T any, K comparable] struct {
 // it has taken over already in a DEL that was killed. With built, it is given
 // what a value was before the one that it has replaced.
 func (h *handover[T, K]) give(o *T, was listed[T, K], from int) bool {
-	meant := func(o, own *T) bool { return h.means(own, o) }
+	meant := func(o, own *T) bool { return h.concerns(own, o) }
 	remember := func() {
 		if from != none {
 			h.dels = append(h.dels, was.list[from])
 		}
 	}
-	at := h.held.find(o, func(i int) bool { return !h.taken[i] && h.means(&h.held.list[i], o) })
+	at := h.held.find(o, func(i int) bool { return !h.taken[i] && h.concerns(&h.held.list[i], o) })
 	if at != none {
 		h.taken[at] = true
 		own := *o

@@ -88,36 +88,22 @@ func (c *Change) UndoOrder() []Stage {
 	return append([]Stage{SetSysctls, DropRules, AddRules, DropRoutes, AddRoutes, ExchangeRoutes}, links...)
 }
 
-// Step is one stage of a change with what is done in it.
-type Step struct {
-	Stage      Stage
-	Operations []Operation
-}
-
-// Steps are what is done to make the change, in order.
-func (c *Change) Steps() []Step {
-	var steps []Step
+// Operations are what is done to make the change, in order.
+func (c *Change) Operations() (ops []Operation) {
 	routes := c.RouteSteps()
 	for _, at := range c.Order() {
-		var ops []Operation
 		switch at {
 		case DropRoutes:
-			ops = Operations(Delete, routes.Del)
+			ops = append(ops, Operations(Delete, routes.Del)...)
 		case ExchangeRoutes:
-			for _, x := range routes.Exchanges {
-				first, second := x.Operations()
-				ops = append(ops, first, second)
-			}
+			ops = append(ops, routes.arranged()...)
 		case AddRoutes:
-			ops = Additions(routes.Add)
+			ops = append(ops, Additions(routes.Add)...)
 		default:
-			ops = c.At(at)
-		}
-		if len(ops) > 0 {
-			steps = append(steps, Step{at, ops})
+			ops = append(ops, c.At(at)...)
 		}
 	}
-	return steps
+	return ops
 }
 
 // At are the operations of a stage that are about other objects than routes.
@@ -142,12 +128,34 @@ func (c *Change) At(at Stage) (ops []Operation) {
 }
 
 // RouteSteps are the routes of a change as it is made: those that go, those that
-// give way to others of the same key which have more or fewer of their next
-// hops, those that come.
+// go from among siblings that IPv4 keeps in order, those that give way to others
+// of the same key which have more or fewer of their next hops, those that come.
 type RouteSteps struct {
-	Del       []*Route
-	Exchanges []Exchange
-	Add       []*Route
+	Del, Among []*Route
+	Exchanges  []Exchange
+	Add        []*Route
+}
+
+// Leaving are those that the kernel may take another one for: see [Arrange].
+func (s RouteSteps) Leaving() []*Route {
+	leaving := slices.Clone(s.Among)
+	for _, x := range s.Exchanges {
+		leaving = append(leaving, x.Out)
+	}
+	return leaving
+}
+
+// arranged are the operations of [Arrange], as far as the routes remember how the
+// kernel had them.
+func (s RouteSteps) arranged() (all []Operation) {
+	for _, a := range Arrange(remembered(s.Leaving()), s) {
+		ops, _ := a.Operations()
+		if ops == nil {
+			ops, _ = a.WithoutMoving()
+		}
+		all = append(all, ops...)
+	}
+	return all
 }
 
 // Exchange is an IPv4 multipath route that gets other next hops: one object for
@@ -172,8 +180,12 @@ func (c *Change) RouteSteps() RouteSteps {
 		s.Exchanges = append(s.Exchanges, Exchange{Out: &c.Del.Routes[at], In: in})
 	}
 	for i := range c.Del.Routes {
-		if !exchanged[i] {
-			s.Del = append(s.Del, &c.Del.Routes[i])
+		switch r := &c.Del.Routes[i]; {
+		case exchanged[i]:
+		case len(r.Siblings) > 0 && !r.Is6():
+			s.Among = append(s.Among, r)
+		default:
+			s.Del = append(s.Del, r)
 		}
 	}
 	return s
@@ -183,21 +195,6 @@ func (c *Change) RouteSteps() RouteSteps {
 func (r *Route) shares(o *Route) bool {
 	a, b := r.NextHops(), o.NextHops()
 	return r.Type == o.Type && len(a) != len(b) && (containsAll(a, b) || containsAll(b, a))
-}
-
-// Operations are the two of an exchange, in their order. The new route is
-// appended, and the old one, which stands before it, deleted: there is no moment
-// without either. Where siblings stand behind the old one it goes first.
-func (x Exchange) Operations() (first, second Operation) {
-	before, after := x.In.Position, len(x.In.Siblings)-x.In.Position
-	del, add := Operation{Verb: Delete, Object: x.Out}, Operation{Verb: Append, Object: x.In}
-	if after == 0 {
-		return add, del
-	}
-	if before == 0 {
-		add.Verb = Prepend
-	}
-	return del, add
 }
 
 // Additions are exclusive, and in the order of their dependencies: each gateway

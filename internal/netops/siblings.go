@@ -37,6 +37,22 @@ func withSiblings(ix listedRoutes, at int) Route {
 	return r
 }
 
+// remembered are routes and their siblings in the order in which they were
+// listed. (Siblings that the first release recorded have no scope.)
+func remembered(routes []*Route) (list []Route) {
+	for _, r := range routes {
+		earlier := list
+		for _, s := range slices.Concat(r.Siblings[:r.Position], []Route{*r}, r.Siblings[r.Position:]) {
+			if !slices.ContainsFunc(earlier, func(have Route) bool {
+				return have.SameAttributes(&s) || have.Scope != s.Scope && (have.SameSibling(&s) || s.SameSibling(&have))
+			}) {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
 // Identity is what a route is known by among its siblings.
 func (r *Route) Identity() Route {
 	id := *r

@@ -3,7 +3,6 @@ package kernel
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/cni-netops/plugins/internal/netops"
 )
@@ -46,13 +45,12 @@ func (n *Netns) apply(ctx context.Context, c netops.Change, lenient bool) (left 
 // fails. Where it is lenient, routes that could not be added are left out.
 func (n *Netns) make(ctx context.Context, c netops.Change, done *[]netops.Operation, lenient bool) (left, failed []*netops.OpError) {
 	routes := c.RouteSteps()
-	among, alone := partition(routes.Del, func(r *netops.Route) bool { return len(r.Siblings) > 0 && !r.Is6() })
 	for _, at := range c.Order() {
 		switch at {
 		case netops.DropRoutes:
-			failed = n.delete(ctx, alone, done)
+			failed = n.delete(ctx, routes.Del, done)
 		case netops.ExchangeRoutes:
-			failed = n.rearrange(ctx, among, routes.Exchanges, done)
+			failed = n.rearrange(ctx, routes, done)
 		case netops.AddRoutes:
 			failed = n.run(ctx, netops.Additions(routes.Add), done, lenient)
 			if lenient {
@@ -93,11 +91,8 @@ func (n *Netns) delete(ctx context.Context, routes []*netops.Route, done *[]neto
 
 // rearrange deletes IPv4 routes that have siblings, of which the kernel may take
 // one for them, and gives routes the places of others.
-func (n *Netns) rearrange(ctx context.Context, del []*netops.Route, exchanges []netops.Exchange, done *[]netops.Operation) []*netops.OpError {
-	routes := slices.Clone(del)
-	for _, x := range exchanges {
-		routes = append(routes, x.Out)
-	}
+func (n *Netns) rearrange(ctx context.Context, steps netops.RouteSteps, done *[]netops.Operation) []*netops.OpError {
+	routes := steps.Leaving()
 	if len(routes) == 0 {
 		return nil
 	}
@@ -105,31 +100,21 @@ func (n *Netns) rearrange(ctx context.Context, del []*netops.Route, exchanges []
 	if err != nil {
 		return failures(netops.Operations(netops.Delete, routes), err)
 	}
-	keys := map[netops.RouteKey]bool{}
-	for _, r := range routes {
-		keys[r.Key()] = true
-	}
-	a := newArranger(have, keys)
-	for _, r := range del {
-		a.take(r)
-	}
-	for _, x := range exchanges {
-		a.insert(x.In, a.take(x.Out))
-	}
+	all := netops.Arrange(have, steps)
 	earlier := len(*done)
-	if failed := n.makeArranged(ctx, a.all(), done, false); len(failed) > 0 {
+	if failed := n.makeArranged(ctx, all, done, false); len(failed) > 0 {
 		return failed
 	}
 	gone, _ := partition((*done)[earlier:], netops.Operation.Deletes)
-	return n.stillThere(ctx, a, len(gone))
+	return n.stillThere(ctx, all, len(gone))
 }
 
 // stillThere are the routes of arrangements that were to be deleted and that the
 // kernel lists all the same, where it did not find all of them.
-func (n *Netns) stillThere(ctx context.Context, a *arranger, gone int) []*netops.OpError {
+func (n *Netns) stillThere(ctx context.Context, all []netops.Arrangement, gone int) []*netops.OpError {
 	var leaving []*netops.Route
-	for _, one := range a.all() {
-		leaving = append(leaving, one.leaving()...)
+	for _, a := range all {
+		leaving = append(leaving, a.Leaving()...)
 	}
 	if gone == len(leaving) {
 		return nil

@@ -10,7 +10,7 @@ import (
 
 // appendOperation encodes what is done with a route.
 func appendOperation(b []byte, r *netops.Route, op netops.Operation, index func(string) (uint32, error)) ([]byte, error) {
-	if op.Deletes() && shadowed(r) {
+	if op.Deletes() && r.Hidden() {
 		return nil, netops.ErrCannotDelete
 	}
 	start := len(b)

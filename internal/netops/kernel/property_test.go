@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -54,8 +56,19 @@ func TestRandomTables(t *testing.T) {
 			t.Fatalf("table %d: %v", seed, err)
 		}
 		tell("the first try")
-		if err := n.Apply(t.Context(), done); err != nil {
+		var sent []string
+		n.OnSend = func(command string, _ time.Duration, _ error) {
+			if !strings.Contains(command, fmt.Sprint(" table ", unusedTable)) {
+				sent = append(sent, command)
+			}
+		}
+		err := n.Apply(t.Context(), done)
+		n.OnSend = nil
+		if err != nil {
 			t.Fatalf("table %d: %s\n%v", seed, done, err)
+		}
+		if diff := cmp.Diff(done.Commands(), sent); diff != "" {
+			t.Errorf("table %d: other commands are sent than printed (-printed +sent):\n%s", seed, diff)
 		}
 		if err := n.Undo(t.Context(), done); err != nil {
 			t.Fatalf("table %d: undo %s\n%v", seed, done, err)

@@ -11,15 +11,6 @@ import (
 	"github.com/cni-netops/plugins/internal/netops/rtattr"
 )
 
-// ruleHits reports whether the kernel, asked to delete r, may take have: what is
-// not named may be anything (rule_find in net/core/fib_rules.c,
-// fib4_rule_compare).
-func ruleHits(r, have *netops.Rule) bool {
-	return r.IPv6 == have.IPv6 && r.Priority == have.Priority && r.Table == have.Table &&
-		(r.Protocol == unix.RTPROT_UNSPEC || r.Protocol == have.Protocol) &&
-		(!r.From.IsValid() || r.From == have.From) && (!r.To.IsValid() || r.To == have.To)
-}
-
 // appendRule encodes an RTM_NEWRULE or RTM_DELRULE. Its struct fib_rule_hdr
 // (linux/fib_rules.h) is a struct rtmsg whose type is the action.
 func appendRule(b []byte, r *netops.Rule) []byte {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -108,6 +110,79 @@ func addLink(s *netops.Snapshot, l netops.Link) {
 	s.Links = append(s.Links, l.Name)
 	s.HardwareAddrs[l.Name], s.Indexes[l.Name] = mac, l.Index
 	s.State.Links = append(s.State.Links, netops.LinkAddr{Dev: l.Name, HardwareAddr: mac})
+}
+
+// lookAtOthers finds what a snapshot has beside links by name, addresses and
+// routes.
+func (n *Netns) lookAtOthers(ctx context.Context, q netops.Query, s *netops.Snapshot) error {
+	if q.EveryLink { // which is not slower than to ask for two
+		links, err := n.Links(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			addLink(s, l)
+		}
+	}
+	if q.Rules {
+		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+			if err := n.whole(ctx, "rules", &s.State, func(s *netops.State) (int, error) { return n.dumpRules(s, family) }); err != nil {
+				return err
+			}
+		}
+	}
+	if err := n.neighs(ctx, q, s); err != nil {
+		return err
+	}
+	keys := slices.Clone(q.Sysctls)
+	for _, pattern := range q.LinkSysctls {
+		for _, name := range s.Links {
+			keys = append(keys, strings.Replace(pattern, "*", name, 1))
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return n.readSysctls(distinct(keys), &s.State)
+}
+
+func (n *Netns) neighs(ctx context.Context, q netops.Query, s *netops.Snapshot) error {
+	for _, dev := range distinct(q.Neighs) {
+		index, err := n.index(dev)
+		if errors.Is(err, netops.ErrNoLink) {
+			continue
+		}
+		if err == nil {
+			err = n.whole(ctx, "neighbours", &s.State, func(s *netops.State) (int, error) { return n.dumpNeighs(s, index) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func distinct(list []string) []string {
+	sorted := slices.Clone(list)
+	slices.Sort(sorted)
+	return slices.Compact(sorted)
+}
+
+// whole adds to the state what a dump lists. One that needs several batches can
+// miss what stays while other processes change the list, and the kernel does not
+// always say so: it counts once two in a row agree.
+func (n *Netns) whole(ctx context.Context, what string, s *netops.State, dump func(*netops.State) (batches int, err error)) error {
+	var before, now netops.State
+	err := n.repeat(ctx, what, func() error {
+		now = netops.State{}
+		batches, err := dump(&now)
+		if err == nil && batches > wholeBatches && !reflect.DeepEqual(before, now) {
+			before, err = now, netops.ErrInterrupted
+		}
+		return err
+	})
+	s.Append(now)
+	return err
 }
 
 // around lists what is there now to the destinations of some routes, in their
