@@ -37,6 +37,9 @@ func TestJSONHasEveryMember(t *testing.T) {
 	filled(t, s.Sysctls[0])
 	filled(t, s.Neighs[0])
 	filled(t, s.Rules[0])
+	if kinds := reflect.TypeFor[netops.State]().NumField(); s.Len() != kinds {
+		t.Errorf("%d objects of %d kinds: one has no row in kinds", s.Len(), kinds)
+	}
 	want := netops.Plan{Pod: netops.Change{Del: s, Add: s, AddFirst: true, Flushed: s.Neighs}, Host: s}
 	filled(t, want)
 	filled(t, want.Pod)

@@ -145,24 +145,25 @@ func routeTo(ip netip.Addr, flags uint32) *nl.NetlinkRequest {
 	return request(unix.RTM_GETROUTE, 0, &nl.RtMsg{RtMsg: m}, nl.NewRtAttr(unix.RTA_DST, ip.AsSlice()))
 }
 
-// AddObjects adds the rules and neighbours of a state exclusively, and sets its
-// sysctls, each by itself. It tells which were added, or may have been.
+// AddObjects adds what a state has beside routes exclusively, and sets its values,
+// each by itself. It tells which were added or set, or may have been.
 func (n *Netns) AddObjects(ctx context.Context, s netops.State) (added netops.State, failed netops.Failures) {
 	n.forget()
 	var done []netops.Operation
-	c := netops.Change{Add: netops.State{Rules: s.Rules, Neighs: s.Neighs, Sysctls: s.Sysctls}}
-	for _, at := range []netops.Stage{netops.AddNeighs, netops.AddRules, netops.SetSysctls} {
+	c := netops.Change{Add: s}
+	for _, at := range c.Order() {
 		failed = append(failed, n.makeAt(ctx, &c, at, &done)...)
 	}
 	return changed(done).Add, failed
 }
 
-// DeleteObjects deletes the rules of these plugins' protocol and the neighbours
-// of a state that are there as it says, each by itself.
+// DeleteObjects deletes what a state has beside routes and values, where it is
+// there as the state says, each by itself. Of rules those go that are of these
+// plugins' protocol.
 func (n *Netns) DeleteObjects(ctx context.Context, s netops.State) (failed netops.Failures) {
-	ours, _ := partition(s.Rules, func(r netops.Rule) bool { return r.Protocol == netops.Protocol })
-	c := netops.Change{Del: netops.State{Rules: ours, Neighs: s.Neighs}}
-	for _, at := range []netops.Stage{netops.DropRules, netops.DropNeighs} {
+	s.Rules, _ = partition(s.Rules, func(r netops.Rule) bool { return r.Protocol == netops.Protocol })
+	c := netops.Change{Del: s}
+	for _, at := range c.UndoOrder() {
 		failed = append(failed, n.makeAt(ctx, &c, at, nil)...)
 	}
 	return failed

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,11 @@ func wholeChange(t testing.TB, n *Netns) netops.Change {
 			"neigh 10.1.0.7 lladdr "+mac1+" dev eth0", "neigh 10.2.0.10 lladdr "+mac1+" dev net1", "neigh fd01::7 lladdr "+mac1+" dev net1",
 			"rule pref 8 lookup 100", "rule pref 9 to 10.9.0.0/16 lookup 100", "rule pref 9 to fd09::/64 lookup 100",
 			"route default via 10.1.0.1 dev eth0 table 100", "route default via fd01::1 dev eth0 table 100"),
+	}
+	for field, objects := range reflect.ValueOf(c.Add).Fields() {
+		if objects.Len() == 0 {
+			t.Errorf("no kind of %s in this test", field.Name)
+		}
 	}
 	q := netops.Query{Tables: []uint32{netops.TableMain, 100}}
 	q.Cover(c)
