@@ -50,7 +50,7 @@ func evaluateHostile() {
 		}
 		after := children()
 		const teardown = 300 * time.Millisecond // of its memory, by the kernel
-		if used := after.processor() - before.processor(); used > l.processor+teardown {
+		if used := after.processor() - before.processor(); used > max(l.processor, usual.processor)+teardown {
 			fmt.Fprintf(os.Stdout, "%.60s: took %s\n", tt.source, used)
 		}
 	}
