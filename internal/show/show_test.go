@@ -2,11 +2,15 @@ package show
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -75,6 +79,64 @@ func TestGolden(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The page says what every key of the JSON is, and names no other.
+func TestKeysAreInThePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "\n## For programs\n")
+	quoted := regexp.MustCompile("`([^` ]+)`")
+	names := func(text string) (list []string) {
+		for _, m := range quoted.FindAllStringSubmatch(text, -1) {
+			list = append(list, m[1])
+		}
+		return list
+	}
+	rows := map[string]string{}
+	for line := range strings.Lines(table) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			for _, key := range names(cells[1]) {
+				rows[key] = strings.Join(cells[2:], "|")
+			}
+		}
+	}
+	var text bytes.Buffer
+	if err := JSON(&text, node()); err != nil {
+		t.Fatal(err)
+	}
+	var list []map[string]any
+	if err := json.Unmarshal(text.Bytes(), &list); err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]bool{}
+	for _, r := range list {
+		for key, value := range r {
+			keys[key] = true
+			if several, ok := value.([]any); ok && len(several) > 0 {
+				value = several[0]
+			}
+			below, _ := value.(map[string]any)
+			for name := range below {
+				if !slices.Contains(names(rows[key]), name) {
+					t.Errorf("the page does not say what %s of %s is", name, key)
+				}
+			}
+		}
+		if state := r["state"].(string); !slices.Contains(names(rows["state"]), state) {
+			t.Errorf("the page does not say what %s is", state)
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(rows)), slices.Sorted(maps.Keys(keys))); diff != "" {
+		t.Errorf("keys (-page +JSON):\n%s", diff)
+	}
+	for _, life := range []Life{Lives, Gone, Replaced, Unknown} {
+		if !slices.Contains(names(rows["netns"]), string(life)) {
+			t.Errorf("the page does not say what %s is", life)
+		}
 	}
 }
 
