@@ -310,6 +310,7 @@ func (l *load) round() {
 	over := make(chan struct{})
 	l.beside(nil, "many0", "2001:db8::1", func() {
 		watching.Go(func() { l.watch(over) })
+		watching.Go(func() { l.watchShow(over) })
 		l.beside(l.pods[0], "net1", "fd00:244::1", func() {
 			l.beside(l.manyLinks(), "many0", "fd50::2", l.comeAndGo)
 		})
@@ -329,6 +330,7 @@ func (l *load) comeAndGo() {
 	l.atOnce(l.all, l.add)
 	gcs.Wait()
 	l.atOnce(l.all, l.check)
+	l.allIsShown()
 	l.atOnce(l.all[:half], l.del)
 	l.atOnce(l.all[half:], l.check)
 	l.atOnce(l.all, func(a *attachment) { // the second half goes while the first comes again
@@ -339,6 +341,7 @@ func (l *load) comeAndGo() {
 		}
 	})
 	l.atOnce(l.all[:half], l.check)
+	l.allIsShown()
 	l.atOnce(l.all, l.del)
 }
 
