@@ -15,11 +15,14 @@ import (
 // says that others are all there are.
 func (r *request) toUndo(e *record.Entry, others []*record.Entry, complete bool) netops.Change {
 	done := e.Done.Pod
-	for _, built := range []bool{false, true} { // one that wants the same goes before one that wants another value
-		for _, newOwner := range others {
-			if done.TransferOwnership(&newOwner.Done.Pod, &newOwner.Held.Pod.Add, built) {
-				r.saveOwner(newOwner)
-			}
+	for _, newOwner := range others {
+		if done.TransferOwnership(&newOwner.Done.Pod, &newOwner.Held.Pod.Add) {
+			r.saveOwner(newOwner)
+		}
+	}
+	for _, newOwner := range others { // only of what none wants as it is
+		if done.TransferReplaced(&newOwner.Done.Pod) {
+			r.saveOwner(newOwner)
 		}
 	}
 	if complete { // a record that cannot be read may want it

@@ -85,12 +85,20 @@ func (c Change) Then(later Change) Change {
 
 // TransferOwnership gives away, of what c has made, the objects that another
 // attachment found there as it asked for them (held): these are its own to undo
-// from now on, and leave c. With built, so do values that it has replaced by
-// another one: what they were before c is what they were before it. It reports
-// whether anything was given.
-func (c *Change) TransferOwnership(to *Change, held *State, built bool) (given bool) {
+// from now on, and leave c. It reports whether anything was given.
+func (c *Change) TransferOwnership(to *Change, held *State) (given bool) {
 	for _, k := range kinds {
-		given = k.transfer(c, to, held, built) || given
+		given = k.transfer(c, to, held) || given
+	}
+	return given
+}
+
+// TransferReplaced gives away, of what c has made, the values that another
+// attachment has replaced by others since: what they were before c is what they
+// were before it. It reports whether anything was given.
+func (c *Change) TransferReplaced(to *Change) (given bool) {
+	for _, k := range kinds {
+		given = k.transferReplaced(c, to) || given
 	}
 	return given
 }

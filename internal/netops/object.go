@@ -33,7 +33,8 @@ type kind interface {
 	overridden(c, later, left *Change)
 	followed(left, later *Change)
 	before(have *State, done *Change, before *State)
-	transfer(c, to *Change, held *State, built bool) (transferred bool)
+	transfer(c, to *Change, held *State) (transferred bool)
+	transferReplaced(c, to *Change) (transferred bool)
 	remember(c, done *Change)
 	drift(c *Change, have *State) []Drift
 	wanted(*State) wanted
@@ -342,12 +343,33 @@ func (k *kindOf[T, K]) before(have *State, done *Change, before *State) {
 }
 
 // transfer is [Change.TransferOwnership] for one kind.
-func (k *kindOf[T, K]) transfer(c, to *Change, held *State, built bool) (transferred bool) {
+func (k *kindOf[T, K]) transfer(c, to *Change, held *State) (transferred bool) {
+	return k.give(c, to, held, func(h *handover[T, K], o *T, before []T) bool {
+		return h.giveFound(o, before) || h.givenAlready(o, before)
+	})
+}
+
+// transferReplaced is [Change.TransferReplaced] for one kind.
+func (k *kindOf[T, K]) transferReplaced(c, to *Change) (transferred bool) {
+	return k.value && k.give(c, to, &State{}, (*handover[T, K]).giveReplaced)
+}
+
+// handover is what one change gives to the one of a new owner.
+type handover[T any, K comparable] struct {
+	*kindOf[T, K]
+	held, own, before listed[T, K] // of the new owner: found, added, deleted
+	taken, replaced   []bool       // of held and before, what it has no more
+	adds, dels        []T          // what it has besides
+}
+
+// give offers the new owner each object that c has made, with what a value was
+// before.
+func (k *kindOf[T, K]) give(c, to *Change, held *State, offer func(h *handover[T, K], o *T, before []T) bool) (transferred bool) {
 	added, before := k.list(&c.Add), k.list(&c.Del)
 	if len(*added) == 0 {
 		return false
 	}
-	h := handover[T, K]{kindOf: k, built: built, held: k.index(held), own: k.index(&to.Add), before: k.index(&to.Del)}
+	h := handover[T, K]{kindOf: k, held: k.index(held), own: k.index(&to.Add), before: k.index(&to.Del)}
 	h.taken, h.replaced = make([]bool, len(h.held.list)), make([]bool, len(h.before.list))
 	was, gone := k.index(&c.Del), make([]bool, len(*before))
 	var kept []T
@@ -356,7 +378,11 @@ func (k *kindOf[T, K]) transfer(c, to *Change, held *State, built bool) (transfe
 		if k.value {
 			from = was.first(o)
 		}
-		if !transferable(k.object(o)) || !h.give(o, was, from) {
+		var value []T
+		if from != none {
+			value = was.list[from : from+1]
+		}
+		if !transferable(k.object(o)) || !offer(&h, o, value) {
 			kept = append(kept, *o)
 			continue
 		}
@@ -374,48 +400,37 @@ func (k *kindOf[T, K]) transfer(c, to *Change, held *State, built bool) (transfe
 	return transferred
 }
 
-// handover is what one change gives to the one of a new owner.
-type handover[T any, K comparable] struct {
-	*kindOf[T, K]
-	built             bool
-	held, own, before listed[T, K] // of the new owner: found, added, deleted
-	taken, replaced   []bool       // of held and before, what it has no more
-	adds, dels        []T          // what it has besides
-}
-
-// give gives the new owner an object that it found as it asked for it, or that
-// it has taken over already in a DEL that was killed. With built, it is given
-// what a value was before the one that it has replaced.
-func (h *handover[T, K]) give(o *T, was listed[T, K], from int) bool {
-	meant := func(o, own *T) bool { return h.concerns(own, o) }
-	remember := func() {
-		if from != none {
-			h.dels = append(h.dels, was.list[from])
-		}
-	}
+// giveFound gives an object that the new owner found as it asked for it.
+func (h *handover[T, K]) giveFound(o *T, before []T) bool {
 	at := h.held.find(o, func(i int) bool { return !h.taken[i] && h.concerns(&h.held.list[i], o) })
-	if at != none {
-		h.taken[at] = true
-		own := *o
-		if h.adopt != nil {
-			own = h.held.list[at]
-			h.adopt(&own, o)
-		}
-		h.adds = append(h.adds, own)
-		remember()
-		return true
-	}
-	if h.own.by(meant, o) != none && (from == none || h.before.by(h.satisfied, &was.list[from]) != none) {
-		return true
-	}
-	if !h.built || !h.value {
+	if at == none {
 		return false
 	}
-	if at = h.before.find(o, func(i int) bool { return !h.replaced[i] && h.satisfied(o, &h.before.list[i]) }); at == none {
+	h.taken[at] = true
+	own := *o
+	if h.adopt != nil {
+		own = h.held.list[at]
+		h.adopt(&own, o)
+	}
+	h.adds, h.dels = append(h.adds, own), append(h.dels, before...)
+	return true
+}
+
+// givenAlready reports whether the new owner has taken an object over, in a DEL
+// that was killed.
+func (h *handover[T, K]) givenAlready(o *T, before []T) bool {
+	mine := func(o, own *T) bool { return h.concerns(own, o) }
+	return h.own.by(mine, o) != none && (len(before) == 0 || h.before.by(h.satisfied, &before[0]) != none)
+}
+
+// giveReplaced gives what a value was before one that the new owner has replaced.
+func (h *handover[T, K]) giveReplaced(o *T, before []T) bool {
+	at := h.before.find(o, func(i int) bool { return !h.replaced[i] && h.satisfied(o, &h.before.list[i]) })
+	if at == none {
 		return false
 	}
 	h.replaced[at] = true
-	remember()
+	h.dels = append(h.dels, before...)
 	return true
 }
 

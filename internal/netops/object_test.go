@@ -132,7 +132,7 @@ func TestBequeath(t *testing.T) {
 		name                        string
 		del, add                    []string // of who leaves
 		heirDel, heirAdd, held      []string
-		built, given                bool
+		replaced, given             bool
 		leftDel, leftAdd            []string
 		thenDel, thenAdd, thenHolds []string
 	}{
@@ -146,18 +146,22 @@ func TestBequeath(t *testing.T) {
 		{name: "a value that there was not", add: lines("net/a/b=2"), held: lines("net/a/b=2"), given: true, thenAdd: lines("net/a/b=2")},
 		{name: "a value given before", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=1"), heirAdd: lines("net/a/b=2"), given: true,
 			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=2")},
-		{name: "a value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=2"), heirAdd: lines("net/a/b=0"), built: true, given: true,
+		{name: "a value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=2"), heirAdd: lines("net/a/b=0"), replaced: true, given: true,
 			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=0")},
 		{name: "a value replaced, others first", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=2"), heirAdd: lines("net/a/b=0"),
 			leftDel: lines("net/a/b=1"), leftAdd: lines("net/a/b=2"), thenDel: lines("net/a/b=2"), thenAdd: lines("net/a/b=0")},
-		{name: "another's value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=3"), heirAdd: lines("net/a/b=0"), built: true,
+		{name: "another's value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=3"), heirAdd: lines("net/a/b=0"), replaced: true,
 			leftDel: lines("net/a/b=1"), leftAdd: lines("net/a/b=2"), thenDel: lines("net/a/b=3"), thenAdd: lines("net/a/b=0")},
 	} {
 		of := func(del, add []string) netops.Change {
 			return netops.Change{Del: netopstest.ParseState(t, del...), Add: netopstest.ParseState(t, add...)}
 		}
 		c, heir, held := of(tt.del, tt.add), of(tt.heirDel, tt.heirAdd), netopstest.ParseState(t, tt.held...)
-		if given := c.TransferOwnership(&heir, &held, tt.built); given != tt.given {
+		given := c.TransferOwnership(&heir, &held)
+		if tt.replaced {
+			given = c.TransferReplaced(&heir) || given
+		}
+		if given != tt.given {
 			t.Errorf("%s: given: %t", tt.name, given)
 		}
 		netopstest.Same(t, tt.name+": left", of(tt.leftDel, tt.leftAdd), c)
@@ -395,7 +399,7 @@ func TestTransferOfARoute(t *testing.T) {
 	held := netops.State{Routes: []netops.Route{netopstest.ParseRoute(t, "10.7.0.0/16 dev net1"), wish}}
 	for range 2 { // a second time it has it already: an earlier DEL was killed
 		c := netops.Change{Add: netops.State{Routes: []netops.Route{left, made, netopstest.ParseRoute(t, "10.6.0.0/16 dev net1")}}}
-		if !c.TransferOwnership(&to, &held, false) {
+		if !c.TransferOwnership(&to, &held) {
 			t.Fatal("nothing was given")
 		}
 		if got := c.String(); got != "ip route add 10.7.0.0/16 dev net1\nip route add 10.6.0.0/16 dev net1" {
