@@ -2,6 +2,7 @@ package netops
 
 import (
 	"fmt"
+	"net"
 
 	"github.com/cni-netops/plugins/internal/jsonappend"
 )
@@ -51,4 +52,22 @@ func (l *LinkAddr) appendJSON(b []byte) []byte {
 	o.Text("dev", l.Dev)
 	o.Text("hardwareAddr", l.HardwareAddr)
 	return o.Close()
+}
+
+// Link is an interface as it was found.
+type Link struct {
+	Name         string
+	Index        uint32
+	Type         uint16           // ARPHRD_… (linux/if_arp.h)
+	Flags        uint32           // IFF_… (netdevice(7))
+	HardwareAddr net.HardwareAddr // nil where it has none
+}
+
+// Peer is the other end of a pair of interfaces.
+type Peer struct {
+	Name         string
+	Index        uint32
+	HardwareAddr string
+	Master       string // the bridge, say, that it is a port of; empty without
+	MasterKind   string // "bridge", "openvswitch", …
 }

@@ -510,3 +510,15 @@ func each[T any](list []T) iter.Seq[*T] {
 		}
 	}
 }
+
+// partition parts a list in two by a predicate.
+func partition[T any](list []T, first func(T) bool) (yes, no []T) {
+	for _, x := range list {
+		if first(x) {
+			yes = append(yes, x)
+		} else {
+			no = append(no, x)
+		}
+	}
+	return yes, no
+}
