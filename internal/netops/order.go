@@ -32,8 +32,8 @@ func (o Operation) String() string { return o.Object.Command(o.Verb) }
 // Deletes reports whether the operation removes the object.
 func (o Operation) Deletes() bool { return o.Verb == Delete }
 
-// Operations are the same for each of several routes.
-func Operations(verb Verb, routes []*Route) []Operation {
+// OperationsOn are the same for each of several routes.
+func OperationsOn(verb Verb, routes []*Route) []Operation {
 	ops := make([]Operation, len(routes))
 	for i, r := range routes {
 		ops[i] = Operation{Verb: verb, Object: r}
@@ -94,7 +94,7 @@ func (c *Change) Operations() (ops []Operation) {
 	for _, at := range c.Order() {
 		switch at {
 		case DropRoutes:
-			ops = append(ops, Operations(Delete, routes.Del)...)
+			ops = append(ops, OperationsOn(Delete, routes.Del)...)
 		case ExchangeRoutes:
 			ops = append(ops, routes.arranged()...)
 		case AddRoutes:
@@ -212,5 +212,5 @@ func Additions(routes []*Route) []Operation {
 	}
 	sorted := slices.Clone(routes)
 	slices.SortStableFunc(sorted, func(a, b *Route) int { return cmp.Compare(class(a), class(b)) })
-	return Operations(Add, sorted)
+	return OperationsOn(Add, sorted)
 }

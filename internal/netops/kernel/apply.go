@@ -70,7 +70,7 @@ func (n *Netns) make(ctx context.Context, c netops.Change, done *[]netops.Operat
 // no more counts only when it is not listed any more, either.
 func (n *Netns) delete(ctx context.Context, routes []*netops.Route, done *[]netops.Operation) []*netops.OpError {
 	earlier := len(*done)
-	failed := n.run(ctx, netops.Operations(netops.Delete, routes), done, false)
+	failed := n.run(ctx, netops.OperationsOn(netops.Delete, routes), done, false)
 	made := (*done)[earlier:]
 	if len(failed) > 0 || len(made) == len(routes) {
 		return failed
@@ -82,11 +82,11 @@ func (n *Netns) delete(ctx context.Context, routes []*netops.Route, done *[]neto
 	_, missed := partition(routes, func(r *netops.Route) bool { return deleted[r] })
 	have, err := n.around(ctx, missed)
 	if err != nil {
-		return failures(netops.Operations(netops.Delete, missed), err)
+		return failures(netops.OperationsOn(netops.Delete, missed), err)
 	}
 	ix := netops.IndexRoutes(have)
 	there, _ := partition(missed, func(r *netops.Route) bool { return ix.Find(r, (*netops.Route).SameRoute) != nil })
-	return failures(netops.Operations(netops.Delete, there), netops.ErrStillThere)
+	return failures(netops.OperationsOn(netops.Delete, there), netops.ErrStillThere)
 }
 
 // rearrange deletes IPv4 routes that have siblings, of which the kernel may take
@@ -98,7 +98,7 @@ func (n *Netns) rearrange(ctx context.Context, steps netops.RouteSteps, done *[]
 	}
 	have, err := n.around(ctx, routes)
 	if err != nil {
-		return failures(netops.Operations(netops.Delete, routes), err)
+		return failures(netops.OperationsOn(netops.Delete, routes), err)
 	}
 	all := netops.Arrange(have, steps)
 	earlier := len(*done)
@@ -121,9 +121,9 @@ func (n *Netns) stillThere(ctx context.Context, all []netops.Arrangement, gone i
 	}
 	have, err := n.around(ctx, leaving)
 	if err != nil {
-		return failures(netops.Operations(netops.Delete, leaving), err)
+		return failures(netops.OperationsOn(netops.Delete, leaving), err)
 	}
 	ix := netops.IndexRoutes(have)
 	there, _ := partition(leaving, func(r *netops.Route) bool { return ix.Find(r, (*netops.Route).SameAttributes) != nil })
-	return failures(netops.Operations(netops.Delete, there), netops.ErrStillThere)
+	return failures(netops.OperationsOn(netops.Delete, there), netops.ErrStillThere)
 }

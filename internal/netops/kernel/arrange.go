@@ -22,7 +22,7 @@ func (n *Netns) makeArranged(ctx context.Context, all []netops.Arrangement, done
 		if len(moved) > 0 || ops == nil {
 			ops, stuck = a.WithoutMoving()
 		}
-		failed = append(failed, failures(netops.Operations(netops.Delete, stuck), netops.ErrCannotDelete)...)
+		failed = append(failed, failures(netops.OperationsOn(netops.Delete, stuck), netops.ErrCannotDelete)...)
 		if len(stuck) == 0 || continueOnError {
 			failed = append(failed, n.addThenDelete(ctx, a, ops, done, continueOnError)...)
 		}

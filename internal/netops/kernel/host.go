@@ -38,7 +38,7 @@ func (n *Netns) AddEach(ctx context.Context, routes []netops.Route) (added []net
 // DeleteEach deletes routes of our protocol, each by itself. To delete what is
 // gone already is no failure.
 func (n *Netns) DeleteEach(ctx context.Context, routes []netops.Route) netops.Failures {
-	ops := netops.Operations(netops.Delete, pointers(routes))
+	ops := netops.OperationsOn(netops.Delete, pointers(routes))
 	for i := range ops {
 		ops[i].Tagged = true
 	}

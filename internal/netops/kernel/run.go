@@ -77,7 +77,7 @@ func (n *Netns) batch(ctx context.Context, ops []netops.Operation) []error {
 // encode writes the operation's message into the send buffer.
 func (n *Netns) encode(op netops.Operation) error {
 	c := n.conn
-	typ, flags := header(op)
+	typ, flags := typeAndFlags(op)
 	start := c.message(typ, flags)
 	var message []byte
 	var err error
@@ -101,8 +101,8 @@ func (n *Netns) encode(op netops.Operation) error {
 	return nil
 }
 
-// header is the type and the flags of an operation's message (rtnetlink(7)).
-func header(op netops.Operation) (typ, flags uint16) {
+// typeAndFlags are the type and the flags of an operation's message (rtnetlink(7)).
+func typeAndFlags(op netops.Operation) (typ, flags uint16) {
 	var add uint16
 	switch o := op.Object.(type) {
 	case *netops.Route:
@@ -187,7 +187,8 @@ func join(failed []*netops.OpError) error {
 	return told
 }
 
-// partition parts a list in two by a predicate.
+// partition parts a list in two by a predicate. (The model has the same, and no
+// reason to offer it: it is about lists, not about kernel objects.)
 func partition[T any](list []T, first func(T) bool) (yes, no []T) {
 	for _, x := range list {
 		if first(x) {

@@ -31,7 +31,7 @@ func (n *Netns) Undo(ctx context.Context, done netops.Change) error {
 	for _, at := range todo.UndoOrder() {
 		switch at {
 		case netops.DropRoutes:
-			failed = append(failed, n.run(ctx, netops.Operations(netops.Delete, back.Del), nil, true)...)
+			failed = append(failed, n.run(ctx, netops.OperationsOn(netops.Delete, back.Del), nil, true)...)
 		case netops.AddRoutes:
 			failed = append(failed, n.restore(ctx, back)...)
 		case netops.ExchangeRoutes: // restored with the others
@@ -49,7 +49,7 @@ func (n *Netns) restore(ctx context.Context, back netops.WayBack) []*netops.OpEr
 	failed := n.run(ctx, netops.Additions(direct), nil, true)
 	failed = append(failed, n.makeArranged(ctx, back.Arranged, nil, true)...)
 	failed = append(failed, n.run(ctx, netops.Additions(byGateway), nil, true)...)
-	return append(failed, n.run(ctx, netops.Operations(netops.Append, back.Merged), nil, true)...)
+	return append(failed, n.run(ctx, netops.OperationsOn(netops.Append, back.Merged), nil, true)...)
 }
 
 // Rescue tries once more what an Undo could not put back because its gateway
