@@ -125,48 +125,48 @@ func TestNeededObjects(t *testing.T) {
 }
 
 // Of several that want the same, who made it may leave first.
-func TestBequeath(t *testing.T) {
+func TestTransferOwnership(t *testing.T) {
 	const neigh, rule = "neigh 10.1.0.7 lladdr " + mac1 + " dev eth0", "rule pref 5 lookup 100"
 	lines := func(l ...string) []string { return l }
 	for _, tt := range []struct {
 		name                        string
 		del, add                    []string // of who leaves
-		heirDel, heirAdd, held      []string
+		ownerDel, ownerAdd, held    []string
 		replaced, given             bool
 		leftDel, leftAdd            []string
 		thenDel, thenAdd, thenHolds []string
 	}{
 		{name: "found", add: lines(neigh, rule), held: lines(neigh), given: true, leftAdd: lines(rule), thenAdd: lines(neigh)},
 		{name: "not found", add: lines(neigh), held: lines(rule), leftAdd: lines(neigh), thenHolds: lines(rule)},
-		{name: "given before", add: lines(neigh), heirAdd: lines(neigh), given: true, thenAdd: lines(neigh)},
+		{name: "given before", add: lines(neigh), ownerAdd: lines(neigh), given: true, thenAdd: lines(neigh)},
 		{name: "a value", del: lines("net/a/b=1"), add: lines("net/a/b=2"), held: lines("net/a/b=2"), given: true,
 			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=2")},
 		{name: "a value that is low enough", del: lines("net/a/b=1"), add: lines("net/a/b=0 or less"), held: lines("net/a/b=2 or less"), given: true,
 			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=0 or less")},
 		{name: "a value that there was not", add: lines("net/a/b=2"), held: lines("net/a/b=2"), given: true, thenAdd: lines("net/a/b=2")},
-		{name: "a value given before", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=1"), heirAdd: lines("net/a/b=2"), given: true,
+		{name: "a value given before", del: lines("net/a/b=1"), add: lines("net/a/b=2"), ownerDel: lines("net/a/b=1"), ownerAdd: lines("net/a/b=2"), given: true,
 			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=2")},
-		{name: "a value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=2"), heirAdd: lines("net/a/b=0"), replaced: true, given: true,
+		{name: "a value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), ownerDel: lines("net/a/b=2"), ownerAdd: lines("net/a/b=0"), replaced: true, given: true,
 			thenDel: lines("net/a/b=1"), thenAdd: lines("net/a/b=0")},
-		{name: "a value replaced, others first", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=2"), heirAdd: lines("net/a/b=0"),
+		{name: "a value replaced, not given", del: lines("net/a/b=1"), add: lines("net/a/b=2"), ownerDel: lines("net/a/b=2"), ownerAdd: lines("net/a/b=0"),
 			leftDel: lines("net/a/b=1"), leftAdd: lines("net/a/b=2"), thenDel: lines("net/a/b=2"), thenAdd: lines("net/a/b=0")},
-		{name: "another's value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), heirDel: lines("net/a/b=3"), heirAdd: lines("net/a/b=0"), replaced: true,
+		{name: "another's value replaced", del: lines("net/a/b=1"), add: lines("net/a/b=2"), ownerDel: lines("net/a/b=3"), ownerAdd: lines("net/a/b=0"), replaced: true,
 			leftDel: lines("net/a/b=1"), leftAdd: lines("net/a/b=2"), thenDel: lines("net/a/b=3"), thenAdd: lines("net/a/b=0")},
 	} {
 		of := func(del, add []string) netops.Change {
 			return netops.Change{Del: netopstest.ParseState(t, del...), Add: netopstest.ParseState(t, add...)}
 		}
-		c, heir, held := of(tt.del, tt.add), of(tt.heirDel, tt.heirAdd), netopstest.ParseState(t, tt.held...)
-		given := c.TransferOwnership(&heir, &held)
+		c, newOwner, held := of(tt.del, tt.add), of(tt.ownerDel, tt.ownerAdd), netopstest.ParseState(t, tt.held...)
+		given := c.TransferOwnership(&newOwner, &held)
 		if tt.replaced {
-			given = c.TransferReplaced(&heir) || given
+			given = c.TransferReplaced(&newOwner) || given
 		}
 		if given != tt.given {
 			t.Errorf("%s: given: %t", tt.name, given)
 		}
 		netopstest.Same(t, tt.name+": left", of(tt.leftDel, tt.leftAdd), c)
-		netopstest.Same(t, tt.name+": the heir's", of(tt.thenDel, tt.thenAdd), heir)
-		netopstest.Same(t, tt.name+": what he finds", netopstest.ParseState(t, tt.thenHolds...), held)
+		netopstest.Same(t, tt.name+": the new owner's", of(tt.thenDel, tt.thenAdd), newOwner)
+		netopstest.Same(t, tt.name+": what it finds", netopstest.ParseState(t, tt.thenHolds...), held)
 	}
 }
 

@@ -1034,8 +1034,8 @@ func TestAlternativeNamesAreRefused(t *testing.T) {
 	}
 }
 
-// Many routes of one slot are as cheap as others.
-func TestManyPeers(t *testing.T) {
+// Many routes of one key are as cheap as others.
+func TestManySiblings(t *testing.T) {
 	const count = 600
 	pod := netopstest.Namespace(t, "pod")
 	pod.Veth("eth0", "10.1.0.5/16")
