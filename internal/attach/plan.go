@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/kernel"
@@ -77,6 +76,6 @@ func preview(where string, c netops.Change) error {
 	if c.IsZero() {
 		return nil
 	}
-	_, err := fmt.Printf("# %s\n%s\n", where, strings.Join(c.Commands(), "\n"))
+	_, err := fmt.Printf("# %s\n%s\n", where, c)
 	return err
 }
