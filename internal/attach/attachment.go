@@ -37,7 +37,7 @@ func (r *request) lockAttachment(ns *kernel.Netns) (*attachment, error) {
 		return nil, fmt.Errorf("lock the pod's namespace: %w", err)
 	}
 	return &attachment{request: r, ns: ns, boot: boot, lock: lock,
-		where: record.Namespace{Path: r.Config.Netns, Identity: identity, Lock: name}}, nil
+		where: record.Namespace{Path: r.Config.Netns, Folder: folderOf(r.Config.Netns), Identity: identity, Lock: name}}, nil
 }
 
 // identify tells a sandbox from every other one, also of another boot.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
@@ -82,6 +83,9 @@ func gcByHand(ctx context.Context, r *request) error {
 	if err := r.Strict(func(*cni.Config) {}); err != nil {
 		return err
 	}
+	if err := r.refuseDamaged(); err != nil {
+		return err
+	}
 	r.byHand, r.onChange = true, printUnderHeads()
 	networks, err := r.store().Networks()
 	failed := []error{err}
@@ -98,6 +102,35 @@ func gcByHand(ctx context.Context, r *request) error {
 		}))
 	}
 	return errors.Join(append(failed, r.sweep(ctx))...)
+}
+
+// refuseDamaged fails if a record is damaged: it may be a living pod's, and what
+// that wants of the host is not known. Of a later version's that is assumed.
+func (r *request) refuseDamaged() error {
+	entries, err := r.store().All()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if errors.Is(e.Err, record.ErrDamaged) {
+			return fmt.Errorf("record %s may be a living pod's, so that nothing is taken back; move it away if its pod is gone: %w", e.Path(), e.Err)
+		}
+	}
+	return nil
+}
+
+// inhabited reports whether a process is in the namespace of a record, which may
+// have lost its path: it lives on for as long.
+func (r *request) inhabited(e *record.Entry) bool {
+	if r.inhabitants == nil {
+		r.inhabitants = map[string]map[netops.Identity]bool{}
+	}
+	in, known := r.inhabitants[e.IfName]
+	if !known {
+		in = kernel.Inhabited(e.IfName)
+		r.inhabitants[e.IfName] = in
+	}
+	return in[e.Netns.Identity]
 }
 
 // visible fails unless the pod of a record can be seen.

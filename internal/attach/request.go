@@ -9,6 +9,7 @@ import (
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniresult"
+	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
@@ -71,6 +72,9 @@ type request struct {
 	// byHand says that an administrator calls, who may see other folders than
 	// the runtime.
 	byHand bool
+	// inhabitants are the namespaces that processes are in, by the interface that
+	// tells them apart, once they were looked at.
+	inhabitants map[string]map[netops.Identity]bool
 	// onChange, where it is set, is told what is changed, and where.
 	onChange func(where, command string)
 }

@@ -8,9 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/kernel"
@@ -259,12 +260,23 @@ func (r *request) transient(err error) error {
 	return again
 }
 
-// hasFolder reports whether there is the folder that a path leads into. Who calls
-// a plugin by hand may see other folders than the runtime, as in a container:
-// there, no pod's namespace exists.
-func hasFolder(path string) bool {
-	st, err := os.Stat(filepath.Dir(path))
-	return filepath.IsAbs(path) && err == nil && st.IsDir()
+// folderOf names the folder that a path leads into by its device and inode; it is
+// empty where there is none.
+func folderOf(path string) string {
+	var st unix.Stat_t
+	if !filepath.IsAbs(path) || unix.Stat(filepath.Dir(path), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+}
+
+// seesFolder reports whether the path of a record's pod leads into the folder that
+// it led into at ADD. Who calls a plugin by hand may see other folders than the
+// runtime, as in a container: there, no pod's namespace exists. Records of the
+// first release do not tell which folder it was.
+func seesFolder(e *record.Entry) bool {
+	now := folderOf(e.Netns.Path)
+	return now != "" && (e.Netns.Folder == "" || e.Netns.Folder == now)
 }
 
 // mayLive reports whether the pod of a record may be there.
@@ -280,7 +292,7 @@ func (r *request) certainlyGone(e *record.Entry) bool {
 	}
 	ns, err := kernel.Open(e.Netns.Path)
 	if err != nil {
-		return errors.Is(err, fs.ErrNotExist) && (!r.byHand || hasFolder(e.Netns.Path))
+		return errors.Is(err, fs.ErrNotExist) && (!r.byHand || seesFolder(e) && !r.inhabited(e))
 	}
 	defer ns.Close()
 	identity, err := ns.Identity(e.IfName)

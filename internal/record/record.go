@@ -56,6 +56,9 @@ func (k Key) String() string {
 // the name of its lock.
 type Namespace struct {
 	Path string `json:"path"`
+	// Folder is the device and inode of the folder that Path leads into; empty in
+	// records of the first release.
+	Folder string `json:"folder,omitempty"`
 	netops.Identity
 	Lock string `json:"lock"`
 }
@@ -155,6 +158,9 @@ func (d *Default) appendJSON(b []byte) []byte {
 func (n Namespace) appendJSON(b []byte) []byte {
 	o := jsonappend.Open(b)
 	o.Text("path", n.Path)
+	if n.Folder != "" {
+		o.Text("folder", n.Folder)
+	}
 	o.Number64("cookie", n.Cookie)
 	o.Number("linkIndex", n.LinkIndex)
 	o.Text("hardwareAddr", n.HardwareAddr)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -110,6 +111,30 @@ func (n *Netns) Identity(ifname string) (netops.Identity, error) {
 		return netops.Identity{}, os.NewSyscallError("read the namespace's cookie", err)
 	}
 	return n.linkIdentity(ifname)
+}
+
+// Inhabited are the network namespaces that processes are in, as [Netns.Identity]
+// has them. A namespace that may not be looked into is left out: no ADD of this
+// user can have worked in it.
+func Inhabited(ifname string) map[netops.Identity]bool {
+	found, seen := map[netops.Identity]bool{}, map[uint64]bool{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/ns/net") // the pattern is a right one
+	for _, path := range paths {
+		var st unix.Stat_t
+		if unix.Stat(path, &st) != nil || seen[st.Ino] {
+			continue
+		}
+		seen[st.Ino] = true
+		n, err := Open(path)
+		if err != nil {
+			continue
+		}
+		if identity, err := n.Identity(ifname); err == nil {
+			found[identity] = true
+		}
+		n.Close()
+	}
+	return found
 }
 
 func (n *Netns) linkIdentity(ifname string) (netops.Identity, error) {
