@@ -257,7 +257,8 @@ func (w *sweep) again(c plugintest.Call) {
 func kept(t testing.TB, c plugintest.Call) (files []string) {
 	t.Helper()
 	for _, path := range append(plugintest.Left(t, stateDir), plugintest.Left(t, "/var/lib/cni/flannel")...) {
-		if strings.Contains(path, c.Env["CNI_CONTAINERID"]+":") && !strings.HasSuffix(path, ".lock") || strings.Contains(path, "@"+c.Env["CNI_CONTAINERID"]+"@") {
+		state := strings.TrimPrefix(filepath.Ext(path), ".")
+		if strings.Contains(path, c.Env["CNI_CONTAINERID"]+":") && slices.Contains([]string{"planned", "finished", "undoing"}, state) || strings.Contains(path, "@"+c.Env["CNI_CONTAINERID"]+"@") {
 			files = append(files, path)
 		}
 	}

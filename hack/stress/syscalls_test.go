@@ -206,3 +206,48 @@ func children(t testing.TB) (pids []int) {
 	}
 	return pids
 }
+
+// However many attachments there are on a node, no verb opens more files and
+// folders for it.
+func TestCrowdedNode(t *testing.T) {
+	for _, s := range subjects {
+		if s.alone {
+			continue
+		}
+		s.beside = ""
+		t.Run(s.plugin, func(t *testing.T) {
+			const others = 200
+			w := &traced{sweep: newSweep(t, s), log: filepath.Join(t.TempDir(), "trace")}
+			quiet, crowded := w.crowded(t, others)
+			few, many := w.opens(quiet), w.opens(crowded)
+			for verb, n := range few {
+				if many[verb] > n || n == 0 {
+					t.Errorf("%s opens %d files among %d other attachments, %d beside one", verb, many[verb], others, n)
+				}
+			}
+		})
+	}
+}
+
+// opens are how many files and folders the verbs of an attachment's life open.
+func (w *traced) opens(c plugintest.Call) map[string]int {
+	w.t.Helper()
+	c.Under = []string{"strace", "-f", "-qq", "-o", w.log, "-e", "trace=openat"}
+	opened, added := map[string]int{}, plugintest.Answer{}
+	for _, verb := range []string{"ADD", "CHECK", "DEL"} {
+		call := c
+		if verb == "CHECK" {
+			call = c.After(added)
+		}
+		a := call.OK(verb)
+		if verb == "ADD" {
+			added = a
+		}
+		text, err := os.ReadFile(w.log)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		opened[verb] = bytes.Count(text, []byte("openat("))
+	}
+	return opened
+}

@@ -102,8 +102,9 @@ func (r *request) releaseAddresses(ctx context.Context, lock *record.HostLock, h
 	failed := r.releaseNeighs(ctx, host, slices.DeleteFunc(slices.Clone(list), func(e netops.Neigh) bool {
 		return d.want(&e)
 	}))
+	names := namesOf(of)
 	for i := range list {
-		if err := r.dropAddress(lock, &list[i], of); err != nil {
+		if err := r.dropAddress(lock, &list[i], names); err != nil {
 			failed = append(failed, failure(&list[i], err))
 		}
 	}
@@ -119,31 +120,46 @@ func (r *request) releaseNeighs(ctx context.Context, host *kernel.Netns, list []
 	if err != nil {
 		return netops.Failures{failure(&list[0], err)}
 	}
+	made := map[netops.Neigh]bool{}
+	asMade := func(e netops.Neigh) netops.Neigh {
+		return netops.Neigh{Dev: e.Dev, IP: e.IP, HardwareAddr: e.HardwareAddr, Protocol: netops.Protocol}
+	}
+	for _, e := range list {
+		made[asMade(e)] = true
+	}
 	ours := slices.DeleteFunc(have.Neighs, func(h netops.Neigh) bool {
-		return h.Protocol != netops.Protocol || !slices.ContainsFunc(list, func(e netops.Neigh) bool {
-			return e.Dev == h.Dev && e.IP == h.IP && e.HardwareAddr == h.HardwareAddr
-		})
+		return h.Protocol != netops.Protocol || !made[asMade(h)]
 	})
 	return host.DeleteObjects(ctx, netops.State{Neighs: ours})
 }
 
-// dropAddress removes the note of an address, unless another record has it.
-func (r *request) dropAddress(lock *record.HostLock, e *netops.Neigh, of []*record.Entry) error {
+// namesOf are the names of records.
+func namesOf(records []*record.Entry) map[string]bool {
+	names := make(map[string]bool, len(records))
+	for _, e := range records {
+		names[e.Name()] = true
+	}
+	return names
+}
+
+// dropAddress removes the note of an address that one of these records has.
+func (r *request) dropAddress(lock *record.HostLock, e *netops.Neigh, of map[string]bool) error {
 	note := addressNote + e.IP.String()
 	name, err := r.store().Note(note)
-	if err == nil && slices.ContainsFunc(of, func(o *record.Entry) bool { return o.Name() == name }) {
+	if err == nil && of[name] {
 		err = lock.DropNote(note)
 	}
 	return err
 }
 
-// sweepAddresses removes the notes of records that were lost.
-func (r *request) sweepAddresses(ctx context.Context) error {
+// sweepHost removes what is noted and indexed of records that were lost.
+func (r *request) sweepHost(ctx context.Context) error {
 	lock, err := r.store().LockHost(ctx)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
 	r.store().SweepNotes(lock, addressNote)
+	r.store().SweepIndex(lock)
 	return nil
 }

@@ -72,7 +72,7 @@ func (r *request) collect(ctx context.Context, network string, which func(*recor
 // sweep removes what belongs to no record.
 func (r *request) sweep(ctx context.Context) error {
 	r.store().SweepRoot()
-	return r.sweepAddresses(ctx)
+	return r.sweepHost(ctx)
 }
 
 // gcByHand takes back, of all networks, the records whose pods are gone for

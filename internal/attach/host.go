@@ -76,7 +76,7 @@ func (r *request) neededOnHost(ctx context.Context, wanted netops.State) (needed
 	objects.Routes = nil
 	needed, _ = netops.Change{Add: objects}.Needed(have)
 	needed.Del = netops.State{}
-	existing, others := byKey(have.Routes), r.otherOwners(wanted)
+	existing, others := byKey(have.Routes), r.otherOwners(nil, wanted)
 	for i := range wanted.Routes {
 		want := &wanted.Routes[i]
 		found, err := r.examine(want, existing[want.Key()], others)
@@ -168,9 +168,9 @@ func (all owners) want(o netops.Object) bool {
 
 // otherOwners reads the records of other attachments that name something of a
 // state, when it is called for the first time.
-func (r *request) otherOwners(of netops.State, not ...*record.Entry) func() (owners, error) {
+func (r *request) otherOwners(lock *record.HostLock, of netops.State, not ...*record.Entry) func() (owners, error) {
 	return sync.OnceValues(func() (all owners, err error) {
-		err = r.eachOther(&of, not, func(e *record.Entry) {
+		err = r.eachOther(lock, &of, not, func(e *record.Entry) {
 			all = append(all, owner{e, netops.NewWants(e.Done.Host)})
 		})
 		return all, err
@@ -179,14 +179,13 @@ func (r *request) otherOwners(of netops.State, not ...*record.Entry) func() (own
 
 // eachOther visits the records of other attachments that name something of a
 // state, as [record.Store.Naming] does. Those of an earlier boot want nothing.
-func (r *request) eachOther(of *netops.State, not []*record.Entry, visit func(*record.Entry)) error {
+func (r *request) eachOther(lock *record.HostLock, of *netops.State, not []*record.Entry, visit func(*record.Entry)) error {
 	boot, err := record.Boot()
 	if err != nil {
 		return err
 	}
-	return r.store().Naming(of, func(e *record.Entry) {
-		itself := slices.ContainsFunc(not, func(n *record.Entry) bool { return n.Path() == e.Path() })
-		if !itself && (e.Err != nil || e.Boot == boot) {
+	return r.store().Naming(lock, of, not, func(e *record.Entry) {
+		if e.Err != nil || e.Boot == boot {
 			visit(e)
 		}
 	})

@@ -142,7 +142,7 @@ func (c *hostChange) resolve(ctx context.Context, exist netops.Failures) (failed
 	if err != nil {
 		return all(err)
 	}
-	existing, others := byKey(have), c.otherOwners(netops.State{Routes: wanted}, c.entry)
+	existing, others := byKey(have), c.otherOwners(lock, netops.State{Routes: wanted}, c.entry)
 	for i := range wanted {
 		failed = append(failed, c.shareOrReplace(ctx, &wanted[i], existing[wanted[i].Key()], others)...)
 	}

@@ -22,11 +22,11 @@ type demand struct {
 // demand reads the records of other attachments. Where hundreds share a rule, the
 // first one tells. An attachment whose pod is gone wants nothing, although its
 // DEL has not come.
-func (r *request) demand(s netops.State, of []*record.Entry) (d demand, err error) {
+func (r *request) demand(lock *record.HostLock, s netops.State, of []*record.Entry) (d demand, err error) {
 	left := s
 	left.Rules, left.Sysctls = slices.Clone(s.Rules), slices.Clone(s.Sysctls)
 	d.sysctls = map[string]netops.Sysctl{}
-	err = r.eachOther(&left, of, func(e *record.Entry) {
+	err = r.eachOther(lock, &left, of, func(e *record.Entry) {
 		d.owners = append(d.owners, owner{e, netops.NewWants(e.Done.Host)})
 		left.Rules = slices.DeleteFunc(left.Rules, func(rule netops.Rule) bool {
 			return e.Err != nil || netops.NewWants(e.Done.Host).Has(&rule) && r.mayLive(e)
@@ -58,7 +58,7 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *kern
 	if s.IsZero() {
 		return nil
 	}
-	d, err := r.demand(s, of)
+	d, err := r.demand(lock, s, of)
 	if err != nil {
 		return err
 	}

@@ -193,10 +193,14 @@ func (s *scene) warned(says string) {
 	}
 }
 
-// records are the files of records and notes, as paths below the state folder.
+// records are the files of records and notes, as paths below the state folder,
+// less those by which records are found.
 func (s *scene) records() (files []string) {
 	s.t.Helper()
 	err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path == filepath.Join(s.dir, "host/index") {
+			return filepath.SkipDir
+		}
 		if err == nil && !d.IsDir() && !strings.HasSuffix(path, ".lock") && !strings.HasPrefix(d.Name(), "netns-") {
 			files = append(files, strings.TrimPrefix(path, s.dir+"/"))
 		}

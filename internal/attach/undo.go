@@ -69,20 +69,29 @@ func (r *request) undo(ctx context.Context, entries []*record.Entry) ([]*undoing
 	if err != nil {
 		return nil, err
 	}
-	for left := all; len(left) > 0; {
-		first := left[0]
-		var together, others []*undoing
-		for _, u := range left {
-			if u.Netns.Lock == first.Netns.Lock && u.Netns.Identity == first.Netns.Identity && u.Boot == first.Boot {
-				together = append(together, u)
-			} else {
-				others = append(others, u)
-			}
-		}
+	for _, together := range bySandbox(all) {
 		r.undoIn(ctx, together)
-		left = others
 	}
 	return all, nil
+}
+
+// bySandbox groups records by their sandboxes, in the order of the first of each.
+func bySandbox(all []*undoing) (groups [][]*undoing) {
+	type sandbox struct {
+		boot, lock string
+		netops.Identity
+	}
+	places := map[sandbox]int{}
+	for _, u := range all {
+		of := sandbox{u.Boot, u.Netns.Lock, u.Netns.Identity}
+		at, ok := places[of]
+		if !ok {
+			at = len(groups)
+			places[of], groups = at, append(groups, nil)
+		}
+		groups[at] = append(groups[at], u)
+	}
+	return groups
 }
 
 // undoOnHost begins to take records back, and takes back what they say of the

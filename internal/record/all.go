@@ -12,11 +12,18 @@ import (
 // All lists the records of all plugins, those that cannot be read among them.
 // Nothing is locked: what a record says may be outdated when it is read.
 func (s Store) All() (all []*Entry, err error) {
-	err = s.each(func([]byte) bool { return true }, func(e *Entry) bool {
-		all = append(all, e)
-		return false
-	})
-	return all, err
+	places, err := s.allAttachments()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range places {
+		entries, err := a.Entries(a.Key)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entries...)
+	}
+	return all, nil
 }
 
 // Names are plugin and attachment of an entry, also of one that cannot be read.

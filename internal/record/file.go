@@ -13,12 +13,55 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// list is what is in a folder of records; nil where there is no folder. One that
-// is reached by a symbolic link below the root holds no records: Create makes none
+// list is what is in a folder of records; nil where there is no folder.
+func (s Store) list(dir string) ([]fs.DirEntry, error) { return inFolder(s, dir, (*os.File).ReadDir) }
+
+// names are those of what is in a folder of records.
+func (s Store) names(dir string) ([]string, error) { return inFolder(s, dir, (*os.File).Readdirnames) }
+
+func inFolder[T any](s Store, dir string, read func(f *os.File, n int) ([]T, error)) ([]T, error) {
+	f, err := s.openFolder(dir)
+	if f == nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	files, err := read(f, -1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it was removed since it was opened
+	}
+	return files, err
+}
+
+// openFolder opens a folder of records; nil where there is none. One that is
+// reached by a symbolic link below the root holds no records: Create makes none
 // like that.
-func (s Store) list(dir string) ([]fs.DirEntry, error) {
+func (s Store) openFolder(dir string) (*os.File, error) {
+	f, err := openDir(dir, dir == s.root) // the administrator may have chosen a link
+	if f == nil {
+		return nil, err
+	}
+	for up := filepath.Dir(dir); len(up) > len(s.root) && err == nil; up = filepath.Dir(up) {
+		var st fs.FileInfo
+		if st, err = os.Lstat(up); err == nil && !st.IsDir() {
+			err = unix.ENOTDIR
+		}
+	}
+	if err == nil {
+		return f, nil
+	}
+	_ = f.Close()
+	if cannotExist(err) {
+		return nil, nil
+	}
+	// An error is not the same as an empty folder: the records of other
+	// attachments tell what must stay.
+	return nil, err
+}
+
+// openDir opens a folder; nil where there is none.
+func openDir(dir string, follow bool) (*os.File, error) {
 	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
-	if dir != s.root { // the administrator may have chosen a link
+	if !follow {
 		flags |= unix.O_NOFOLLOW
 	}
 	fd, err := unix.Open(dir, flags, 0)
@@ -27,22 +70,7 @@ func (s Store) list(dir string) ([]fs.DirEntry, error) {
 	} else if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), dir)
-	defer func() { _ = f.Close() }()
-	for up := filepath.Dir(dir); len(up) > len(s.root); up = filepath.Dir(up) {
-		// An error is not the same as an empty folder: the records of other
-		// attachments tell what must stay.
-		if st, err := os.Lstat(up); err != nil && !cannotExist(err) {
-			return nil, err
-		} else if err != nil || !st.IsDir() {
-			return nil, nil
-		}
-	}
-	files, err := f.ReadDir(-1)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // it was removed since it was opened
-	}
-	return files, err
+	return os.NewFile(uintptr(fd), dir), nil
 }
 
 // cannotExist reports whether an error says that nothing can be at a path.
@@ -59,20 +87,24 @@ func makeDirs(root string, below ...string) error {
 	dir := root
 	for _, part := range below {
 		dir = filepath.Join(dir, part)
-		err := os.Mkdir(dir, 0o700)
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, fs.ErrExist) {
+		if _, err := makeDir(dir); err != nil {
 			return err
-		}
-		if st, err := os.Lstat(dir); err != nil {
-			return err
-		} else if !st.IsDir() {
-			return &fs.PathError{Op: "make folder", Path: dir, Err: unix.ENOTDIR}
 		}
 	}
 	return nil
+}
+
+// makeDir makes one folder, if it is not there.
+func makeDir(dir string) (made bool, err error) {
+	if err = os.Mkdir(dir, 0o700); !errors.Is(err, fs.ErrExist) {
+		return err == nil, err
+	}
+	if st, err := os.Lstat(dir); err != nil {
+		return false, err
+	} else if !st.IsDir() {
+		return false, &fs.PathError{Op: "make folder", Path: dir, Err: unix.ENOTDIR}
+	}
+	return false, nil
 }
 
 func isFolder(path string) bool {

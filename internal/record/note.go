@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,20 +70,11 @@ func (e *Entry) Name() string {
 // Named is the entry of that name, of whichever plugin; nil where there is none
 // or it is being taken back.
 func (s Store) Named(name string) (*Entry, error) {
-	parts := strings.Split(name, "/")
-	const plugin, network, attachment, number, all = 0, 1, 2, 3, 4
-	if len(parts) != all || !utf8.ValidString(name) {
-		return nil, nil
+	e, err := s.indexed(strings.ReplaceAll(name, "/", ":"))
+	if e == nil || e.Progress == Undoing {
+		return nil, err
 	}
-	id, ifName, _ := strings.Cut(parts[attachment], ":")
-	of := Store{root: s.root, plugin: parts[plugin]}
-	entries, err := of.Entries(Key{Network: parts[network], ContainerID: id, IfName: ifName})
-	for _, e := range entries {
-		if strconv.Itoa(e.seq) == parts[number] && e.Progress != Undoing {
-			return e, err
-		}
-	}
-	return nil, err
+	return e, err
 }
 
 // SweepNotes removes notes of attachments whose records are gone: a record that

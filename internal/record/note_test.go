@@ -90,7 +90,7 @@ func TestNamingEndsEarly(t *testing.T) {
 	}
 	for most := range 3 {
 		visited, left := 0, of
-		if err := s.Naming(&left, func(*Entry) {
+		if err := s.Naming(nil, &left, nil, func(*Entry) {
 			if visited++; visited > most {
 				left.Rules = nil
 			}
@@ -189,7 +189,7 @@ func TestNaming(t *testing.T) {
 	of["nothing"] = netops.State{}
 	for id, state := range of {
 		var found []string
-		if err := s.Naming(&state, func(e *Entry) { found = append(found, e.ContainerID) }); err != nil {
+		if err := s.Naming(nil, &state, nil, func(e *Entry) { found = append(found, e.ContainerID) }); err != nil {
 			t.Error(err)
 		}
 		want := []string{id}

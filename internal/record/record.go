@@ -6,7 +6,8 @@
 //
 //	<root>/netns-<cookie>                              lock of a namespace, for all plugins
 //	<root>/host/                                       folder that is the lock of the host,
-//	                                                   with what is noted of it (see Note)
+//	                                                   with what is noted of it (see Note),
+//	<root>/host/index/                                 and who wants what (see index.go)
 //	<root>/<plugin>/<network>/<container>:<interface>/ an attachment
 //	    1.finished                                     its first entry in the chain
 //	    1.lock                                         hard link to the lock of its namespace,

@@ -188,9 +188,17 @@ func (s Store) Create(lock *Lock, r Record, beside []*Entry) (*Entry, error) {
 		e.seq = max(e.seq, b.seq+1)
 	}
 	if err := e.place(lock, r.encode()); err != nil {
-		if network := filepath.Dir(e.dir); isFolder(filepath.Dir(network)) && isFolder(network) {
-			removeEmpty(e.dir)
+		if network := filepath.Dir(e.dir); len(beside) == 0 && isFolder(filepath.Dir(network)) && isFolder(network) {
+			e.attachment().removeEmpty()
 		}
+		return nil, fmt.Errorf("save record: %w", err)
+	}
+	whole, err := e.index()
+	if err == nil && !whole {
+		err = e.attachment().unmark()
+	}
+	if err != nil {
+		_ = e.Remove() // or DEL does
 		return nil, fmt.Errorf("save record: %w", err)
 	}
 	return e, nil
@@ -206,8 +214,7 @@ func (e *Entry) place(lock *Lock, data []byte) (err error) {
 		}
 	}
 	for range attempts {
-		err = makeDirs(e.store.root, e.Plugin, e.Network, filepath.Base(e.dir))
-		if err == nil {
+		if err = e.attachment().makeDir(); err == nil {
 			err = lock.link(e.file(linkSuffix))
 		}
 		switch {
@@ -221,6 +228,20 @@ func (e *Entry) place(lock *Lock, data []byte) (err error) {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
+	}
+	return err
+}
+
+// makeDir makes the folder of an attachment. One that this version makes is marked
+// as indexed from the beginning.
+func (a attachment) makeDir() error {
+	err := makeDirs(a.root, a.plugin, a.Network)
+	if err != nil {
+		return err
+	}
+	made, err := makeDir(a.dir(a.Key))
+	if made {
+		err = a.mark()
 	}
 	return err
 }
@@ -277,13 +298,19 @@ func (e *Entry) SetAside() error {
 // Remove deletes the record, and the attachment's folder with its last one.
 // The caller holds the lock of its namespace. The number is given back last.
 func (e *Entry) Remove() error {
+	if !there(e.Path()) {
+		return nil // and its number may be another's
+	}
+	if err := e.unindex(); err != nil {
+		return fmt.Errorf("remove record: %w", err)
+	}
 	if err := os.Remove(e.Path()); errors.Is(err, fs.ErrNotExist) {
 		return nil // and its number may be another's
 	} else if err != nil {
 		return fmt.Errorf("remove record: %w", err)
 	}
 	_ = unix.Unlink(e.file(linkSuffix))
-	removeEmpty(e.dir)
+	e.attachment().removeEmpty()
 	return nil
 }
 

@@ -82,6 +82,9 @@ func tree(t testing.TB, s Store) string {
 		if err != nil || path == s.root {
 			return err
 		}
+		if path == filepath.Join(s.root, hostLock) { // its index has tests of its own
+			return fs.SkipDir
+		}
 		var st unix.Stat_t
 		if err := unix.Lstat(path, &st); err != nil {
 			return err

@@ -28,7 +28,9 @@ func (s Store) Sweep(k Key) {
 			s.release(dir, seq)
 		}
 	}
-	removeEmpty(dir)
+	if left, err := s.names(dir); err == nil && (len(left) == 0 || slices.Equal(left, []string{mark})) {
+		attachment{s, k}.removeEmpty()
+	}
 }
 
 // recorded reports whether the record of that number is among the files. A
@@ -56,20 +58,25 @@ func (s Store) release(dir string, seq int) {
 	s.SweepRoot()
 }
 
-// removeEmpty removes the folders of an attachment and of its network, if
-// there is nothing in them.
-func removeEmpty(dir string) {
+// removeEmpty removes the folders of an attachment and of its network, if there
+// is nothing in them but a mark. Where a record has come, the attachment counts as
+// not indexed.
+func (a attachment) removeEmpty() {
+	dir := a.dir(a.Key)
+	_ = a.unmark()
 	_ = unix.Rmdir(dir)
 	_ = unix.Rmdir(filepath.Dir(dir))
+	a.dropMark()
 }
 
 // SweepRoot removes what a killed process has left outside of attachments: the
-// lock of a namespace that has no record, what [Store.Writable] wrote, and
-// networks' empty folders.
+// lock of a namespace that has no record, what [Store.Writable] wrote,
+// networks' empty folders, and the file of marks when there are none.
 func (s Store) SweepRoot() {
 	if s.root == "" {
 		return
 	}
+	s.dropMark()
 	own := filepath.Join(s.root, s.plugin)
 	files, _ := s.list(own)
 	removeTemporary(own, files)
