@@ -75,3 +75,51 @@ func TestNeedsNotWhatItInstalls(t *testing.T) {
 		t.Errorf("a pod of the cluster's network, after that: %v: %s", err, out)
 	}
 }
+
+// run runs a script on the node.
+func (n node) run(script string) string {
+	n.Helper()
+	out, err := exec.Command("nsenter", "--mount", "--net", "--target", n.pid, "sh", "-euc", script).CombinedOutput()
+	if err != nil {
+		n.Fatalf("%s: %v: %s", script, err, out)
+	}
+	return string(out)
+}
+
+// addPod makes a pod, for which host-routes makes a route on the node.
+func (n node) addPod(bin, name, dst string) {
+	n.Helper()
+	n.run(`ip netns add ` + name + `
+		CNI_COMMAND=ADD CNI_CONTAINERID=` + name + ` CNI_NETNS=/run/netns/` + name + ` CNI_IFNAME=eth0 CNI_PATH=` + bin + ` ` + bin + `/host-routes <<'END'
+{ "cniVersion": "1.1.0", "name": "net", "type": "host-routes", "routing": "[{prefix: \"` + dst + `\", device: \"cni0\"}]" }
+END`)
+}
+
+// The collector, with the rights and folders that the chart gives it, takes back
+// what a pod has left that went without a DEL, and nothing of pods that live: not of
+// one that was there before it, nor of one that came later.
+func TestCollects(t *testing.T) {
+	n, bin := newNode(t), newBin(t)
+	once(t, bin, version1)
+	n.run("mount --make-rshared /; ip link add cni0 type bridge; ip addr add 10.244.1.1/24 dev cni0; ip link set cni0 up")
+	n.addPod(bin, "before", "10.8.1.0/24")
+	n.addPod(bin, "gone", "10.8.2.0/24")
+	if out, err := n.podman("run", "--detach", "--name=gc", "--network=host", "--read-only", "--read-only-tmpfs=false", "--user=0:0",
+		"--cap-drop=all", "--cap-add=NET_ADMIN,SYS_ADMIN,SYS_CHROOT", "--volume=/:/host:rslave", image(version1), "gc", "--interval=1s", "--bin="+bin); err != nil {
+		t.Fatalf("the collector's container: %v: %s", err, out)
+	}
+	t.Cleanup(func() { _, _ = n.podman("rm", "--force", "--time=0", "gc") })
+	n.addPod(bin, "later", "10.8.3.0/24")
+	n.run("ip netns del gone")
+	logs := func() string { out, _ := n.podman("logs", "gc"); return out }
+	until(t, "collected", func() bool { return strings.Contains(logs(), "eth0 of container gone in network net: taken back") })
+	routes := n.run("ip route show proto 77")
+	for dst, lives := range map[string]bool{"10.8.1.0/24": true, "10.8.2.0/24": false, "10.8.3.0/24": true} {
+		if strings.Contains(routes, dst) != lives {
+			t.Errorf("%s, want it: %v; there are\n%s", dst, lives, routes)
+		}
+	}
+	if said := logs(); strings.Count(said, "taken back") != 1 || strings.Contains(said, "gc: ") {
+		t.Errorf("it says\n%s", said)
+	}
+}
