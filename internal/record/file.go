@@ -168,13 +168,12 @@ func createTemporary(dir string) (path string, fd int, err error) {
 // was written. The system calls are made directly, as for write.
 func read(path string) (data []byte, written time.Time, err error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	switch err {
-	case nil:
-	case unix.ELOOP:
+	switch {
+	case errors.Is(err, unix.ELOOP):
 		return nil, written, fmt.Errorf("%w: %s is a symbolic link", ErrDamaged, path)
-	case unix.ENXIO:
+	case errors.Is(err, unix.ENXIO):
 		return nil, written, fmt.Errorf("%w: %s is a socket", ErrDamaged, path)
-	default:
+	case err != nil:
 		return nil, written, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer func() { _ = unix.Close(fd) }()

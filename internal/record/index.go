@@ -119,10 +119,10 @@ func (e *Entry) unindex() error {
 func (s Store) enter(folder, file string) (err error) {
 	path := s.indexPath(folder, file)
 	for range attempts {
-		if err = unix.Symlink(file, path); err != unix.ENOENT {
+		if err = unix.Symlink(file, path); !errors.Is(err, unix.ENOENT) {
 			break
 		}
-		if err = unix.Mkdir(filepath.Dir(path), 0o700); err == unix.ENOENT {
+		if err = unix.Mkdir(filepath.Dir(path), 0o700); errors.Is(err, unix.ENOENT) {
 			err = makeDirs(s.root, hostLock, indexFolder, folder)
 		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
