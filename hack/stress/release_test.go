@@ -27,6 +27,7 @@ import (
 //	calls                attachments, in the order of their ADDs: plugin, pod, interface, container,
 //	                     file of the configuration; "after": in the chain of the one before
 //	later                attachments that come after the plugins have been replaced
+//	ways                 when these have come: pod, arguments of ip route get " => " part of the answer
 //	older                is there where an older plugin than ours wrote it all
 //
 // and, written by the first release (see upgrade_test.go):
@@ -245,8 +246,9 @@ type leave func(state string, point int) bool
 // survives fails the test unless the plugins of today understand all that is
 // left.
 func (s *scene) survives(leave leave) {
-	for what, then := range map[string]func(){"DEL": s.deleted, "GC": s.collected, "GC after the pods": s.vanished, "later ADDs": s.joined} {
-		if what == "later ADDs" && len(s.later) == 0 {
+	for what, then := range map[string]func(){"DEL": s.deleted, "GC": s.collected, "GC after the pods": s.vanished,
+		"later ADDs, which stay longer": s.joined, "later ADDs, which go first": s.visited} {
+		if strings.HasPrefix(what, "later") && len(s.later) == 0 {
 			continue
 		}
 		s.build()
@@ -328,16 +330,39 @@ func (s *scene) vanished() {
 	s.clear()
 }
 
-// joined is that others come by the plugins of today, and stay longer.
-func (s *scene) joined() {
+// join has others come by the plugins of today.
+func (s *scene) join() {
 	s.t.Helper()
 	for _, c := range s.later {
 		s.add(c)
 	}
 	s.check(s.calls)
+	s.check(s.later)
+	for l := range strings.Lines(s.files["ways"]) {
+		pod, rest, _ := strings.Cut(strings.TrimSpace(l), " ")
+		asked, want, _ := strings.Cut(rest, " => ")
+		if got := s.pods[pod].IP("route get " + asked); want == "" || !strings.Contains(got, want) {
+			s.t.Errorf("%s: ip route get %s: %s, want %s", pod, asked, got, want)
+		}
+	}
+}
+
+// joined is that others come, and stay longer.
+func (s *scene) joined() {
+	s.t.Helper()
+	s.join()
 	s.del(s.calls)
 	s.check(s.later)
 	s.del(s.later)
+}
+
+// visited is that others come, and go first.
+func (s *scene) visited() {
+	s.t.Helper()
+	s.join()
+	s.del(s.later)
+	s.check(s.calls)
+	s.del(s.calls)
 }
 
 func (s *scene) last() (others []attachCall, last attachCall) {
