@@ -98,9 +98,12 @@ func inUse(s netops.State, table uint32) string {
 // maker names who is known to make such rules.
 func maker(r *netops.Rule) string {
 	const (
-		wgQuick, tailscale, strongSwan  = 51820, 52, 220
-		ciliumProxyTo, ciliumProxyFrom  = 2004, 2005
-		firstOfKernel, lastBeforeKernel = 32000, 32765 // the kernel's choice, where nothing was asked for
+		wgQuick, tailscale, strongSwan = 51820, 52, 220
+		ciliumProxyTo, ciliumProxyFrom = 2004, 2005
+		// What the kernel chooses where nothing was asked for: one less than the rule
+		// after that of table local has, which may be one of ours (fib_default_rule_pref
+		// in net/core/fib_rules.c).
+		firstOfKernel, lastOfKernel = 30000, 32765
 	)
 	switch {
 	case r.Table == wgQuick:
@@ -111,7 +114,7 @@ func maker(r *netops.Rule) string {
 		return " (as strongSwan makes it)"
 	case r.Table == ciliumProxyTo || r.Table == ciliumProxyFrom:
 		return " (as Cilium makes it)"
-	case r.Protocol != netops.Protocol && r.From.IsValid() && r.From.IsSingleIP() && r.Priority >= firstOfKernel && r.Priority <= lastBeforeKernel:
+	case r.Protocol != netops.Protocol && r.From.IsValid() && r.From.IsSingleIP() && r.Priority >= firstOfKernel && r.Priority <= lastOfKernel:
 		return " (as sbr makes it: take that out of the chain, router does what it is for)"
 	}
 	return ""

@@ -657,6 +657,10 @@ func TestRefused(t *testing.T) {
 		"table in use by an IPv6 rule":   {[]string{"-6 rule add pref 5 from fd99::9 lookup 77"}, []string{`"table": 77`}, 101, []string{"table: 77 is in use already", "fd99::9"}},
 		"table in use by sbr":            {[]string{"rule add from 192.0.2.101 lookup 101"}, nil, 101, []string{"table: 101 is in use already", "sbr", "take that out of the chain"}},
 		"table in use by wg-quick":       {[]string{"rule add not fwmark 51820 lookup 51820"}, []string{`"table": 51820`}, 101, []string{"table: 51820 is in use already", "wg-quick"}},
+		"table in use by Tailscale":      {[]string{"rule add pref 5270 lookup 52"}, []string{`"table": 52`}, 101, []string{"table: 52 is in use already", "as Tailscale makes it"}},
+		"table in use by strongSwan":     {[]string{"-6 rule add pref 220 lookup 220"}, []string{`"table": 220`}, 101, []string{"table: 220 is in use already", "as strongSwan makes it"}},
+		"table in use by Cilium's proxy": {[]string{"rule add pref 9 fwmark 0x200/0xf00 lookup 2004"}, []string{`"table": 2004`}, 101, []string{"table: 2004 is in use already", "as Cilium makes it"}},
+		"Cilium's proxy, from it":        {[]string{"rule add pref 10 fwmark 0xa00/0xf00 lookup 2005"}, []string{`"table": 2005`}, 101, []string{"table: 2005 is in use already", "as Cilium makes it"}},
 		"another way to the node":        {[]string{"route add 192.0.2.10 dev net1"}, nil, 101, []string{`ip route add 192.0.2.10 via 169.254.1.1 dev eth0: there is "192.0.2.10 dev net1" already`}},
 		"default_route_interface":        {nil, []string{`"default_route_interface": "a/b"`}, 7, []string{`default_route_interface: "a/b" is neither "overlay" nor the name of an interface`}},
 		"a value of migrate_route":       {nil, []string{`"migrate_route": 2`}, 7, []string{"migrate_route: 2 is not -1, 0 or 1"}},
@@ -679,6 +683,71 @@ func TestRefused(t *testing.T) {
 			before.restored("DEL")
 		})
 	}
+}
+
+// Rules of VPNs, of Cilium and of sbr, before router's ADD and after it, stay as
+// they are, and are no drift.
+func TestRulesOfOtherPrograms(t *testing.T) {
+	t.Parallel()
+	programs := []string{
+		"rule add pref 9 fwmark 0x200/0xf00 lookup 2004", "rule add pref 10 fwmark 0xa00/0xf00 lookup 2005", // Cilium's proxy
+		"rule add pref 220 lookup 220",                                                           // strongSwan
+		"rule add pref 5210 fwmark 0x80000/0xff0000 lookup main", "rule add pref 5270 lookup 52", // Tailscale
+		"rule add not fwmark 51820 lookup 51820", "rule add lookup main suppress_prefixlength 0", // wg-quick
+		"-6 rule add not fwmark 51820 lookup 51820", "-6 rule add lookup main suppress_prefixlength 0",
+		"rule add from 203.0.113.9 lookup 110", // sbr
+		"route add default via 169.254.1.1 dev eth0 onlink table 110",
+	}
+	onNode := slices.DeleteFunc(slices.Clone(programs), func(l string) bool { return strings.Contains(l, "110") })
+	for _, first := range []bool{true, false} {
+		s := newSite(t)
+		p := s.pod(2)
+		come := func() { p.IP(programs...); s.node.IP(onNode...) }
+		if first {
+			come()
+		}
+		before := s.state(p)
+		for n := 1; n <= 2; n++ {
+			p.call(n).OK("ADD")
+		}
+		if !first {
+			come()
+		}
+		for n := 1; n <= 2; n++ {
+			p.call(n).OK("CHECK")
+		}
+		for n := 1; n <= 2; n++ {
+			p.call(n).OK("DEL")
+		}
+		if !first { // which fails where one is gone
+			for i := range programs {
+				programs[i] = strings.Replace(programs[i], " add ", " del ", 1)
+			}
+			onNode = programs[:len(onNode)]
+			come()
+		}
+		before.restored("DEL")
+	}
+}
+
+// sbr after router takes the next table that nothing uses, which is that of the
+// next interface.
+func TestAfterSBR(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.pod(2)
+	p.call(1).OK("ADD")
+	p.IP("rule add from "+p.ip(1)+" lookup 102", "route add default via 192.0.2.1 dev net1 table 102")
+	before := s.state(p)
+	p.call(2).Refused("ADD", 101, "table: 102 is in use already", "as sbr makes it", "take that out of the chain")
+	before.same("a refused ADD")
+	p.call(2, `"table": 202`).OK("ADD")
+	p.call(1).OK("CHECK")
+	p.call(2).OK("DEL")
+	before.same("DEL")
+	p.call(1).OK("DEL")
+	has(t, "the pod", dump(t, p.NS), "30999:	from "+p.ip(1)+" lookup 102") // before ours: the kernel's choice
+	s.nothingLeft("DEL")
 }
 
 // What is made for an address that no interface can have could not be found again.
