@@ -52,6 +52,36 @@ func (a Arrangement) Leaving() []*Route {
 // one: it stays where the whole cannot come back.
 func (a Arrangement) IsRest(r *Route) bool { return slices.Contains(a.rest, r) }
 
+// Listed are the routes that were there.
+func (a Arrangement) Listed() []*Route { return a.have }
+
+// Made reports whether all is as it is to be.
+func (a Arrangement) Made() bool { return slices.Equal(a.have, a.target) }
+
+// Again is the arrangement of what is listed now: to the same target, or back to
+// what there was. What another program has added meanwhile stays.
+func (a Arrangement) Again(listed []Route, back bool) (again Arrangement) {
+	again.target = slices.Clone(a.target)
+	if back {
+		again.target = slices.Clone(a.have)
+	}
+	known := slices.Concat(again.target, a.have, a.target)
+	for i := range listed {
+		r := &listed[i]
+		if r.Key() != a.have[0].Key() {
+			continue
+		}
+		at := slices.IndexFunc(known, func(k *Route) bool { return k.SameAttributes(r) && !slices.Contains(again.have, k) })
+		if at >= 0 {
+			r = known[at]
+		} else {
+			again.target = append(again.target, r)
+		}
+		again.have = append(again.have, r)
+	}
+	return again
+}
+
 // aroundCore leaves as many neighbouring routes of the target as are in the right
 // order where they are, puts the others around them, and then deletes.
 func (a Arrangement) aroundCore() (ops []Operation) {

@@ -15,7 +15,10 @@ func (n *Netns) makeArranged(ctx context.Context, all []netops.Arrangement, done
 		}
 		ops, moved := a.Operations()
 		if len(moved) > 0 && n.accepts(ctx, append(moved, a.Coming()...)) {
-			failed = append(failed, n.runMoving(ctx, ops, moved, done)...)
+			refused := n.runMoving(ctx, ops, moved, done)
+			if len(refused) > 0 && !(n.arrangeAgain(ctx, a, !continueOnError) && continueOnError) {
+				failed = append(failed, refused...)
+			}
 			continue
 		}
 		var stuck []*netops.Route
@@ -42,6 +45,19 @@ func (n *Netns) addThenDelete(ctx context.Context, a netops.Arrangement, ops []n
 		deletions = slices.DeleteFunc(deletions, func(op netops.Operation) bool { return a.IsRest(op.Object.(*netops.Route)) })
 	}
 	return append(failed, n.run(ctx, deletions, done, continueOnError)...)
+}
+
+// arrangeAgain makes an arrangement, or takes it back, after an operation that moves
+// a route was refused: those after it, in the same send, have met other routes than
+// they were meant for.
+func (n *Netns) arrangeAgain(ctx context.Context, a netops.Arrangement, back bool) (made bool) {
+	have, err := n.around(ctx, a.Listed())
+	if err != nil {
+		return false
+	}
+	again := a.Again(have, back)
+	ops, _ := again.Operations()
+	return again.Made() || len(ops) > 0 && len(n.run(ctx, ops, nil, true)) == 0
 }
 
 // runMoving runs operations of which some only move routes: these are no change,
@@ -87,7 +103,14 @@ func (n *Netns) accepts(ctx context.Context, routes []*netops.Route) bool {
 		add := netops.Operation{Verb: netops.Append, Object: &probe}
 		del := netops.Operation{Verb: netops.Delete, Object: &probe}
 		n.run(ctx, []netops.Operation{del}, nil, true) // what a killed process has left
-		taken = len(n.run(ctx, []netops.Operation{add, del}, nil, true)) == 0 && taken
+		refused := n.run(ctx, []netops.Operation{add, del}, nil, true)
+		for range maxTries {
+			if !slices.ContainsFunc(refused, func(f *netops.OpError) bool { return f.Deletes() }) {
+				break
+			}
+			refused = n.run(ctx, []netops.Operation{del}, nil, true)
+		}
+		taken = len(refused) == 0 && taken
 	}
 	return taken
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,7 +49,7 @@ func snapshot(t testing.TB, n *Netns, tables ...uint32) netops.Snapshot {
 // restored fails the test unless the pod's routing is as it was.
 func restored(t *testing.T, pod *netopstest.NS, before string) {
 	t.Helper()
-	if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+	if diff := cmp.Diff(netopstest.Unordered(before), netopstest.Unordered(pod.Dump())); diff != "" {
 		t.Errorf("not as before (-want +got):\n%s", diff)
 	}
 }
@@ -309,35 +310,11 @@ func TestUndoOfARemovalRestoresEveryAttributeAndTheOrder(t *testing.T) {
 		if err := n.Undo(t.Context(), done); err != nil {
 			t.Errorf("%s\n%v", done, err)
 		}
-		if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+		if diff := cmp.Diff(netopstest.Unordered(before), netopstest.Unordered(pod.Dump())); diff != "" {
 			t.Fatalf("not as before (-want +got) after\n%s\n%s", done, diff)
 		}
 		netopstest.Same(t, "in netlink's eyes", atFirst, witnessed(t, pod))
 	}
-}
-
-// unordered is a dump with what IPv6 keeps no order of sorted: the routes of
-// one metric, and the next hops of one route.
-func unordered(dump string) []string {
-	lines := strings.Split(dump, "\n")
-	six := 0
-	for i, l := range lines {
-		if strings.HasPrefix(l, "# ip -6") {
-			six = i
-		}
-	}
-	var joined []string
-	for _, l := range lines[six:] {
-		if strings.HasPrefix(l, "\t") && len(joined) > 0 {
-			hops := append(strings.Split(joined[len(joined)-1], "\t"), strings.TrimPrefix(l, "\t"))
-			sortFrom(hops, 1)
-			joined[len(joined)-1] = strings.Join(hops, "\t")
-		} else {
-			joined = append(joined, l)
-		}
-	}
-	sortFrom(joined, 0)
-	return append(lines[:six:six], joined...)
 }
 
 func TestOneWayOfAMultipathRoute(t *testing.T) {
@@ -413,7 +390,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 			if !errors.Is(err, errno) || errors.Is(err, netops.ErrNotRestored) {
 				t.Fatalf("operation %d: %v", k, err)
 			}
-			if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+			if diff := cmp.Diff(netopstest.Unordered(before), netopstest.Unordered(pod.Dump())); diff != "" {
 				t.Fatalf("operation %d refused: not as before (-want +got):\n%s", k, diff)
 			}
 		}
@@ -962,6 +939,51 @@ func TestDeletionsThatWouldHitAnother(t *testing.T) {
 	}
 }
 
+// A route that the kernel would delete in another one's place is moved for that.
+// Whichever of these operations is refused, both are there again.
+func TestRefusedMove(t *testing.T) {
+	pod := netopstest.Namespace(t, "pod")
+	pod.Veth("eth0", "10.1.0.5/16")
+	pod.Veth("net1", "10.2.0.5/16")
+	pod.Batch("route append default via 10.1.0.1", "route append default nexthop via 10.1.0.1 nexthop via 10.2.0.1")
+	n := enter(t, pod)
+	before := pod.Dump()
+	multipath := func() netops.Change {
+		have := snapshot(t, n)
+		at := slices.IndexFunc(have.Routes, func(r netops.Route) bool { return len(r.Hops) > 1 })
+		done, _ := netops.Change{Del: netops.State{Routes: have.Routes[at : at+1]}}.Needed(have.State)
+		return done
+	}
+	for at := 0; ; at++ {
+		left, reached := at, false
+		err := n.Apply(WithFault(t.Context(), func(_ context.Context, when, _ string) error {
+			if when != "before" {
+				return nil
+			}
+			if left--; left == -1 {
+				reached = true
+				return &netops.KernelError{Errno: unix.EPERM}
+			}
+			return nil
+		}), multipath())
+		if !reached {
+			if err != nil || at < 3 {
+				t.Errorf("%v after %d operations", err, at)
+			}
+			return
+		}
+		if errors.Is(err, netops.ErrNotRestored) {
+			t.Errorf("operation %d refused: %v", at, err)
+		}
+		if err == nil { // of the probe, or tried again
+			t.Logf("operation %d does not matter", at)
+			pod.IP("route flush proto boot")
+			pod.Batch("route append default via 10.1.0.1", "route append default nexthop via 10.1.0.1 nexthop via 10.2.0.1")
+		}
+		restored(t, pod, before)
+	}
+}
+
 // IPv6: a nexthop group is one object, merged routes of several protocols are
 // one route, and ways have weights.
 func TestOneWayOfMergedRoutes(t *testing.T) {
@@ -989,7 +1011,7 @@ func TestOneWayOfMergedRoutes(t *testing.T) {
 		if err := n.Undo(t.Context(), done); err != nil {
 			t.Errorf("%s: Undo: %v", tt.name, err)
 		}
-		if diff := cmp.Diff(unordered("# ip -6\n"+before), unordered("# ip -6\n"+pod.IP("-6 route show fd30::/64"))); diff != "" {
+		if diff := cmp.Diff(netopstest.Unordered("# ip -6\n"+before), netopstest.Unordered("# ip -6\n"+pod.IP("-6 route show fd30::/64"))); diff != "" {
 			t.Errorf("%s: not as before (-want +got):\n%s", tt.name, diff)
 		}
 		pod.Remove()
@@ -1189,7 +1211,7 @@ func TestUndoOfHalfASwap(t *testing.T) {
 
 func sorted(s string) []string {
 	lines := strings.Split(s, "\n")
-	sortFrom(lines, 0)
+	slices.Sort(lines)
 	return lines
 }
 

@@ -35,7 +35,7 @@ func picture(t testing.TB, ns *netopstest.NS) []string {
 			lines[i] = words[0] + " " + words[2] // without its condition
 		}
 	}
-	lines = append(append(lines, unordered(ns.Dump())...), sorted(ns.IP("neigh show nud permanent"))...)
+	lines = append(append(lines, netopstest.Unordered(ns.Dump())...), sorted(ns.IP("neigh show nud permanent"))...)
 	ns.Enter(func() {
 		for _, key := range []string{rpFilter, ipv6Off, ipv6Off1} {
 			value, _ := os.ReadFile("/proc/sys/" + key)

@@ -37,13 +37,16 @@ func TestRandomTables(t *testing.T) {
 		done, _ := c.Needed(snapshot(t, n).State)
 		tell := func(what string) {
 			t.Helper()
-			if diff := cmp.Diff(unordered(before), unordered(pod.Dump())); diff != "" {
+			if diff := cmp.Diff(netopstest.Unordered(before), netopstest.Unordered(pod.Dump())); diff != "" {
 				t.Fatalf("table %d: %s of\n%s\n(-want +got):\n%s", seed, what, done, diff)
 			}
 		}
-		left := random.IntN(max(1, len(done.Commands())))
+		left := random.IntN(1 + 3*len(done.Commands())) // some move others out of the way, and back
 		refusing := WithFault(t.Context(), func(_ context.Context, at, _ string) error {
-			if left--; at == "before" && left == -1 {
+			if at != "before" {
+				return nil
+			}
+			if left--; left == -1 {
 				return &netops.KernelError{Errno: unix.EPERM}
 			}
 			return nil

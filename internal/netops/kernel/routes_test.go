@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/cni-netops/plugins/internal/netops"
@@ -27,5 +26,3 @@ func netip6(first uint16, i int) netip.Prefix {
 	binary.BigEndian.PutUint32(a[2:], uint32(i))
 	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
 }
-
-func sortFrom(list []string, at int) { slices.Sort(list[at:]) }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -171,6 +172,30 @@ func (n *NS) Dump() string {
 	return "# ip route show table all\n" + n.IP("-4 -d route show table all") +
 		"# ip -6 route show table all\n" + n.IP("-6 -d route show table all") +
 		"# ip rule\n" + n.IP("rule show") + n.IP("-6 rule show")
+}
+
+// Unordered is a dump with what IPv6 keeps no order of sorted: the routes of
+// one metric, and the next hops of one route.
+func Unordered(dump string) []string {
+	lines := strings.Split(dump, "\n")
+	six := 0
+	for i, l := range lines {
+		if strings.HasPrefix(l, "# ip -6") {
+			six = i
+		}
+	}
+	var joined []string
+	for _, l := range lines[six:] {
+		if strings.HasPrefix(l, "\t") && len(joined) > 0 {
+			hops := append(strings.Split(joined[len(joined)-1], "\t"), strings.TrimPrefix(l, "\t"))
+			slices.Sort(hops[1:])
+			joined[len(joined)-1] = strings.Join(hops, "\t")
+		} else {
+			joined = append(joined, l)
+		}
+	}
+	slices.Sort(joined)
+	return append(lines[:six:six], joined...)
 }
 
 // Print runs many lines of ip(8) commands, as Batch does, and returns what they
