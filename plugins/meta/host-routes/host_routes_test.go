@@ -454,6 +454,8 @@ func TestDelWithoutRecord(t *testing.T) {
 	h.has("10.9.1.0/24 dev cni0 scope link\n10.9.2.0/24 dev cni0 proto 77 scope link")
 	c.Refused("CHECK", 106, "ip route add 10.9.3.0/24 via 10.1.0.9: missing (and 1 more)", "ip -6 route add fd09::5 dev cni0: missing")
 	other.OK("DEL")
+	// GC sweeps what the index still has of a record that was removed by hand.
+	other.Edit(func(conf map[string]any) { conf["cni.dev/valid-attachments"] = []any{} }).OK("GC")
 	h.restored()
 
 	// Where that is of no use, nothing says that there is anything.
