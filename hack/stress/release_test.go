@@ -284,7 +284,7 @@ func (s *scene) unfinished(leave leave, state string) {
 		{{"DEL", s.unfinishedDeleted}, {"GC", s.unfinishedCollected}},
 		{{"ADD", s.unfinishedAgain}, {"GC after the pods", s.vanished}},
 	}
-	for point := 0; ; point += netopstest.Sample(3) {
+	for point := 0; ; point++ {
 		for _, f := range turns[point%len(turns)] {
 			s.build()
 			if !leave(state, point) {
