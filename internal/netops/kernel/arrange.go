@@ -16,7 +16,7 @@ func (n *Netns) makeArranged(ctx context.Context, all []netops.Arrangement, done
 		ops, moved := a.Operations()
 		if len(moved) > 0 && n.accepts(ctx, append(moved, a.Coming()...)) {
 			refused := n.runMoving(ctx, ops, moved, done)
-			if len(refused) > 0 && !(n.arrangeAgain(ctx, a, !continueOnError) && continueOnError) {
+			if len(refused) > 0 && (!n.arrangeAgain(ctx, a, !continueOnError) || !continueOnError) {
 				failed = append(failed, refused...)
 			}
 			continue
