@@ -307,7 +307,7 @@ func (s *site) nothingLeft(when string) {
 		switch name := strings.TrimPrefix(path, s.records); {
 		case err != nil:
 			return err
-		case name != "" && name != "/host" && name != "/"+router.Name:
+		case name != "" && name != "/host" && name != "/host/index" && name != "/"+router.Name:
 			s.t.Errorf("%s: left: %s", when, name)
 		}
 		return nil
