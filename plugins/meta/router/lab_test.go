@@ -300,7 +300,7 @@ func (o overlay) device() string {
 }
 
 // joinRouted does it as Calico does: with addresses in no subnet, and a gateway
-// that nobody has, for which the node answers; or as Cilium, by the node's own.
+// that no interface has, for which the node answers; or as Cilium, by the node's own.
 func (l *lab) joinRouted(pod *netopstest.NS, veth string, addrs []string) {
 	l.node.Enter(func() {
 		write(l.t, "ipv4/neigh/"+veth+"/proxy_delay", "0")

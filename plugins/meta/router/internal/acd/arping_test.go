@@ -32,7 +32,7 @@ func TestArping(t *testing.T) {
 	}
 	pod.probe(long, 1, "10.9.0.7").found(t, "10.9.0.7", other.mac("net1"))
 
-	// From here on the kernel answers for nobody there: what tells is arping.
+	// From here on the kernel answers for no address there: the answers are arping's.
 	other.Sysctl("net/ipv4/conf/net1/arp_ignore", "8")
 	wire := other.tap()
 	for addr, tell := range map[string]func(){
