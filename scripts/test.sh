@@ -42,7 +42,7 @@ fi
 
 # What passed before says nothing about the kernel of today. Most tests wait for
 # processes and for the kernel: two packages at a time leave processors idle. The
-# sweep over system calls, and rounds of two networks at once, have no sample.
-skip='^(TestEverySystemCall|TestTwoNetworksInParallel)$'
+# sweep over system calls has no sample.
+skip='^TestEverySystemCall$'
 if [ "${SWEEPS:-}" = whole ]; then skip='^$'; fi
 go test -count=1 -timeout 40m -p "$(($(nproc) * 2))" -tags "${tags#,}" -skip "$skip" "${packages[@]}" "$@"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -11,80 +10,38 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/cni-netops/plugins/internal/netops/kernel"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
-// abroad are addresses that only default routes lead to.
-var abroad = []netip.Addr{netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("2620::8")}
-
-// stranded reports which of these a pod has no way to.
-func stranded(t *testing.T, ns *kernel.Netns) (list []netip.Addr) {
-	t.Helper()
-	for _, ip := range abroad {
-		src, err := ns.SourceTo(ip)
-		if err != nil {
-			t.Error(err)
-		}
-		if !src.IsValid() {
-			list = append(list, ip)
-		}
-	}
-	return list
-}
-
-func (p *pod) open() *kernel.Netns {
-	p.s.t.Helper()
-	ns, err := kernel.Open(p.Path)
-	if err != nil {
-		p.s.t.Fatal(err)
-	}
-	p.s.t.Cleanup(ns.Close)
-	return ns
-}
-
-// After none of the operations of ADD and DEL is the pod without a default route.
+// A pod has a default route at every moment of an ADD and a DEL beside another
+// attachment, also of those that are killed, and of what takes these back.
 func TestNeverWithoutADefaultRoute(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"ADD", "DEL"} {
 		t.Run(verb, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
-			p := s.pod(2)
-			ns := p.open()
+			p := newSite(t).pod(2)
+			left := watchDefaults(t, p)
+			p.call(1).OK("ADD")
 			c := p.call(2)
+			killed := 0
 			points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
 				if verb == "DEL" {
 					c.OK("ADD")
 				}
 				a := c.Failing(f).Do(verb)
-				if list := stranded(t, ns); list != nil {
-					t.Errorf("%s, %s: no way to %v", verb, f, list)
-				}
 				c.OK("DEL")
+				killed++
 				return a.Exit == -1
 			})
+			if n := left(); n < 2*killed { // net1's, at least once in each family
+				t.Errorf("only %d default routes have left", n)
+			}
 		})
-	}
-}
-
-// Nor is it at any moment in between.
-func TestNeverWithoutADefaultRouteMeanwhile(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	p := s.pod(2)
-	looked := watchDefaults(t, p.open())
-	for range 10 {
-		for n := 1; n <= 2; n++ {
-			p.call(n).OK("ADD")
-		}
-		for n := 2; n >= 1; n-- {
-			p.call(n).OK("DEL")
-		}
-	}
-	if n := looked(); n < 1000 {
-		t.Errorf("looked only %d times", n)
 	}
 }
 
@@ -222,10 +179,10 @@ func TestTwoNetworksInParallel(t *testing.T) {
 	s := newSite(t)
 	p := s.pod(2)
 	before := s.state(p)
-	looked := watchDefaults(t, p.open())
+	left := watchDefaults(t, p)
 	calls := []call{p.call(1), p.call(2)}
-	const rounds = 500
-	for round := range rounds / netopstest.Sample(rounds/6) {
+	rounds := 500 / netopstest.Sample(250)
+	for round := range rounds {
 		goes := round % 2
 		atOnce(calls, func(_ int, c call) { c.OK("ADD") })
 		counted(t, p, fmt.Sprintf("round %d", round), 1, 2)
@@ -237,29 +194,75 @@ func TestTwoNetworksInParallel(t *testing.T) {
 		atOnce(calls, func(_ int, c call) { c.OK("DEL") })
 		before.restored(fmt.Sprintf("round %d", round))
 	}
-	if n := looked(); n < rounds {
-		t.Errorf("looked only %d times", n)
+	if n := left(); n < 6*rounds {
+		t.Errorf("only %d default routes have left", n)
 	}
 }
 
-// watchDefaults looks again and again whether a pod has a way to everything, until
-// it is asked how often.
-func watchDefaults(t *testing.T, ns *kernel.Netns) (looked func() int) {
+// mark is a table that nothing else uses.
+const mark = 4000
+
+// watchDefaults follows what the kernel tells of each change of a pod's routes:
+// after none of them is table main without a default route of either family. It
+// returns how many default routes have left when all that was done before has been
+// told. Lookups would not do: one that meets a route at the moment of its deletion
+// finds nothing, though there is another one (docs/kernel.md).
+func watchDefaults(t *testing.T, p *pod) (left func() int) {
+	t.Helper()
+	changes, done := make(chan netlink.RouteUpdate), make(chan struct{})
 	var ended atomic.Bool
-	n, watching := 0, sync.WaitGroup{}
-	watching.Go(func() {
-		for ; !ended.Load(); n++ {
-			if list := stranded(t, ns); list != nil {
-				t.Errorf("no way to %v", list)
+	options := netlink.RouteSubscribeOptions{ListExisting: true, ErrorCallback: func(err error) {
+		if !ended.Load() {
+			t.Error(err)
+		}
+	}}
+	var err error
+	p.Enter(func() { err = netlink.RouteSubscribeWithOptions(changes, done, options) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ended.Store(true); close(done) })
+	n, all := 0, make(chan struct{})
+	go func() {
+		defer close(all)
+		defaults := map[int]map[string]bool{unix.AF_INET: {}, unix.AF_INET6: {}}
+		for change := range changes {
+			if change.Table == mark {
 				return
 			}
+			n += follow(defaults[change.Family], change)
+			if change.Type == unix.RTM_DELROUTE && len(defaults[change.Family]) == 0 {
+				t.Errorf("no default route after the deletion of %s", change.Route)
+			}
 		}
-	})
+	}()
 	return func() int {
-		ended.Store(true)
-		watching.Wait()
+		p.IP(fmt.Sprint("route add blackhole default table ", mark), fmt.Sprint("route del blackhole default table ", mark))
+		<-all
 		return n
 	}
+}
+
+// follow keeps the default routes of table main up to date, by gateway and
+// interface. It returns how many have left.
+func follow(defaults map[string]bool, change netlink.RouteUpdate) (left int) {
+	if ones, _ := change.Dst.Mask.Size(); change.Table != unix.RT_TABLE_MAIN || ones != 0 {
+		return 0
+	}
+	hops := change.MultiPath
+	if hops == nil {
+		hops = []*netlink.NexthopInfo{{Gw: change.Gw, LinkIndex: change.LinkIndex}}
+	}
+	for _, hop := range hops {
+		key := fmt.Sprintf("%s dev %d", hop.Gw, hop.LinkIndex)
+		if change.Type == unix.RTM_NEWROUTE {
+			defaults[key] = true
+		} else if defaults[key] {
+			delete(defaults, key)
+			left++
+		}
+	}
+	return left
 }
 
 // counted fails the test unless a pod has the rules and the default route of
