@@ -32,6 +32,14 @@ const (
 	ipv6 family = "ipv6"
 )
 
+// everything is the destination of a default route.
+func (f family) everything() netip.Prefix {
+	if f == ipv4 {
+		return netops.IPv4Default
+	}
+	return netops.IPv6Default
+}
+
 func familyOf(ip netip.Addr) family {
 	if ip.Is4() {
 		return ipv4

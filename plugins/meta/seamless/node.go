@@ -65,7 +65,7 @@ func (c config) nodeQuery() netops.Query {
 		q.Links = []string{c.hostInterface}
 	}
 	for _, f := range c.families {
-		q.Defaults = append(q.Defaults, map[family]netip.Prefix{ipv4: netops.IPv4Default, ipv6: netops.IPv6Default}[f])
+		q.Defaults = append(q.Defaults, f.everything())
 	}
 	return q
 }
@@ -117,7 +117,7 @@ func (c config) nodeAddresses(node netops.Snapshot) (found []netip.Addr, missing
 // theirs. Where the interface is told, it has to be that one's.
 func (c config) nodeAddress(node netops.Snapshot, f family) (ip netip.Addr, missing error) {
 	dev := c.hostInterface
-	route, way := defaultRoute(node.Routes, f, func(way netops.NextHop) bool { return dev == "" || way.Dev == dev })
+	route, way := bestRoute(node.Routes, f.everything(), func(way netops.NextHop) bool { return dev == "" || way.Dev == dev })
 	switch {
 	case dev != "" && !slices.Contains(node.Links, dev):
 		return ip, fmt.Errorf("%s: %w: %q", hostInterface, netops.ErrNoLink, dev)
@@ -174,12 +174,12 @@ func has(addrs []netops.Addr, dev string, ip netip.Addr) bool {
 	return slices.ContainsFunc(addrs, func(a netops.Addr) bool { return a.Dev == dev && a.Prefix.Addr() == ip })
 }
 
-// defaultRoute is the unicast default route of a family with the lowest metric,
-// the first of equals, and the first of its ways that will do.
-func defaultRoute(routes []netops.Route, f family, will func(netops.NextHop) bool) (best *netops.Route, by netops.NextHop) {
+// bestRoute is the unicast route to a destination with the lowest metric, the first
+// of equals, and the first of its ways that will do.
+func bestRoute(routes []netops.Route, dst netip.Prefix, will func(netops.NextHop) bool) (best *netops.Route, by netops.NextHop) {
 	for i := range routes {
 		r := &routes[i]
-		if !r.Default() || familyOf(r.Dst.Addr()) != f || r.Type != netops.Unicast || r.Table != netops.TableMain || r.Tos != 0 || r.From.IsValid() ||
+		if r.Dst != dst || r.Type != netops.Unicast || r.Table != netops.TableMain || r.Tos != 0 || r.From.IsValid() ||
 			best != nil && r.Metric >= best.Metric {
 			continue
 		}

@@ -220,8 +220,9 @@ func (c config) complete(e *cniroute.Route, pod netops.Snapshot) (*addition, err
 }
 
 // gateway is the way by the first address of the pod's subnet, where it is not
-// given; of a pod without a subnet to speak of, that of its default route. The
-// pod's own address leads nowhere, whichever interface has it.
+// given; of a pod without a subnet to speak of, that of its default route, or of one
+// to the node: router, which makes that, takes a default route out of table main.
+// The pod's own address leads nowhere, whichever interface has it.
 func (c config) gateway(pod netops.Snapshot, f family) (netops.NextHop, error) {
 	addr, _ := c.podAddress(pod, f)
 	own := func(ip netip.Addr) bool {
@@ -234,9 +235,11 @@ func (c config) gateway(pod netops.Snapshot, f family) (netops.NextHop, error) {
 	}
 	if addr.Subnet.Bits() >= addr.Subnet.Addr().BitLen()-1 {
 		leads := func(way netops.NextHop) bool { return way.Dev == c.podInterface && way.Gw.IsValid() }
-		if r, way := defaultRoute(pod.Routes, f, leads); r != nil {
-			way.OnLink = way.OnLink || r.OnLink
-			return way, nil
+		for _, dst := range c.leadingByGateway(f) {
+			if r, way := bestRoute(pod.Routes, dst, leads); r != nil {
+				way.OnLink = way.OnLink || r.OnLink
+				return way, nil
+			}
 		}
 		return netops.NextHop{}, fmt.Errorf("the pod's %s %s has no subnet, and %s no %s default route: %q has to be given",
 			f, addr.Prefix, c.podInterface, f, gateway)
@@ -246,4 +249,15 @@ func (c config) gateway(pod netops.Snapshot, f family) (netops.NextHop, error) {
 		return netops.NextHop{}, fmt.Errorf("%s, the first address of %s, is the pod's own: %q has to be given", first, addr.Subnet, gateway)
 	}
 	return netops.NextHop{Gw: first}, nil
+}
+
+// leadingByGateway are destinations whose routes tell the gateway.
+func (c config) leadingByGateway(f family) []netip.Prefix {
+	list := []netip.Prefix{f.everything()}
+	for _, ip := range c.hostIPs {
+		if familyOf(ip) == f {
+			list = append(list, hostRoute(ip))
+		}
+	}
+	return list
 }
