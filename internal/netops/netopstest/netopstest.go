@@ -202,7 +202,21 @@ func Unordered(dump string) []string {
 // print, in one line each.
 func (n *NS) Print(lines ...string) string {
 	n.tb.Helper()
-	cmd := exec.Command("ip", "-n", n.Name, "-oneline", "-batch", "-")
+	return n.print("-oneline", lines)
+}
+
+// PrintOf is Print of what there is of one family.
+func (n *NS) PrintOf(six bool, lines ...string) string {
+	n.tb.Helper()
+	if six {
+		return n.print("-6", lines)
+	}
+	return n.print("-4", lines)
+}
+
+func (n *NS) print(option string, lines []string) string {
+	n.tb.Helper()
+	cmd := exec.Command("ip", "-n", n.Name, "-oneline", option, "-batch", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	out, err := cmd.Output()
 	if err != nil {

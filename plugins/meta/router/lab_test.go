@@ -35,6 +35,7 @@ type lab struct {
 	routeless           bool     // its underlay interfaces have no default routes
 	guarded             bool     // see guard
 	node, gw, pod, peer *netopstest.NS
+	mac                 string // of the pod's eth0
 	lans                []*netopstest.NS
 	places              map[string]place
 	nets                int
@@ -67,10 +68,13 @@ const (
 	dual families = "dual"
 )
 
+// has reports whether one is among them.
+func (f families) has(six bool) bool { return f == dual || six == (f == ipv6) }
+
 // of leaves out what the pod does not have.
 func (f families) of(prefixes ...string) (list []string) {
 	for _, p := range prefixes {
-		if six := strings.Contains(p, ":"); f == dual || six == (f == ipv6) {
+		if f.has(strings.Contains(p, ":")) {
 			list = append(list, p)
 		}
 	}
@@ -159,17 +163,19 @@ func makeLab(t *testing.T, l *lab) *lab {
 		l.guard(namespace("other"), namespace("far"))
 	}
 	l.join("pod", l.pod, podHost, l.families)
+	l.mac = hardwareAddr(l.pod, "eth0")
 	l.join("peer", l.peer, peerHost, dual)
 	return l
 }
 
 // harden has nothing change by itself: redirects would lead later packets by
-// other ways than the first.
+// other ways than the first. Nor is there anything to wait for: addresses count at
+// once, without duplicate address detection.
 func (l *lab) harden(ns *netopstest.NS) {
 	ns.Enter(func() {
 		for _, key := range []string{"ipv4/conf/all/send_redirects", "ipv4/conf/default/send_redirects",
 			"ipv4/conf/all/accept_redirects", "ipv4/conf/default/accept_redirects", "ipv6/conf/all/accept_redirects", "ipv6/conf/default/accept_redirects",
-			"ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"} {
+			"ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter", "ipv6/conf/default/dad_transmits"} {
 			write(l.t, key, "0")
 		}
 	})

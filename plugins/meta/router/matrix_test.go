@@ -1,11 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
@@ -96,6 +97,7 @@ func (l *lab) look(wait time.Duration) string {
 		})
 	}
 	l.run(all, wait)
+	l.markChances(all)
 	for _, d := range draw {
 		d()
 	}
@@ -179,7 +181,6 @@ func (l *lab) run(all []*cell, wait time.Duration) {
 	for _, c := range all {
 		c.judge(seen)
 	}
-	l.markChances(all)
 }
 
 // watch asks in all cells, and returns what the pod's interfaces have seen.
@@ -232,8 +233,22 @@ func (l *lab) askAll(all []*cell, wait time.Duration) {
 // drops requests of address resolution.)
 func (l *lab) forget() {
 	l.t.Helper()
+	const stay = netlink.NUD_PERMANENT | netlink.NUD_NOARP
 	for _, ns := range append([]*netopstest.NS{l.node, l.gw, l.pod, l.peer}, l.lans...) {
-		ns.Batch("neigh flush all")
+		ns.Enter(func() { // dozens of times in a test: a process for each would take the most of it
+			known, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+			for _, n := range known {
+				if err == nil && n.State&stay == 0 {
+					err = netlink.NeighDel(&n)
+				}
+				if errors.Is(err, unix.ENOENT) { // meanwhile
+					err = nil
+				}
+			}
+			if err != nil {
+				l.t.Error(err)
+			}
+		})
 	}
 }
 
@@ -241,6 +256,7 @@ func (l *lab) forget() {
 func (l *lab) echo(all []*cell) (shut func()) {
 	l.t.Helper()
 	var open []*net.UDPConn
+	var answering sync.WaitGroup
 	served := map[netip.Addr]bool{}
 	for _, c := range all {
 		if served[c.dst] {
@@ -253,13 +269,14 @@ func (l *lab) echo(all []*cell) (shut func()) {
 				l.t.Fatal(err)
 			}
 			open = append(open, conn)
-			go answer(conn)
+			answering.Go(func() { answer(conn) })
 		})
 	}
 	return func() {
 		for _, conn := range open {
 			_ = conn.Close()
 		}
+		answering.Wait() // until then an address is in use
 	}
 }
 
@@ -404,50 +421,21 @@ func grid(text *strings.Builder, title string, columns, names []string, rows [][
 	}
 }
 
-// state is all that somebody could have left behind in a namespace.
+// state is all that an attachment could have left behind in a namespace.
 func (l *lab) state(ns *netopstest.NS) string {
 	l.t.Helper()
-	text := ns.Dump() + "# ip addr\n" + ns.Print("addr show") + "# ip link\n" + ns.IP("-br link show") + "# ip neigh\n" + ns.IP("-4 neigh show nud permanent", "-6 neigh show nud permanent")
-	ns.Enter(func() {
-		for _, pattern := range []string{"ipv4/conf/*/rp_filter", "ipv6/conf/*/disable_ipv6"} {
-			files, _ := filepath.Glob("/proc/sys/net/" + pattern)
-			for _, file := range files {
-				value, err := os.ReadFile(file)
-				if err != nil {
-					l.t.Error(err)
-				}
-				text += fmt.Sprintf("%s %s", file, value)
-			}
-		}
-	})
-	return orderedHops(text)
+	return dump(l.t, ns) + "# ip link\n" + ns.IP("-br link show")
 }
 
-// orderedHops puts the ways of IPv6 multipath routes, of which the kernel keeps
-// no order, into one.
-func orderedHops(text string) string {
-	var lines []string
-	first := 0 // of the ways of a route
-	for line := range strings.Lines(text) {
-		lines = append(lines, line)
-		if strings.HasPrefix(line, "\tnexthop ") {
-			slices.Sort(lines[first:])
-		} else {
-			first = len(lines)
-		}
-	}
-	return strings.Join(lines, "")
-}
+// view is what a moment of a test looks like.
+type view struct{ matrix, pod, node string }
 
-// scene is what a moment of a test looks like.
-type scene struct{ matrix, pod, node string }
-
-func (l *lab) scene() scene { return scene{l.look(patience), l.state(l.pod), l.state(l.node)} }
+func (l *lab) view() view { return view{l.look(patience), l.state(l.pod), l.state(l.node)} }
 
 // returned fails the test unless all is as it was.
-func (l *lab) returned(moment string, before scene) {
+func (l *lab) returned(moment string, before view) {
 	l.t.Helper()
-	now := l.scene()
+	now := l.view()
 	if now.matrix != before.matrix {
 		now.matrix = l.look(again)
 	}
@@ -474,7 +462,7 @@ func TestMatrix(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, tt.overlay, tt.pod)
 			l.underlay = tt.underlay
-			l.goThrough(readGolden(t, name))
+			l.goThrough(readGolden(t, "matrix", name))
 		})
 	}
 }
@@ -484,11 +472,11 @@ func (l *lab) goThrough(g *golden) {
 	l.t.Helper()
 	var undo []func()
 	for lan := range lansOf {
-		earlier := l.scene()
+		earlier := l.view()
 		ifname, prev := l.attach(lan + 1)
-		g.check(l, "before ADD of "+ifname, l.scene().matrix)
+		l.checkMatrix(g, "before ADD of "+ifname, l.view().matrix)
 		a := l.add(ifname, prev, "")
-		g.check(l, "after ADD of "+ifname, l.look(patience))
+		l.checkMatrix(g, "after ADD of "+ifname, l.look(patience))
 		undo = append(undo, func() {
 			l.del(a)
 			l.detach(ifname)
@@ -501,6 +489,23 @@ func (l *lab) goThrough(g *golden) {
 	}
 	if left := plugintest.Left(l.t, l.stateDir); left != nil {
 		l.t.Errorf("left: %v", left)
+	}
+}
+
+// checkMatrix compares a matrix with what is written. What differs is looked at
+// once more, with more time: the machine may be busy.
+func (l *lab) checkMatrix(g *golden, title, got string) {
+	l.t.Helper()
+	if *update {
+		got = l.look(again)
+	}
+	diff := g.diff(title, got)
+	if diff != "" {
+		l.t.Logf("%s, at first (-want +got):\n%s", title, diff)
+		diff = g.diff(title, l.look(again))
+	}
+	if diff != "" {
+		l.t.Errorf("%s (-want +got):\n%s", title, diff)
 	}
 }
 
@@ -517,57 +522,4 @@ func diffLines(want, got string) string {
 		}
 	}
 	return diff.String()
-}
-
-// golden is a file of matrices.
-type golden struct {
-	t        *testing.T
-	path     string
-	want     map[string]string
-	sections strings.Builder
-}
-
-func readGolden(t *testing.T, name string) *golden {
-	t.Helper()
-	g := &golden{t: t, path: filepath.Join("testdata", "matrix", name+".txt"), want: map[string]string{}}
-	data, err := os.ReadFile(g.path)
-	if err != nil && !*update {
-		t.Fatal(err)
-	}
-	for _, section := range strings.Split(string(data), "# ")[1:] {
-		title, matrix, _ := strings.Cut(section, "\n")
-		g.want[title] = strings.TrimRight(matrix, "\n") + "\n"
-	}
-	return g
-}
-
-// check compares a matrix with what is written. What differs is looked at once
-// more, with more time: the machine may be busy.
-func (g *golden) check(l *lab, title, got string) {
-	g.t.Helper()
-	if *update {
-		got = l.look(again)
-		fmt.Fprintf(&g.sections, "# %s\n%s\n", title, got)
-		return
-	}
-	if got != g.want[title] {
-		g.t.Logf("%s, at first (-want +got):\n%s", title, diffLines(g.want[title], got))
-		got = l.look(again)
-	}
-	if diff := diffLines(g.want[title], got); diff != "" {
-		g.t.Errorf("%s (-want +got):\n%s", title, diff)
-	}
-}
-
-func (g *golden) write() {
-	g.t.Helper()
-	if !*update {
-		return
-	}
-	if err := os.MkdirAll(filepath.Dir(g.path), 0o755); err != nil {
-		g.t.Fatal(err)
-	}
-	if err := os.WriteFile(g.path, []byte(strings.TrimRight(g.sections.String(), "\n")+"\n"), 0o600); err != nil {
-		g.t.Fatal(err)
-	}
 }

@@ -11,37 +11,33 @@ import (
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
-// What becomes of a pod whose networks come and go, with a firewall between the
-// LANs and nodes that drop what they have seen half of: who is to reach whom does,
-// by each address, at each moment that is looked at, and in the end pod and node
-// are as before.
+// What becomes of a pod whose networks come and go in any order, with a firewall
+// between the LANs and nodes that drop what they have seen half of. At each moment
+// each reaches whom it is to reach, by each address, every attachment's CHECK
+// succeeds, and the rules and routes are those of testdata/scenes, whichever way
+// led there. In the end pod and node are as before. What a family has does not
+// depend on the other: a pod with one has the half of what one with both has.
 func TestScenes(t *testing.T) {
-	type kind struct {
-		overlay  overlay
-		families families
-	}
-	var kinds []kind
+	var kinds []lab
 	for _, f := range []families{dual, ipv4, ipv6} {
 		for _, o := range []overlay{calico, bridge, ptp, cilium, ovs} {
-			kinds = append(kinds, kind{o, f})
+			kinds = append(kinds, lab{overlay: o, families: f, underlay: f, guarded: true})
 		}
 	}
-	for i := 0; i < len(kinds); i += netopstest.Sample(len(kinds)/2 - 1) {
-		k := kinds[i]
-		t.Run(fmt.Sprintf("%s_%s", k.overlay, k.families), func(t *testing.T) {
+	for k := 0; k < len(kinds); k += netopstest.Sample(len(kinds)/2 - 1) {
+		l := kinds[k]
+		if *update && l.families != dual {
+			continue
+		}
+		t.Run(fmt.Sprintf("%s_%s", l.overlay, l.families), func(t *testing.T) {
 			t.Parallel()
-			l := makeLab(t, &lab{t: t, overlay: k.overlay, families: k.families, underlay: k.families, places: map[string]place{}, guarded: true})
-			for _, s := range scenes {
-				pod, node := l.state(l.pod), l.state(l.node)
-				act := &play{lab: l, name: s.name, attached: map[int]attachment{}}
-				s.run(act)
-				act.end()
-				for _, diff := range []string{diffLines(pod, l.state(l.pod)), diffLines(node, l.state(l.node))} {
-					if diff != "" {
-						t.Errorf("%s: in the end it is not as before (-want +got):\n%s", s.name, diff)
-					}
-				}
+			l.t, l.places = t, map[string]place{}
+			makeLab(t, &l)
+			routing := readGolden(t, "scenes", string(l.overlay))
+			for i := range scenes {
+				l.playAll(&scenes[i], routing, k+i)
 			}
+			routing.write()
 			if left := plugintest.Left(t, l.stateDir); left != nil {
 				t.Errorf("left: %v", left)
 			}
@@ -49,74 +45,41 @@ func TestScenes(t *testing.T) {
 	}
 }
 
-// play is a scene that is being played.
-type play struct {
-	*lab
-	name     string
-	attached map[int]attachment
-	plain    []int // interfaces without router
-	fourOnly bool  // IPv6 is not looked at
-	restore  []func()
+// scene is a pod that gets some networks.
+type scene struct {
+	name    string
+	nets    []network
+	prepare func(*play) // what there is beside them
+	then    func(*play) // what comes when all of them have come
+	linux   bool        // not with Open vSwitch, where the node has nothing
 }
 
-var scenes = []struct {
-	name string
-	run  func(*play)
-}{
-	{"net1", func(p *play) {
-		p.add(1, 1)
-		p.holds("net1")
+// network is netN, on a LAN.
+type network struct {
+	n, lan int
+	keys   string
+	plain  bool // without router, and there before those with it
+}
+
+var scenes = []scene{
+	{name: "three networks", nets: []network{{n: 1, lan: 1}, {n: 2, lan: 2}, {n: 3, lan: 2}}},
+	{name: "net1 comes again", nets: []network{{n: 1, lan: 1}, {n: 2, lan: 2}}, then: func(p *play) {
+		p.del(p.scene.nets[0])
+		p.holds()
+		p.add(p.scene.nets[0])
+		p.holds()
 	}},
-	{"net1 and net2", func(p *play) {
-		p.add(1, 1)
-		p.add(2, 2)
-		p.holds("both")
-		p.del(1)
-		p.holds("net1 is gone")
-		p.add(1, 1)
-		p.holds("net1 has come again")
-		p.del(2)
-		p.holds("net2 is gone")
-	}},
-	{"net2 before net1", func(p *play) {
-		p.add(2, 2)
-		p.holds("net2")
-		p.add(1, 1)
-		p.holds("both")
-		p.del(2)
-		p.holds("net2 is gone")
-	}},
-	{"net1 without router", func(p *play) {
-		p.plug(1, 1)
-		p.plain = []int{1}
-		p.add(2, 2)
-		p.holds("net2")
-		p.del(2)
-		p.unplug("net1")
-		p.plain = nil
-	}},
-	{"without default routes", func(p *play) {
+	{name: "net1 has no router", nets: []network{{n: 1, lan: 1, plain: true}, {n: 2, lan: 2}}},
+	{name: "no default routes", nets: []network{{n: 1, lan: 1}, {n: 2, lan: 2}}, prepare: func(p *play) {
 		p.routeless = true
-		p.add(1, 1)
-		p.add(2, 2)
-		p.holds("both")
-		p.routeless = false
+		p.restore = append(p.restore, func() { p.routeless = false })
 	}},
-	{"a link without an address between", func(p *play) {
-		p.add(1, 1)
+	{name: "a link without an address", nets: []network{{n: 1, lan: 1}, {n: 3, lan: 2}}, prepare: func(p *play) {
 		p.pod.Batch("link add net2 type bridge", "link set net2 addrgenmode none up")
 		p.restore = append(p.restore, func() { p.pod.Batch("link del net2") })
-		p.add(3, 2)
-		p.holds("net1 and net3")
-		p.del(1)
-		p.holds("net1 is gone")
 	}},
-	{"one LAN for both", func(p *play) {
-		p.add(1, 1)
-		p.add(2, 1)
-		p.holds("both")
-	}},
-	{"without eth0's default route", func(p *play) {
+	{name: "one LAN for both", nets: []network{{n: 1, lan: 1}, {n: 2, lan: 1}}},
+	{name: "eth0 has no default route", nets: []network{{n: 1, lan: 1}, {n: 2, lan: 2}}, prepare: func(p *play) {
 		for _, family := range []string{"-4", "-6"} {
 			if route, _, ok := strings.Cut(p.pod.IP(family+" route show default"), "\n"); ok {
 				route, _, _ = strings.Cut(route, " metric 1024")
@@ -124,122 +87,225 @@ var scenes = []struct {
 				p.restore = append(p.restore, func() { p.pod.IP(family + " route add " + route) })
 			}
 		}
-		p.add(1, 1)
-		p.add(2, 2)
-		p.holds("both")
 	}},
-	{"the overlay has the default route", func(p *play) {
-		p.add(1, 1, `"default_route_interface": "overlay"`)
-		p.holds("net1")
-		p.add(2, 2)
-		p.holds("both")
-	}},
-	{"the host's end gets another hardware address", func(p *play) {
-		if p.overlay == ovs {
-			return
-		}
-		p.add(1, 1)
-		veth := ""
-		for l := range strings.Lines(p.node.IP("-br link show type veth")) {
-			if name, _, _ := strings.Cut(l, "@"); strings.HasSuffix(name, "pod") {
-				veth = name
-			}
-		}
-		p.node.Batch("link set " + veth + " address ee:ee:ee:ee:ee:ef")
-		p.restore = append(p.restore, func() { p.node.Batch("link set " + veth + " address ee:ee:ee:ee:ee:ee") })
-		// The kernel drops the node's entries: then it asks by ARP. By neighbour
-		// discovery eth0 does not answer for net1.
-		p.fourOnly = p.overlay != bridge
-		p.holds("net1")
-		p.fourOnly = false
-		p.node.Enter(func() { p.attached[1].call.OK("ADD") })
-		p.holds("net1, after another ADD")
-	}},
-	{"a strict node", func(p *play) {
-		if p.overlay == ovs {
-			return
-		}
+	{name: "the overlay has the default route", nets: []network{{n: 1, lan: 1, keys: `"default_route_interface": "overlay"`}, {n: 2, lan: 2}}},
+	{name: "the host's end gets another address", linux: true, nets: []network{{n: 1, lan: 1}}, then: newHostAddress},
+	{name: "a strict node", linux: true, nets: []network{{n: 1, lan: 1}, {n: 2, lan: 2}}, prepare: func(p *play) {
 		strict := func(value string) { p.node.Enter(func() { write(p.t, "ipv4/conf/all/rp_filter", value) }) }
 		strict("1")
 		p.restore = append(p.restore, func() { strict("0") })
-		p.add(1, 1)
-		p.add(2, 2)
-		p.holds("both")
 	}},
 }
 
-func (p *play) add(n, lan int, keys ...string) {
-	p.t.Helper()
-	ifname, prev := p.plug(n, lan)
-	p.attached[n] = p.lab.add(ifname, prev, strings.Join(keys, ", "))
-}
-
-func (p *play) del(n int) {
-	p.t.Helper()
-	p.lab.del(p.attached[n])
-	p.unplug(fmt.Sprint("net", n))
-	delete(p.attached, n)
-}
-
-// end takes away what is left, the lowest first.
-func (p *play) end() {
-	p.t.Helper()
-	for n := 1; n <= lansOf; n++ {
-		if _, there := p.attached[n]; there {
-			p.del(n)
+// newHostAddress has the kernel drop what the node was told of the pod, unless the
+// host's end is a bridge's port. Then it asks by ARP; by neighbour discovery eth0
+// does not answer for net1. Another ADD mends that.
+func newHostAddress(p *play) {
+	for l := range strings.Lines(p.node.IP("-br link show type veth")) {
+		if name, _, _ := strings.Cut(l, "@"); strings.HasSuffix(name, "pod") {
+			p.node.Batch("link set " + name + " address ee:ee:ee:ee:ee:ef")
+			p.restore = append(p.restore, func() { p.node.Batch("link set " + name + " address ee:ee:ee:ee:ee:ee") })
 		}
+	}
+	c := p.here[1].call
+	if p.overlay == bridge {
+		p.holds()
+		return
+	}
+	p.node.Enter(func() { c.Refused("CHECK", 106, "neigh") })
+	p.reach(ipv4, "net1, by ARP")
+	p.node.Enter(func() { c.OK("ADD") })
+	p.holds()
+}
+
+// order is one in which networks come and go.
+type order struct{ adds, dels []network }
+
+// orders are all of them.
+func (s *scene) orders() (all []order) {
+	for _, adds := range permutations(s.nets) {
+		late := func(n network) bool { return n.plain }
+		if i := slices.IndexFunc(adds, func(n network) bool { return !n.plain }); slices.ContainsFunc(adds[i:], late) {
+			continue
+		}
+		for _, dels := range permutations(s.nets) {
+			all = append(all, order{adds, dels})
+		}
+	}
+	return all
+}
+
+func permutations(nets []network) (all [][]network) {
+	if len(nets) == 0 {
+		return [][]network{nil}
+	}
+	for i, first := range nets {
+		for _, rest := range permutations(slices.Delete(slices.Clone(nets), i, i+1)) {
+			all = append(all, append([]network{first}, rest...))
+		}
+	}
+	return all
+}
+
+// playAll plays a scene in every order where the pod has both families; otherwise,
+// and of a sample, in one, which differs from scene to scene.
+func (l *lab) playAll(s *scene, routing *golden, which int) {
+	l.t.Helper()
+	if s.linux && l.overlay == ovs {
+		return
+	}
+	all := s.orders()
+	switch {
+	case *update: // these come to all states
+		all = slices.DeleteFunc(all, func(o order) bool { return !slices.Equal(o.adds, o.dels) })
+	case l.families != dual, netopstest.Sample(2) > 1:
+		all = all[which%len(all):][:1]
+	}
+	for _, o := range all {
+		p := &play{lab: l, scene: s, order: o, routing: routing, here: map[int]attachment{}}
+		pod, node := l.state(l.pod), l.state(l.node)
+		p.run()
+		for _, diff := range []string{diffLines(pod, l.state(l.pod)), diffLines(node, l.state(l.node))} {
+			if diff != "" {
+				l.t.Errorf("%s: in the end it is not as before (-want +got):\n%s", p, diff)
+			}
+		}
+	}
+}
+
+// play is a scene that is being played.
+type play struct {
+	*lab
+	scene *scene
+	order
+	routing *golden
+	here    map[int]attachment // with router, by the number of the network
+	restore []func()
+}
+
+func (p *play) String() string {
+	numbers := func(nets []network) (list []int) {
+		for _, n := range nets {
+			list = append(list, n.n)
+		}
+		return list
+	}
+	return fmt.Sprintf("%s, ADD of %d, DEL of %d", p.scene.name, numbers(p.adds), numbers(p.dels))
+}
+
+func (p *play) run() {
+	p.t.Helper()
+	if p.scene.prepare != nil {
+		p.scene.prepare(p)
+	}
+	for _, n := range p.adds {
+		p.add(n)
+		p.holds()
+	}
+	if p.scene.then != nil {
+		p.scene.then(p)
+	}
+	for _, n := range p.dels {
+		p.del(n)
+		p.holds()
 	}
 	for _, back := range slices.Backward(p.restore) {
 		back()
 	}
 }
 
-// holds fails the test unless each reaches whom he is to reach.
-func (p *play) holds(when string) {
+func (p *play) add(n network) {
 	p.t.Helper()
-	lost := p.lost(patience)
+	ifname, prev := p.plug(n.n, n.lan)
+	if !n.plain {
+		p.here[n.n] = p.lab.add(ifname, prev, n.keys)
+	}
+}
+
+func (p *play) del(n network) {
+	p.t.Helper()
+	if !n.plain {
+		p.lab.del(p.here[n.n])
+		delete(p.here, n.n)
+	}
+	p.unplug(fmt.Sprint("net", n.n))
+}
+
+// holds fails the test unless all is as it has to be with the networks that are
+// there, whatever came before.
+func (p *play) holds() {
+	p.t.Helper()
+	if len(p.here) == 0 {
+		return
+	}
+	p.node.Enter(func() {
+		for _, a := range p.here {
+			a.call.OK("CHECK")
+		}
+	})
+	var names []string
+	for n := range lansOf {
+		if name := fmt.Sprint("net", n+1); p.placeOf(name).addrs != nil {
+			names = append(names, name)
+		}
+	}
+	p.reach(p.families, strings.Join(names, " and "))
+}
+
+// reach fails the test unless each reaches whom he is to reach, by addresses of
+// these families, and rules and routes are as written.
+func (p *play) reach(f families, moment string) {
+	p.t.Helper()
+	lost := p.lost(f, patience)
 	if lost != nil {
-		lost = p.lost(again)
+		lost = p.lost(f, again)
 	}
 	if lost != nil {
-		p.t.Errorf("%s: %s: unanswered:\n%s\npod:\n%s", p.name, when, strings.Join(lost, "\n"), p.pod.Dump())
+		p.t.Errorf("%s: %s: unanswered:\n%s\npod:\n%s", p, moment, strings.Join(lost, "\n"), p.pod.Dump())
+	}
+	for _, six := range []bool{false, true} {
+		if !p.families.has(six) {
+			continue
+		}
+		title := fmt.Sprintf("%s, %s: %s", familyName(six), p.scene.name, moment)
+		if diff := p.routing.diff(title, p.lab.routing(six)); diff != "" {
+			p.t.Errorf("%s: %s (-want +got):\n%s", p, title, diff)
+		}
 	}
 }
 
 // lost are the questions that should have been answered.
-func (p *play) lost(wait time.Duration) (lines []string) {
+func (p *play) lost(f families, wait time.Duration) (lines []string) {
 	p.t.Helper()
-	type asked struct {
-		*cell
-		text, dev, other string
-	}
-	var list []asked
+	texts := map[*cell]string{}
 	var all []*cell
-	note := func(c *cell, six bool, from, to, dev, other string) {
-		list = append(list, asked{c, fmt.Sprintf("%s -> %s, IPv6 %t", from, to, six), dev, other})
-		all = append(all, c)
+	ask := func(c *cell, six bool, from, to, dev, other string) {
+		if !p.cannot(dev, other) {
+			all = append(all, c)
+			texts[c] = fmt.Sprintf("%s: %s -> %s", familyName(six), from, to)
+		}
 	}
 	for _, six := range []bool{false, true} {
-		if p.families == ipv4 && six || p.families == ipv6 && !six || six && p.fourOnly {
+		if !p.families.has(six) || !f.has(six) {
 			continue
 		}
 		in, names := p.inward(six)
 		for i, row := range in {
 			for j, dev := range p.podDevs(six) {
-				note(row[j], six, names[i], dev, dev, names[i])
+				ask(row[j], six, names[i], dev, dev, names[i])
 			}
 		}
 		out, names := p.outward(six)
 		for i, row := range out {
 			for j, target := range p.targets() {
-				note(row[j], six, names[i], target, names[i], target)
+				ask(row[j], six, names[i], target, names[i], target)
 			}
 		}
 	}
-	p.run(all, wait)
-	for _, a := range list {
-		if !a.answered && !p.cannot(a.dev, a.other) {
-			lines = append(lines, a.text+": "+a.cell.text)
+	p.lab.run(all, wait)
+	for _, c := range all {
+		if !c.answered {
+			lines = append(lines, texts[c]+": "+c.text)
 		}
 	}
 	return lines
@@ -255,5 +321,44 @@ func (p *play) cannot(dev, other string) bool {
 	return other == "far" || // whose node sees half of it
 		p.overlay == bridge && other == "peer" || // of one bridge, without br_netfilter
 		p.overlay == ovs && slices.Contains(byOverlay, other) ||
-		slices.ContainsFunc(p.plain, func(n int) bool { return dev == fmt.Sprint("net", n) })
+		slices.ContainsFunc(p.scene.nets, func(n network) bool { return n.plain && dev == fmt.Sprint("net", n.n) })
+}
+
+// routing is what router decides about, of a family: the pod's rules and routes,
+// but for those of the kernel, and what the node has of it.
+func (l *lab) routing(six bool) string {
+	l.t.Helper()
+	var lines []string
+	note := func(where, printed string, tables ...string) {
+		for printedLine := range strings.Lines(printed) {
+			if table, line := routingLine(printedLine); slices.Contains(tables, table) {
+				lines = append(lines, strings.TrimSpace(where+" "+table)+"\t"+strings.ReplaceAll(line, l.mac, "that of eth0")+"\n")
+			}
+		}
+	}
+	note("pod", l.pod.PrintOf(six, "rule show", "route show table all"), "rule", "main", "100", "101", "102", "103")
+	note("node", l.node.PrintOf(six, "rule show", "route show table all", "neigh show nud permanent"), "rule", "500", "neigh")
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// routingLine is a line of ip(8) without what does not matter, and the table of the
+// route; no table is that of what each namespace, or interface, has.
+func routingLine(l string) (table, line string) {
+	for _, kernels := range []string{"0:", "32766:", "32767:", "fe80::/64 ", "multicast ", "local ", "broadcast ", "anycast "} {
+		if strings.HasPrefix(l, kernels) {
+			return "", ""
+		}
+	}
+	words := strings.Fields(strings.NewReplacer(" linkdown", "", " pref medium", "", `\`, "").Replace(l))
+	line = strings.Join(words, " ")
+	switch at := slices.Index(words, "table"); {
+	case strings.HasSuffix(words[0], ":"):
+		return "rule", line
+	case slices.Contains(words, "lladdr"):
+		return "neigh", line
+	case at >= 0:
+		return words[at+1], strings.Replace(line, " table "+words[at+1], "", 1)
+	}
+	return "main", line
 }
