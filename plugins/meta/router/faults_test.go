@@ -30,19 +30,13 @@ func faulty(t *testing.T, alone bool) (c call, before state) {
 	return p.call(2, everything...), s.state(p, other)
 }
 
-// firstOf is such an attachment before the other one of its pod. Of a DEL that
-// is killed while it puts a default route between others, the next one finds it
-// there, behind them; this one's goes to the end.
-func firstOf(t *testing.T, alone bool) (c call, before state) {
+// firstOf is one of net1 beside a net2 without router. Of a DEL that is killed while
+// it puts a default route between others, the next one finds it there, behind them;
+// this one's goes to the end.
+func firstOf(t *testing.T) (c call, before state) {
 	s := newSite(t)
-	p, other := s.pod(2), s.pod(1)
-	c = p.call(1, append(everything, `"migrate_route": 1`)...)
-	if alone {
-		return c, s.state(p, other)
-	}
-	other.call(1, everything...).OK("ADD")
-	p.call(2, everything...).OK("ADD")
-	return c, s.state(p, other)
+	p := s.pod(2)
+	return p.call(1, append(everything, `"migrate_route": 1`)...), s.state(p)
 }
 
 // operations visits each operation of a verb, or a sample, until there is none
@@ -58,47 +52,31 @@ func operations(t *testing.T, visit func(n int) (more bool)) {
 	}
 }
 
-// back fails the test unless all is as before, records of others aside.
-func back(alone bool, before state, when string) {
-	before.s.t.Helper()
-	if alone {
-		before.restored(when)
-	} else {
-		before.same(when)
-	}
-}
-
-func besides(t *testing.T, test func(t *testing.T, alone bool)) {
-	for name, alone := range map[string]bool{"alone": true, "beside others": false} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, alone)
-		})
-	}
-}
-
 // Whichever operation of an ADD the kernel refuses, pod and node are as before.
 func TestRefusedOperations(t *testing.T) {
 	t.Parallel()
-	besides(t, func(t *testing.T, alone bool) {
-		c, before := faulty(t, alone)
-		errno, code := unix.EPERM, uint(100)
-		if !alone {
-			errno, code = unix.ENOBUFS, 11
-		}
-		operations(t, func(n int) bool {
-			a := c.Failing(plugintest.Fault{At: "before", N: n, Deny: errno}).Do("ADD")
-			if a.Exit == 0 {
-				c.OK("DEL")
-				return false
+	for name, alone := range map[string]bool{"alone": true, "beside others": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, before := faulty(t, alone)
+			errno, code, asBefore := unix.EPERM, uint(100), before.restored
+			if !alone {
+				errno, code, asBefore = unix.ENOBUFS, 11, before.same
 			}
-			if a.Error.Code != code {
-				t.Errorf("operation %d refused by %v: %s", n, errno, a.Stdout)
-			}
-			back(alone, before, fmt.Sprintf("operation %d refused by %v", n, errno))
-			return true
+			operations(t, func(n int) bool {
+				a := c.Failing(plugintest.Fault{At: "before", N: n, Deny: errno}).Do("ADD")
+				if a.Exit == 0 {
+					c.OK("DEL")
+					return false
+				}
+				if a.Error.Code != code {
+					t.Errorf("operation %d refused by %v: %s", n, errno, a.Stdout)
+				}
+				asBefore(fmt.Sprintf("operation %d refused by %v", n, errno))
+				return true
+			})
 		})
-	})
+	}
 }
 
 // points are where a process can be stopped: before its first operation, and
@@ -112,17 +90,15 @@ func points(t *testing.T, kill syscall.Signal, visit func(f plugintest.Fault) (m
 // Wherever an ADD is killed, the DEL that follows leaves all as before.
 func TestKilledAdd(t *testing.T) {
 	t.Parallel()
-	besides(t, func(t *testing.T, alone bool) {
-		c, before := faulty(t, alone)
-		points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
-			a := c.Failing(f).Do("ADD")
-			if a.Exit == -1 && f.N < 3 {
-				c.Refused("CHECK", 106, "was not finished")
-			}
-			c.OK("DEL")
-			back(alone, before, "killed: "+f.String())
-			return a.Exit == -1
-		})
+	c, before := faulty(t, true)
+	points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
+		a := c.Failing(f).Do("ADD")
+		if a.Exit == -1 && f.N < 3 {
+			c.Refused("CHECK", 106, "was not finished")
+		}
+		c.OK("DEL")
+		before.restored("killed: " + f.String())
+		return a.Exit == -1
 	})
 }
 
@@ -161,24 +137,52 @@ func TestSignalledAdd(t *testing.T) {
 	})
 }
 
-// Wherever a DEL is killed, the next one does the rest.
-func TestKilledDel(t *testing.T) {
+// Wherever a process of either of a pod's two attachments is killed, at ADD or at
+// DEL, what they share is counted right by what comes then: the other one has all of
+// its own as long as it is there, and when both have gone, in either order, all is as
+// before.
+func TestKilledBesideAnother(t *testing.T) {
 	t.Parallel()
-	c, before := firstOf(t, false)
-	points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
-		c.OK("ADD")
-		a := c.Failing(f).Do("DEL")
-		c.OK("DEL")
-		before.same(f.String())
-		return a.Exit == -1
-	})
+	for _, verb := range []string{"ADD", "DEL"} {
+		for n := 1; n <= 2; n++ {
+			t.Run(fmt.Sprintf("%s of net%d", verb, n), func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t)
+				p, other := s.pod(2), s.pod(1)
+				other.call(1, everything...).OK("ADD")
+				before := s.state(p, other)
+				killed, beside := p.call(n, append(everything, `"migrate_route": 1`)...), p.call(3-n, everything...)
+				gc := killed.Edit(func(conf map[string]any) {
+					conf["cni.dev/valid-attachments"] = []any{map[string]string{"containerID": other.Name, "ifname": "net1"}}
+				})
+				turns := []func(){
+					func() { killed.OK("DEL"); beside.OK("CHECK"); beside.OK("DEL") },
+					func() { beside.OK("DEL"); killed.OK("DEL") },
+					func() { gc.OK("GC"); beside.OK("CHECK"); beside.OK("DEL") },
+					func() { killed.OK("ADD"); beside.OK("CHECK"); beside.OK("DEL"); killed.OK("CHECK"); killed.OK("DEL") },
+				}
+				turn := 0
+				points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
+					beside.OK("ADD")
+					if verb == "DEL" {
+						killed.OK("ADD")
+					}
+					a := killed.Failing(f).Do(verb)
+					turns[turn%len(turns)]()
+					before.same(fmt.Sprintf("%s, turn %d", f, turn%len(turns)))
+					turn++
+					return a.Exit == -1
+				})
+			})
+		}
+	}
 }
 
-// So it does where something that may pass has kept the first one from an
-// operation.
+// Where something that may pass has kept a DEL from an operation, the next one does
+// the rest.
 func TestDelTriedAgain(t *testing.T) {
 	t.Parallel()
-	c, before := firstOf(t, true)
+	c, before := firstOf(t)
 	operations(t, func(n int) bool {
 		c.OK("ADD")
 		a := c.Failing(plugintest.Fault{At: "before", N: n, Deny: unix.ENOBUFS}).Do("DEL")
@@ -194,7 +198,7 @@ func TestDelTriedAgain(t *testing.T) {
 // What the kernel refuses on the node fails DEL, and the next one does the rest.
 func TestDelRefusedOnTheNode(t *testing.T) {
 	t.Parallel()
-	c, before := firstOf(t, true)
+	c, before := firstOf(t)
 	refused := 0
 	operations(t, func(n int) bool {
 		c.OK("ADD")
@@ -217,9 +221,9 @@ func TestDelRefusedOnTheNode(t *testing.T) {
 // An ADD that meets a DEL that was killed begins anew.
 func TestAddAfterAKilledDel(t *testing.T) {
 	t.Parallel()
-	c, before := firstOf(t, true)
+	c, before := firstOf(t)
 	points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
-		if f.N%3 != 0 { // TestKilledDel stops at each
+		if f.N%3 != 0 { // TestKilledBesideAnother stops at each
 			return true
 		}
 		c.OK("ADD")
