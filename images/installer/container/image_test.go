@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -212,6 +213,41 @@ func TestStays(t *testing.T) {
 	}
 	if code, err := podman("inspect", "--format", "{{.State.ExitCode}}", "installer"); err != nil || code != "0" {
 		t.Errorf("%v: exit code %s", err, code)
+	}
+}
+
+// On a node without a disk the folder is in memory, and what is installed there
+// counts against the DaemonSet's limit, as do the probes.
+func TestDiskless(t *testing.T) {
+	manifest, err := os.ReadFile("../../cni-netops.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := regexp.MustCompile(`limits:\n.*\n +memory: (\d+)Mi\n`).FindSubmatch(manifest)
+	if limit == nil {
+		t.Fatal("the manifest has no limit")
+	}
+	args := confined(newBin(t), version1)
+	for i := range args {
+		if strings.HasPrefix(args[i], "--volume=") {
+			args[i] = "--mount=type=tmpfs,destination=/host/opt/cni/bin"
+		}
+	}
+	if _, err := podman(append([]string{args[0], "--detach", "--name=diskless", "--memory=" + string(limit[1]) + "m"}, args[1:]...)...); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		out, err := podman("exec", "diskless", "/installer", "probe", "ready")
+		if err == nil {
+			break
+		}
+		if running, _ := podman("inspect", "--format", "{{.State.Running}}", "diskless"); running != "true" || time.Now().After(deadline) {
+			logs, _ := podman("logs", "diskless")
+			t.Fatalf("%v: %s: running %s: %s", err, out, running, logs)
+		}
+	}
+	if _, err := podman("rm", "--force", "--time=1", "diskless"); err != nil {
+		t.Error(err)
 	}
 }
 
