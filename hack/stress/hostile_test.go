@@ -113,7 +113,7 @@ var elements = regexp.MustCompile(`\[\d+\]`)
 
 // optional are router's keys that a typical configuration does not have.
 var optional = map[string]any{"exclude_interfaces": []any{"lo", "cali*", "cni*", "veth*"}, "table": 100, "host_rule_table": 500, "overlay_interface": "eth0",
-	"migrate_route": -1, "sriov": false, "skip_call": false, "only_op_mac": false}
+	"default_route_interface": "overlay", "migrate_route": -1, "sriov": false, "skip_call": false, "only_op_mac": false}
 
 // Every value of a configuration, and of what is in it, in turn is something
 // else, or missing.
