@@ -136,7 +136,6 @@ func TestDuplicateAddressDetectionFailed(t *testing.T) {
 	p := s.pod(1)
 	s.lan.IP("addr add 2001:db8::101 dev eth0 nodad")
 	s.sysctl(p.NS, "net/ipv6/conf/net1/accept_dad", "1")
-	s.sysctl(p.NS, "net/ipv6/conf/net1/dad_transmits", "1")
 	p.IP("addr del 2001:db8::101/64 dev net1", "addr add 2001:db8::101/64 dev net1")
 	plugintest.Until(t, func() bool { return strings.Contains(p.IP("addr show dev net1"), "dadfailed") })
 	s.lan.IP("addr del 2001:db8::101/128 dev eth0")

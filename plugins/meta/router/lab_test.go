@@ -169,13 +169,12 @@ func makeLab(t *testing.T, l *lab) *lab {
 }
 
 // harden has nothing change by itself: redirects would lead later packets by
-// other ways than the first. Nor is there anything to wait for: addresses count at
-// once, without duplicate address detection.
+// other ways than the first.
 func (l *lab) harden(ns *netopstest.NS) {
 	ns.Enter(func() {
 		for _, key := range []string{"ipv4/conf/all/send_redirects", "ipv4/conf/default/send_redirects",
 			"ipv4/conf/all/accept_redirects", "ipv4/conf/default/accept_redirects", "ipv6/conf/all/accept_redirects", "ipv6/conf/default/accept_redirects",
-			"ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter", "ipv6/conf/default/dad_transmits"} {
+			"ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"} {
 			write(l.t, key, "0")
 		}
 	})

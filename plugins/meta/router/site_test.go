@@ -85,7 +85,6 @@ func (s *site) pod(nets int) *pod {
 	s.t.Helper()
 	s.pods++
 	p := &pod{netopstest.Namespace(s.t, fmt.Sprintf("%s-pod%d", s.node.Name, s.pods)), s, s.pods}
-	s.sysctl(p.NS, "net/ipv6/conf/default/dad_transmits", "0") // there is nothing to wait for
 	four, six := p.overlay()
 	cali := p.veth()
 	s.node.Batch("link add "+cali+" address ee:ee:ee:ee:ee:ee type veth peer name eth0 netns "+p.Name,
