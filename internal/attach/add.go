@@ -64,10 +64,10 @@ func add(ctx context.Context, r *request) error {
 }
 
 // decide looks at the pod and lets the planner decide.
-func (r *request) decide(ctx context.Context, planner Planner, prev *cniresult.Result, ns *kernel.Netns, p pod) (Decision, netops.Snapshot, error) {
+func (r *request) decide(ctx context.Context, planner Planner, prev *cniresult.Result, ns *kernel.Netns, p pod) (*Decision, netops.Snapshot, error) {
 	have, err := ns.Snapshot(ctx, planner.Query(prev))
 	if err != nil {
-		return Decision{}, have, err
+		return nil, have, err
 	}
 	d, have, err := decide(planner, prev, have, p, r.key())
 	if err != nil {
@@ -80,10 +80,10 @@ func (r *request) decide(ctx context.Context, planner Planner, prev *cniresult.R
 }
 
 // Print writes the result of a decision that was carried out.
-func (d Decision) Print(w io.Writer) error { return d.resultWithout(nil).Print(w) }
+func (d *Decision) Print(w io.Writer) error { return d.resultWithout(nil).Print(w) }
 
 // resultWithout is the result, where some routes had to be left out.
-func (d Decision) resultWithout(left []netops.Route) *cniresult.Result {
+func (d *Decision) resultWithout(left []netops.Route) *cniresult.Result {
 	d.Result.Routes = slices.Grow(d.Result.Routes, len(d.Listed))
 	out := make(map[netops.RouteKey]bool, len(left)) // of two in one slot, one was refused before
 	for i := range left {
@@ -110,7 +110,7 @@ type made struct {
 // carryOut carries the plan out: it saves the record first, then changes host
 // and pod. A plan that changes nothing is recorded, too: without a record CHECK
 // would have to guess.
-func (a *attachment) carryOut(ctx context.Context, planner Planner, d Decision, have netops.Snapshot, earlier []*record.Entry) (m made, err error) {
+func (a *attachment) carryOut(ctx context.Context, planner Planner, d *Decision, have netops.Snapshot, earlier []*record.Entry) (m made, err error) {
 	done, held := d.Want.Pod.Needed(have.State)
 	rec := record.Record{Boot: a.boot, Key: a.key(), Pod: a.Pod(), Netns: a.where, SkipCheck: planner.SkipCheck(), Default: d.Default,
 		Done: netops.Plan{Pod: done, Host: d.Want.Host}, Held: netops.Plan{Pod: netops.Change{Add: held}}}
@@ -178,7 +178,7 @@ func (a *attachment) undoRest(ctx context.Context, m made, err error) error {
 	return err
 }
 
-func (a *attachment) apply(ctx context.Context, d Decision, done netops.Change) ([]netops.Route, error) {
+func (a *attachment) apply(ctx context.Context, d *Decision, done netops.Change) ([]netops.Route, error) {
 	if !d.ContinueOnError {
 		return nil, a.ns.Apply(ctx, done)
 	}

@@ -261,7 +261,7 @@ func (s say) overruled(others []say) (by say, ok bool) {
 }
 
 // decide is what an ADD comes to, with what is recorded of its pod. It is pure.
-func decide(planner Planner, prev *cniresult.Result, have netops.Snapshot, p pod, key record.Key) (d Decision, withAll netops.Snapshot, err error) {
+func decide(planner Planner, prev *cniresult.Result, have netops.Snapshot, p pod, key record.Key) (d *Decision, withAll netops.Snapshot, err error) {
 	p.owed = payable(p.owed, have.Indexes)
 	main, seen := have.Routes, have
 	if s, ok := planner.(Sharer); ok {
@@ -289,7 +289,7 @@ func decide(planner Planner, prev *cniresult.Result, have netops.Snapshot, p pod
 // Decide is what an ADD of a plugin comes to, in a pod of which there are these
 // records, the newest of an attachment first: the decision, and the change to the
 // pod. It is pure.
-func Decide(planner Planner, prev *cniresult.Result, have netops.Snapshot, recorded []*record.Entry, plugin string, key record.Key) (Decision, netops.Change, error) {
+func Decide(planner Planner, prev *cniresult.Result, have netops.Snapshot, recorded []*record.Entry, plugin string, key record.Key) (*Decision, netops.Change, error) {
 	p := newPod(recorded, plugin, key)
 	for _, e := range recorded {
 		if e.Key == key {
@@ -297,7 +297,10 @@ func Decide(planner Planner, prev *cniresult.Result, have netops.Snapshot, recor
 		}
 	}
 	d, have, err := decide(planner, prev, have, p, key)
-	return d, d.inPod(have), err
+	if err != nil {
+		return d, netops.Change{}, err
+	}
+	return d, d.inPod(have), nil
 }
 
 // order is the number of an ADD. A repeated one, which asks for the same, keeps

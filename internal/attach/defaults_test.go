@@ -25,13 +25,12 @@ type sharing struct {
 func (p sharing) Beside(netops.State) Planner {
 	d := *p.decided
 	edit := d.decision
-	d.decision = func(decision Decision, pod netops.Snapshot) Decision {
+	d.decision = func(decision *Decision, pod netops.Snapshot) {
 		if edit != nil {
-			decision = edit(decision, pod)
+			edit(decision, pod)
 		}
 		say := p.say
 		decision.Default = &say
-		return decision
 	}
 	p.decided = &d
 	return p

@@ -177,9 +177,8 @@ func TestInterruptedWait(t *testing.T) {
 	s := newScene(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	c := s.of(s.pod("wait"), &decided{want: onHost(at("10.7.0.0/16", "10.1.0.7", "cni0")), decision: func(d Decision, _ netops.Snapshot) Decision {
+	c := s.of(s.pod("wait"), &decided{want: onHost(at("10.7.0.0/16", "10.1.0.7", "cni0")), decision: func(d *Decision, _ netops.Snapshot) {
 		d.Tries = 1000
-		return d
 	}})
 	c.ctx = ctx
 	c.faulty(func(_ context.Context, at, _ string) error {
@@ -228,9 +227,8 @@ func TestResultThatCannotBePrinted(t *testing.T) {
 	pod := s.pod("unprinted")
 	before := pod.Dump()
 	stdout := os.Stdout
-	c := s.of(pod, &decided{want: everything(), decision: func(d Decision, _ netops.Snapshot) Decision {
+	c := s.of(pod, &decided{want: everything(), decision: func(d *Decision, _ netops.Snapshot) {
 		os.Stdout = os.NewFile(^uintptr(0), "closed")
-		return d
 	}})
 	_, err := c.do("ADD")
 	os.Stdout = stdout
@@ -262,9 +260,8 @@ func TestDecision(t *testing.T) {
 	s := newScene(t)
 	pod := s.pod("decision")
 	reachable, not := at("10.9.0.0/16", "10.2.0.1", "eth0"), at("10.10.0.0/16", "10.99.0.1", "eth0")
-	d := &decided{want: inPod(reachable, not), decision: func(d Decision, _ netops.Snapshot) Decision {
+	d := &decided{want: inPod(reachable, not), decision: func(d *Decision, _ netops.Snapshot) {
 		d.ContinueOnError, d.Warnings = true, []string{"one thing is left out"}
-		return d
 	}}
 	c := s.of(pod, d)
 	if got := c.ok("ADD"); !strings.Contains(got, "10.9.0.0/16") || strings.Contains(got, "10.10.0.0/16") {
@@ -275,7 +272,7 @@ func TestDecision(t *testing.T) {
 	c.ok("CHECK") // the route that was left out is not missed
 	c.ok("DEL")
 
-	d.decision = func(d Decision, _ netops.Snapshot) Decision { d.Idle = true; return d }
+	d.decision = func(d *Decision, _ netops.Snapshot) { d.Idle = true }
 	if got := c.ok("ADD"); !strings.HasPrefix(got, "{") {
 		t.Errorf("ADD prints %q", got)
 	}
@@ -423,7 +420,7 @@ func TestList(t *testing.T) {
 			}
 		}
 	}
-	d := Decision{Result: cniresult.None("1.1.0")}
+	d := &Decision{Result: cniresult.None("1.1.0")}
 	var out strings.Builder
 	if err := d.Print(&out); err != nil || !strings.Contains(out.String(), `"cniVersion":"1.1.0"`) {
 		t.Errorf("%v, %q", err, out.String())

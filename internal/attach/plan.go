@@ -66,7 +66,7 @@ func (r *request) unlockedPod(planner Planner, ns *kernel.Netns) (p pod, err err
 }
 
 // inPod is what an ADD changes in a pod.
-func (d Decision) inPod(have netops.Snapshot) netops.Change {
+func (d *Decision) inPod(have netops.Snapshot) netops.Change {
 	c, _ := d.Want.Pod.Needed(have.State)
 	c.Add.Routes = slices.Concat(d.restore, c.Add.Routes)
 	return c

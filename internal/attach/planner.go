@@ -22,7 +22,7 @@ type Planner interface {
 	// Query is what to look at in the pod before deciding.
 	Query(prev *cniresult.Result) netops.Query
 	// Plan decides what ADD does.
-	Plan(prev *cniresult.Result, pod netops.Snapshot) (Decision, error)
+	Plan(prev *cniresult.Result, pod netops.Snapshot) (*Decision, error)
 	// Expect is what must hold after ADD, as far as configuration and
 	// prevResult tell: for an attachment without a record.
 	Expect(prev *cniresult.Result, pod netops.Snapshot) (netops.Plan, error)

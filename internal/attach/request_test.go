@@ -17,8 +17,8 @@ import (
 // wanted is the configuration of a plugin for tests, and decides nothing.
 type wanted struct{ Flag bool }
 
-func (wanted) Query(*cniresult.Result) netops.Query                      { return netops.Query{} }
-func (wanted) Plan(*cniresult.Result, netops.Snapshot) (Decision, error) { return Decision{}, nil }
+func (wanted) Query(*cniresult.Result) netops.Query                       { return netops.Query{} }
+func (wanted) Plan(*cniresult.Result, netops.Snapshot) (*Decision, error) { return &Decision{}, nil }
 func (wanted) Expect(*cniresult.Result, netops.Snapshot) (netops.Plan, error) {
 	return netops.Plan{}, nil
 }

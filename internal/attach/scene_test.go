@@ -39,9 +39,9 @@ type decided struct {
 	query     netops.Query
 	want      netops.Plan
 	expect    netops.Plan
-	decision  func(Decision, netops.Snapshot) Decision // edits what want makes
-	fails     error                                    // of Plan
-	notKnown  error                                    // of Expect
+	decision  func(*Decision, netops.Snapshot) // edits what want makes
+	fails     error                            // of Plan
+	notKnown  error                            // of Expect
 	skipCheck bool
 }
 
@@ -52,8 +52,8 @@ func (d *decided) Query(*cniresult.Result) netops.Query {
 	return q
 }
 
-func (d *decided) Plan(prev *cniresult.Result, pod netops.Snapshot) (Decision, error) {
-	made := Decision{Want: d.want, Result: prev, Tries: 1}
+func (d *decided) Plan(prev *cniresult.Result, pod netops.Snapshot) (*Decision, error) {
+	made := &Decision{Want: d.want, Result: prev, Tries: 1}
 	made.Want.Pod.Del.Routes = slices.DeleteFunc(slices.Clone(pod.Routes), func(r netops.Route) bool {
 		return !slices.ContainsFunc(d.want.Pod.Del.Routes, func(del netops.Route) bool { return del.Dst == r.Dst })
 	})
@@ -62,7 +62,7 @@ func (d *decided) Plan(prev *cniresult.Result, pod netops.Snapshot) (Decision, e
 		made.Listed = append(made.Listed, Listing{Entry: cniresult.Route{Dst: r.Dst, Gw: r.Gw}, For: r})
 	}
 	if d.decision != nil {
-		made = d.decision(made, pod)
+		d.decision(made, pod)
 	}
 	return made, d.fails
 }

@@ -157,7 +157,7 @@ func edit(t *testing.T, path, from, to string) {
 func TestTries(t *testing.T) {
 	s := newScene(t)
 	d := &decided{want: onHost(at("10.7.0.0/16", "10.1.0.7", "cni0"), at("10.6.0.0/16", "10.1.0.7", "none0"), at("10.5.0.0/16", "10.99.0.7", "cni0")),
-		decision: func(d Decision, _ netops.Snapshot) Decision { d.Tries = 2; return d }}
+		decision: func(d *Decision, _ netops.Snapshot) { d.Tries = 2 }}
 	c := s.of(s.pod("tries"), d)
 	c.refused("ADD", 100, "10.5.0.0/16", "10.6.0.0/16")
 	s.has()

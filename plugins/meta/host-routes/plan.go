@@ -62,9 +62,9 @@ func decodeRoutings(value []byte) (list []cniroute.Route, elements []json.RawMes
 func (c config) Query(*cniresult.Result) netops.Query { return netops.Query{} }
 
 // Plan is to have all routes, and to tell of them in the result.
-func (c config) Plan(prev *cniresult.Result, _ netops.Snapshot) (attach.Decision, error) {
+func (c config) Plan(prev *cniresult.Result, _ netops.Snapshot) (*attach.Decision, error) {
 	result, err := prev.Extended("hostRoutes", c.elements)
-	return attach.Decision{Want: c.want(), Tries: c.tries, Result: result}, err
+	return &attach.Decision{Want: c.want(), Tries: c.tries, Result: result}, err
 }
 
 // Expect is the same routes: a record could tell nothing else.

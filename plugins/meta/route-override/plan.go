@@ -62,8 +62,8 @@ func (c config) interfaces(prev *cniresult.Result) []string {
 
 // Plan decides in the order flushroutes, flushgateway, delroutes, addroutes,
 // addrules.
-func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decision, error) {
-	d := attach.Decision{ContinueOnError: c.ignoreErrors}
+func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (*attach.Decision, error) {
+	d := &attach.Decision{ContinueOnError: c.ignoreErrors}
 	devs := c.interfaces(prev)
 	if err := c.checkInterfaces(devs, pod); err != nil {
 		return d, err

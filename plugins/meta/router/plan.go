@@ -24,8 +24,8 @@ const (
 )
 
 // Plan decides what ADD does.
-func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decision, error) {
-	d := attach.Decision{Result: prev, Idle: c.skip}
+func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (*attach.Decision, error) {
+	d := &attach.Decision{Result: prev, Idle: c.skip}
 	if c.skip {
 		return d, nil
 	}

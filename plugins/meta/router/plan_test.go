@@ -71,12 +71,12 @@ type told struct {
 	ifName   string
 	planner  attach.Planner
 	prev     *cniresult.Result
-	decision attach.Decision
+	decision *attach.Decision
 	recorded []*record.Entry
 }
 
 // decide is what an ADD comes to.
-func (top *told) decide() (attach.Decision, netops.Change, error) {
+func (top *told) decide() (*attach.Decision, netops.Change, error) {
 	key := record.Key{IfName: top.ifName}
 	return attach.Decide(top.planner, top.prev, seen(top.pod, top.planner.Query(top.prev)), top.recorded, router.Name, key)
 }

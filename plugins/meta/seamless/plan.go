@@ -43,8 +43,8 @@ type addition struct {
 
 // Plan is to have a route to each address of the node, and to what routes
 // names.
-func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (attach.Decision, error) {
-	d := attach.Decision{Result: prev}
+func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (*attach.Decision, error) {
+	d := &attach.Decision{Result: prev}
 	if c.unknown != nil {
 		return d, c.unknown
 	}
