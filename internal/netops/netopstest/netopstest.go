@@ -111,34 +111,60 @@ func (n *NS) Remove() {
 	}
 }
 
-// IP runs ip(8) with each line's words in the namespace and returns what was
-// printed. The test fails at the first command that does.
+// IP runs ip(8) commands in the namespace, those that follow each other with the
+// same options in one process, and returns what was printed. The test fails at
+// the first command that does.
 func (n *NS) IP(lines ...string) string {
 	n.tb.Helper()
 	var out strings.Builder
-	for _, line := range lines {
-		args := strings.Fields(line)
-		if n.Name != "" {
-			args = append([]string{"-n", n.Name}, args...)
+	for len(lines) > 0 {
+		options, first := splitOptions(lines[0])
+		batch := []string{first}
+		for lines = lines[1:]; len(lines) > 0; lines = lines[1:] {
+			next, command := splitOptions(lines[0])
+			if !slices.Equal(next, options) {
+				break
+			}
+			batch = append(batch, command)
 		}
-		printed, err := ip(args...)
-		if err != nil {
-			n.tb.Fatal(err)
-		}
-		out.WriteString(printed)
+		out.WriteString(n.run(options, batch))
 	}
 	return out.String()
 }
 
-// Batch runs many lines of ip(8) commands by ip -batch, which takes the family
+// splitOptions is a line's options, and the command after them.
+func splitOptions(line string) (options []string, command string) {
+	words := strings.Fields(line)
+	n := 0
+	for n < len(words) && strings.HasPrefix(words[n], "-") {
+		n++
+	}
+	return words[:n], strings.Join(words[n:], " ")
+}
+
+// run starts one ip(8) for all commands.
+func (n *NS) run(options, commands []string) string {
+	n.tb.Helper()
+	if n.Name != "" {
+		options = append([]string{"-n", n.Name}, options...)
+	}
+	cmd := exec.Command("ip", append(slices.Clip(options), strings.Fields(commands[0])...)...)
+	if len(commands) > 1 {
+		cmd = exec.Command("ip", append(slices.Clip(options), "-batch", "-")...)
+		cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		n.tb.Fatalf("ip %s: %v: %s\n%s", strings.Join(options, " "), err, out, strings.Join(commands, "\n"))
+	}
+	return string(out)
+}
+
+// Batch runs many commands of both families by one ip(8), which takes the family
 // from the addresses.
 func (n *NS) Batch(lines ...string) {
 	n.tb.Helper()
-	cmd := exec.Command("ip", "-n", n.Name, "-batch", "-")
-	cmd.Stdin = strings.NewReader(strings.ReplaceAll(strings.Join(lines, "\n"), "-6 ", "") + "\n")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		n.tb.Fatalf("ip -batch: %v: %s", err, out)
-	}
+	n.run(nil, strings.Split(strings.ReplaceAll(strings.Join(lines, "\n"), "-6 ", ""), "\n"))
 }
 
 // Enter calls f on a thread that is in the namespace: a process that is started
@@ -169,9 +195,19 @@ func (n *NS) Sysctl(key, value string) {
 // what was before with what is after.
 func (n *NS) Dump() string {
 	n.tb.Helper()
-	return "# ip route show table all\n" + n.IP("-4 -d route show table all") +
-		"# ip -6 route show table all\n" + n.IP("-6 -d route show table all") +
-		"# ip rule\n" + n.IP("rule show") + n.IP("-6 rule show")
+	routes, rules := cutRules(n.IP("-4 -d route show table all", "-4 -d rule show"))
+	routes6, rules6 := cutRules(n.IP("-6 -d route show table all", "-6 -d rule show"))
+	return "# ip route show table all\n" + routes + "# ip -6 route show table all\n" + routes6 + "# ip rule\n" + rules + rules6
+}
+
+// cutRules parts a list of routes from the rules that follow it: "32766:\tfrom
+// all lookup main".
+func cutRules(out string) (routes, rules string) {
+	at := regexp.MustCompile(`(?m)^\d+:\t`).FindStringIndex(out)
+	if at == nil {
+		return out, ""
+	}
+	return out[:at[0]], out[at[0]:]
 }
 
 // Unordered is a dump with what IPv6 keeps no order of sorted: the routes of
@@ -202,27 +238,17 @@ func Unordered(dump string) []string {
 // print, in one line each.
 func (n *NS) Print(lines ...string) string {
 	n.tb.Helper()
-	return n.print("-oneline", lines)
+	return n.run([]string{"-oneline"}, lines)
 }
 
 // PrintOf is Print of what there is of one family.
 func (n *NS) PrintOf(six bool, lines ...string) string {
 	n.tb.Helper()
+	family := "-4"
 	if six {
-		return n.print("-6", lines)
+		family = "-6"
 	}
-	return n.print("-4", lines)
-}
-
-func (n *NS) print(option string, lines []string) string {
-	n.tb.Helper()
-	cmd := exec.Command("ip", "-n", n.Name, "-oneline", option, "-batch", "-")
-	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
-	out, err := cmd.Output()
-	if err != nil {
-		n.tb.Fatalf("ip -batch: %v: %s", err, strings.Join(lines, "\n"))
-	}
-	return string(out)
+	return n.run([]string{"-oneline", family}, lines)
 }
 
 var peers atomic.Int64
@@ -236,10 +262,11 @@ func (n *NS) Veth(dev string, addrs ...string) {
 	peer := fmt.Sprintf("veth%d", peers.Add(1))
 	Host(n.tb).IP("link add "+peer+" type veth peer name "+dev+" netns "+n.Name, "link set "+peer+" up")
 	n.tb.Cleanup(func() { _, _ = ip("link", "del", peer) })
+	var lines []string
 	for _, a := range addrs {
-		n.IP("addr add " + a + " dev " + dev)
+		lines = append(lines, "addr add "+a+" dev "+dev)
 	}
-	n.IP("link set " + dev + " up")
+	n.IP(append(lines, "link set "+dev+" up")...)
 	n.Await("-6 route show table local dev "+dev, "fe80::")
 }
 
