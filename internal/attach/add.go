@@ -82,7 +82,8 @@ func (r *request) decide(ctx context.Context, planner Planner, prev *cniresult.R
 // Print writes the result of a decision that was carried out.
 func (d *Decision) Print(w io.Writer) error { return d.resultWithout(nil).Print(w) }
 
-// resultWithout is the result, where some routes had to be left out.
+// resultWithout completes the result with what is listed, but for routes that had
+// to be left out.
 func (d *Decision) resultWithout(left []netops.Route) *cniresult.Result {
 	d.Result.Routes = slices.Grow(d.Result.Routes, len(d.Listed))
 	out := make(map[netops.RouteKey]bool, len(left)) // of two in one slot, one was refused before

@@ -80,7 +80,7 @@ func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresu
 	}
 	var stray []netops.Drift
 	if p.decides() {
-		ours := say{sayOf(records[len(records)-1]), a.key()}
+		ours := preference{preferenceOf(records[len(records)-1]), a.key()}
 		want.Pod.Del.Routes = withoutDefaults(want.Pod.Del.Routes)
 		stray = p.strayDefaults(ours, have)
 		if why := p.overruled(ours); why != "" {

@@ -16,10 +16,10 @@ import (
 	"github.com/cni-netops/plugins/internal/record"
 )
 
-// sharing is a planner with a say in the pod's default routes.
+// sharing is a planner that prefers an interface for the pod's default routes.
 type sharing struct {
 	*decided
-	say record.Default
+	prefers record.Default
 }
 
 func (p sharing) Beside(netops.State) Planner {
@@ -29,8 +29,8 @@ func (p sharing) Beside(netops.State) Planner {
 		if edit != nil {
 			edit(decision, pod)
 		}
-		say := p.say
-		decision.Default = &say
+		prefers := p.prefers
+		decision.Default = &prefers
 	}
 	p.decided = &d
 	return p
@@ -73,68 +73,68 @@ func TestChoose(t *testing.T) {
 		return record.Default{Dev: dev, Asked: true, Order: order}
 	}
 	for name, tt := range map[string]struct {
-		says              []record.Default
-		main, owed        []string
+		preferences       []record.Default
+		main, withheld    []string
 		restored, removed []string
 	}{
-		"none says anything":             {nil, []string{n1, e}, []string{n2}, []string{n2}, nil},
-		"one":                            {[]record.Default{numbered(1, 1)}, []string{n1, e}, nil, nil, []string{e}},
-		"the highest":                    {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n2, n1, e}, nil, nil, []string{n1, e}},
-		"a plain one beside":             {[]record.Default{numbered(1, 1)}, []string{n3, n1}, []string{e}, nil, []string{n3}},
-		"the highest has none":           {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n1, e}, nil, nil, []string{e}},
-		"other names after numbers":      {[]record.Default{{Dev: "net3", Order: 1}, numbered(2, 2)}, []string{n2, n3}, nil, nil, []string{n2}},
-		"other names by their order":     {[]record.Default{{Dev: "net3", Order: 1}, {Dev: "net1", Order: 2}}, []string{n1, n3}, nil, nil, []string{n3}},
-		"asked for":                      {[]record.Default{asked("eth0", 1), numbered(1, 2)}, []string{n1}, []string{e}, []string{e}, []string{n1}},
-		"asked for later":                {[]record.Default{asked("net1", 1), asked("eth0", 2)}, []string{n1, e}, nil, nil, []string{n1}},
-		"asked for, but it has none":     {[]record.Default{asked("net9", 1), numbered(1, 2)}, []string{n1, e}, nil, nil, []string{e}},
-		"says that it does not matter":   {[]record.Default{{}}, []string{n1, e}, nil, nil, nil},
-		"comes back":                     {[]record.Default{numbered(1, 1)}, []string{n2}, []string{e, n1}, []string{n1}, []string{n2}},
-		"of an interface that came anew": {[]record.Default{numbered(1, 1)}, []string{"default via 192.0.2.9 dev net1"}, []string{n1, e}, nil, nil},
-		"owed and there all the same":    {[]record.Default{numbered(1, 1)}, []string{n1}, []string{n1, e, e}, nil, nil},
-		"not those with other purposes":  {[]record.Default{numbered(1, 1)}, []string{n1, "unreachable default metric 9", "default via 10.2.0.1 dev eth0 table 7", "10.0.0.0/8 via 10.2.0.1 dev eth0"}, nil, nil, nil},
-		"IPv4's of several interfaces":   {[]record.Default{numbered(1, 1)}, []string{n1, "default metric 5 nexthop via 10.2.0.1 dev eth0 weight 1 nexthop via 198.51.100.1 dev net2 weight 1"}, nil, nil, nil},
-		"each family by itself":          {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n1, n2, "default via fd00::1 dev eth0", "default via fd01::1 dev net1 metric 5"}, nil, nil, []string{n1, "default via fd00::1 dev eth0"}},
+		"none prefers any":                {nil, []string{n1, e}, []string{n2}, []string{n2}, nil},
+		"one":                             {[]record.Default{numbered(1, 1)}, []string{n1, e}, nil, nil, []string{e}},
+		"the highest":                     {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n2, n1, e}, nil, nil, []string{n1, e}},
+		"a plain one beside":              {[]record.Default{numbered(1, 1)}, []string{n3, n1}, []string{e}, nil, []string{n3}},
+		"the highest has none":            {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n1, e}, nil, nil, []string{e}},
+		"other names after numbers":       {[]record.Default{{Dev: "net3", Order: 1}, numbered(2, 2)}, []string{n2, n3}, nil, nil, []string{n2}},
+		"other names by their order":      {[]record.Default{{Dev: "net3", Order: 1}, {Dev: "net1", Order: 2}}, []string{n1, n3}, nil, nil, []string{n3}},
+		"asked for":                       {[]record.Default{asked("eth0", 1), numbered(1, 2)}, []string{n1}, []string{e}, []string{e}, []string{n1}},
+		"asked for later":                 {[]record.Default{asked("net1", 1), asked("eth0", 2)}, []string{n1, e}, nil, nil, []string{n1}},
+		"asked for, but it has none":      {[]record.Default{asked("net9", 1), numbered(1, 2)}, []string{n1, e}, nil, nil, []string{e}},
+		"prefers none":                    {[]record.Default{{}}, []string{n1, e}, nil, nil, nil},
+		"comes back":                      {[]record.Default{numbered(1, 1)}, []string{n2}, []string{e, n1}, []string{n1}, []string{n2}},
+		"of an interface that came anew":  {[]record.Default{numbered(1, 1)}, []string{"default via 192.0.2.9 dev net1"}, []string{n1, e}, nil, nil},
+		"withheld and there all the same": {[]record.Default{numbered(1, 1)}, []string{n1}, []string{n1, e, e}, nil, nil},
+		"not those with other purposes":   {[]record.Default{numbered(1, 1)}, []string{n1, "unreachable default metric 9", "default via 10.2.0.1 dev eth0 table 7", "10.0.0.0/8 via 10.2.0.1 dev eth0"}, nil, nil, nil},
+		"IPv4's of several interfaces":    {[]record.Default{numbered(1, 1)}, []string{n1, "default metric 5 nexthop via 10.2.0.1 dev eth0 weight 1 nexthop via 198.51.100.1 dev net2 weight 1"}, nil, nil, nil},
+		"each family by itself":           {[]record.Default{numbered(2, 1), numbered(1, 2)}, []string{n1, n2, "default via fd00::1 dev eth0", "default via fd01::1 dev net1 metric 5"}, nil, nil, []string{n1, "default via fd00::1 dev eth0"}},
 		"of IPv6 some next hops": {[]record.Default{numbered(1, 1)}, []string{"default nexthop via fd00::1 dev eth0 weight 1 nexthop via fd01::1 dev net1 weight 1 nexthop via fd02::1 dev net2 weight 1"}, nil, nil,
 			[]string{"default via fd00::1 dev eth0", "default via fd02::1 dev net2"}},
 	} {
-		var says []say
-		for _, d := range tt.says {
-			says = append(says, say{d, record.Key{IfName: d.Dev}})
+		var preferences []preference
+		for _, d := range tt.preferences {
+			preferences = append(preferences, preference{d, record.Key{IfName: d.Dev}})
 		}
-		got := choose(says, parsed(t, tt.main...), parsed(t, tt.owed...))
+		got := choose(preferences, parsed(t, tt.main...), parsed(t, tt.withheld...))
 		if diff := cmp.Diff([][]string{tt.restored, tt.removed}, [][]string{linesOf(got.restore), linesOf(got.remove)}); diff != "" {
 			t.Errorf("%s: (-want +got restored and removed):\n%s", name, diff)
 		}
 	}
 }
 
-// What is owed is seen in the places that it had.
+// What is withheld is seen in the places that it had.
 func TestWithOwed(t *testing.T) {
 	original := parsed(t, "default via 203.0.113.1 dev net3", "default via 198.51.100.1 dev net2", "default via 192.0.2.1 dev net1", "10.0.0.0/8 dev net1")
 	gone, _ := netops.Change{Del: netops.State{Routes: original[:3]}}.Needed(netops.State{Routes: original})
 	for _, away := range [][]int{{0}, {1}, {2}, {0, 1}, {2, 0}, {1, 2}, {0, 1, 2}, {2, 1, 0}} {
-		var left, owed []netops.Route
+		var left, withheld []netops.Route
 		for i := range original {
 			if !slices.Contains(away, i) {
 				left = append(left, original[i])
 			}
 		}
 		for _, i := range away {
-			owed = append(owed, gone.Del.Routes[i])
+			withheld = append(withheld, gone.Del.Routes[i])
 		}
-		defaults := slices.DeleteFunc(withOwed(left, owed), func(r netops.Route) bool { return !r.Default() })
+		defaults := slices.DeleteFunc(beforeRemoval(left, withheld), func(r netops.Route) bool { return !r.Default() })
 		if diff := cmp.Diff(linesOf(original[:3]), linesOf(defaults)); diff != "" {
 			t.Errorf("%v away (-want +got):\n%s", away, diff)
 		}
 	}
 }
 
-// Default routes are owed as long as their interface is there; all else is.
+// Default routes are withheld as long as their interface is there; all else is.
 func TestPayable(t *testing.T) {
-	owed := parsed(t, "default via 10.2.0.1 dev eth0", "default via 10.9.0.1 dev gone0", "10.0.0.0/8 via 10.9.0.1 dev gone0",
+	withheld := parsed(t, "default via 10.2.0.1 dev eth0", "default via 10.9.0.1 dev gone0", "10.0.0.0/8 via 10.9.0.1 dev gone0",
 		"default nexthop via fd00::1 dev eth0 weight 1 nexthop via fd09::1 dev gone0 weight 1")
-	want := []string{linesOf(owed)[0], linesOf(owed)[2], linesOf(owed)[3]}
-	if diff := cmp.Diff(want, linesOf(payable(owed, map[string]uint32{"eth0": 2}))); diff != "" {
+	want := []string{linesOf(withheld)[0], linesOf(withheld)[2], linesOf(withheld)[3]}
+	if diff := cmp.Diff(want, linesOf(restorable(withheld, map[string]uint32{"eth0": 2}))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -171,9 +171,9 @@ func TestDefaultRoutes(t *testing.T) {
 	}
 	all := main()
 	query := mainDefaults()
-	of := func(dev string, say record.Default) call {
-		say.Dev = dev
-		c := s.of(pod, sharing{&decided{query: query}, say}).in("of-" + dev)
+	of := func(dev string, prefers record.Default) call {
+		prefers.Dev = dev
+		c := s.of(pod, sharing{&decided{query: query}, prefers}).in("of-" + dev)
 		return c
 	}
 	one, two, overlay := of("net1", record.Default{Number: 1}), of("net2", record.Default{Number: 2}), of("eth0", record.Default{Asked: true}).in("asks")

@@ -53,6 +53,17 @@ type Announcer interface {
 	Announce(ctx context.Context, pod *kernel.Netns, made netops.Change) error
 }
 
+// Sharer is a planner whose attachments share objects of their pod, and
+// prefer one interface for its default routes.
+type Sharer interface {
+	Planner
+	// Beside is the planner that knows what other attachments of the pod want
+	// there. Plan then sees the pod as it was before earlier entries of the chain,
+	// and in table main also the default routes that other attachments have taken
+	// away.
+	Beside(wanted netops.State) Planner
+}
+
 // Prober is a planner that needs more for the next ADD than a configuration
 // that is valid and a place for records.
 type Prober interface {
@@ -75,13 +86,13 @@ type Decision struct {
 	Warnings []string
 	// Idle says that nothing is done, and nothing recorded.
 	Idle bool
-	// Default is the attachment's say in the pod's default routes, whose order is
+	// Default is the attachment's preference for the pod's default routes, whose order is
 	// not the planner's; nil is none. Which of them go follows from it.
 	Default *Default
 	restore []netops.Route // default routes that come back
 }
 
-// Default is an attachment's say in the pod's default routes, as its record has
+// Default is an attachment's preference for the pod's default routes, as its record has
 // it.
 type Default = record.Default
 

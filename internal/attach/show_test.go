@@ -154,8 +154,8 @@ func TestShowOfDefaultRoutes(t *testing.T) {
 	second(pod, "net1")
 	second(pod, "net2")
 	of := func(dev string, asked bool) call {
-		say := record.Default{Dev: dev, Asked: asked, Number: trailingNumber(dev)}
-		return s.of(pod, sharing{&decided{query: mainDefaults()}, say}).in("of-" + dev)
+		prefers := record.Default{Dev: dev, Asked: asked, Number: trailingNumber(dev)}
+		return s.of(pod, sharing{&decided{query: mainDefaults()}, prefers}).in("of-" + dev)
 	}
 	one, two, overlay := of("net1", false), of("net2", false), of("eth0", true)
 	one.ok("ADD")

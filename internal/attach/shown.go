@@ -155,7 +155,7 @@ func chooseTogether(e *record.Entry, pod []*record.Entry) bool {
 }
 
 // judgeDefaults is what CHECK of a record's attachment says of that choice: why
-// its own say does not count, and which default routes there should not be, or
+// its own preference does not count, and which default routes there should not be, or
 // are missing. Of an attachment that stands in its chain more than once, the last
 // record counts.
 func judgeDefaults(e *record.Entry, pod []*record.Entry, have netops.Snapshot) (overruled string, stray []netops.Drift) {
@@ -165,7 +165,7 @@ func judgeDefaults(e *record.Entry, pod []*record.Entry, have netops.Snapshot) (
 	if !chooseTogether(e, pod) || slices.ContainsFunc(pod[slices.Index(pod, e)+1:], later) {
 		return "", nil
 	}
-	p, ours := newPod(pod, e.Plugin, e.Key), say{sayOf(e), e.Key}
+	p, ours := newPod(pod, e.Plugin, e.Key), preference{preferenceOf(e), e.Key}
 	return p.overruled(ours), p.strayDefaults(ours, have)
 }
 

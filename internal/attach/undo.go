@@ -138,7 +138,7 @@ func (r *request) undoInPod(ctx context.Context, ns *kernel.Netns, together []*u
 	if ns != nil {
 		all, complete, err := r.otherRecords(together)
 		if err == nil {
-			err = r.yield(ctx, ns, together, all)
+			err = r.leaveDefaults(ctx, ns, together, all)
 		}
 		others := slices.DeleteFunc(all, func(e *record.Entry) bool { return e.Progress != record.Finished })
 		for i, u := range together {

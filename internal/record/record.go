@@ -82,14 +82,14 @@ type Record struct {
 	// SkipCheck says that CHECK leaves out what this ADD did. Its key is the first
 	// release's.
 	SkipCheck bool `json:"unjudged"`
-	// Default is the attachment's say in the pod's default routes; nil where its
+	// Default is the attachment's preference for the pod's default routes; nil where its
 	// plugin has none.
 	Default *Default `json:"default"`
 }
 
-// Default is the say that an attachment has in which of the pod's interfaces has
+// Default is what an attachment prefers as to which of the pod's interfaces has
 // the default routes of table main, one of each family: all others have theirs
-// taken away, and the records owe them to the pod.
+// taken away, and records list them as deleted.
 type Default struct {
 	Dev string `json:"dev"` // the interface that should have them; empty where it does not matter
 	// Asked says that the configuration names it: that goes before any order, and

@@ -44,7 +44,7 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (*attach.Decis
 		if err := c.refuse(t, d.Want.Pod); err != nil {
 			return d, err
 		}
-		d.Default = c.say()
+		d.Default = c.preference()
 		d.Warnings = c.warn(t)
 	}
 	if mac := c.mac(t); mac != "" {
@@ -53,8 +53,8 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (*attach.Decis
 	return d, err
 }
 
-// say is the attachment's in the pod's default routes.
-func (c config) say() *attach.Default {
+// preference is the attachment's for the pod's default routes.
+func (c config) preference() *attach.Default {
 	switch {
 	case c.defaultDev != "":
 		return &attach.Default{Dev: c.defaultDev, Asked: true}
