@@ -8,8 +8,6 @@ import (
 	"fmt"
 
 	"github.com/cni-netops/plugins/internal/cni"
-	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -117,29 +115,6 @@ func (r *request) refuseDamaged() error {
 		}
 	}
 	return nil
-}
-
-// inhabited reports whether a process is in the namespace of a record, which may
-// have lost its path: it lives on for as long.
-func (r *request) inhabited(e *record.Entry) bool {
-	if r.inhabitants == nil {
-		r.inhabitants = map[string]map[netops.Identity]bool{}
-	}
-	in, known := r.inhabitants[e.IfName]
-	if !known {
-		in = kernel.Inhabited(e.IfName)
-		r.inhabitants[e.IfName] = in
-	}
-	return in[e.Netns.Identity]
-}
-
-// visible fails unless the pod of a record can be seen.
-func (r *request) visible(e *record.Entry) error {
-	ns, err := kernel.Open(e.Netns.Path)
-	if err == nil {
-		ns.Close()
-	}
-	return err
 }
 
 // printUnderHeads prints lines, those that follow each other under one heading.

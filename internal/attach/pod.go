@@ -3,15 +3,11 @@
 package attach
 
 import (
-	"errors"
-	"io/fs"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
-	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/cni"
-	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/kernel"
 )
 
@@ -71,11 +67,4 @@ func (r *request) listen(ns *kernel.Netns, where string) {
 			r.onChange(where, command)
 		}
 	}
-}
-
-// podGone reports whether a path leads to no network namespace, so that the pod
-// behind it is gone.
-func podGone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, netops.ErrNotNamespace) ||
-		errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP)
 }

@@ -209,15 +209,3 @@ func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[
 		}
 	}
 }
-
-// lifeOf says whether a namespace is the record's.
-func lifeOf(ns *kernel.Netns, e *record.Entry, boot string) show.Life {
-	identity, err := ns.Identity(e.IfName)
-	switch {
-	case err != nil || identity == netops.Identity{}:
-		return show.Unknown
-	case e.In(boot, identity):
-		return show.Lives
-	}
-	return show.Replaced
-}

@@ -8,10 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/netops/kernel"
@@ -216,39 +213,6 @@ func (r *request) usable(e *record.Entry) bool {
 	return false
 }
 
-// sandbox opens the namespace of a record: what CNI_NETNS or the record's path
-// leads to, if it is the recorded one. It is nil where the pod is gone.
-func (r *request) sandbox(e *record.Entry) (*kernel.Netns, error) {
-	boot, err := record.Boot()
-	if err != nil {
-		return nil, err
-	}
-	if boot != e.Boot {
-		return nil, nil // after a reboot nothing of it is left
-	}
-	paths := []string{e.Netns.Path}
-	if given := r.Config.Netns; given != "" && given != e.Netns.Path {
-		paths = []string{given, e.Netns.Path}
-	}
-	var failed error
-	for _, path := range paths {
-		ns, err := r.open(path)
-		if err != nil {
-			if !podGone(err) {
-				failed = err
-			}
-			continue
-		}
-		identity, err := ns.Identity(e.IfName)
-		if err == nil && e.In(boot, identity) {
-			return ns, nil
-		}
-		failed = cmp.Or(err, failed)
-		ns.Close()
-	}
-	return nil, failed
-}
-
 // transient is what of an error may go away by itself. The rest is told.
 func (r *request) transient(err error) error {
 	var failures netops.Failures
@@ -267,43 +231,4 @@ func (r *request) transient(err error) error {
 		return nil
 	}
 	return again
-}
-
-// folderOf names the folder that a path leads into by its device and inode; it is
-// empty where there is none.
-func folderOf(path string) string {
-	var st unix.Stat_t
-	if !filepath.IsAbs(path) || unix.Stat(filepath.Dir(path), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return ""
-	}
-	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
-}
-
-// seesFolder reports whether the path of a record's pod leads into the folder that
-// it led into at ADD. Who calls a plugin by hand may see other folders than the
-// runtime, as in a container: there, no pod's namespace exists. Records of the
-// first release do not tell which folder it was.
-func seesFolder(e *record.Entry) bool {
-	now := folderOf(e.Netns.Path)
-	return now != "" && (e.Netns.Folder == "" || e.Netns.Folder == now)
-}
-
-// mayLive reports whether the pod of a record may be there.
-func (r *request) mayLive(e *record.Entry) bool { return !r.certainlyGone(e) }
-
-// certainlyGone reports whether the pod of a record is gone for certain. A
-// plain file at its path does not say so: another mount namespace sees the
-// file of a live one like that.
-func (r *request) certainlyGone(e *record.Entry) bool {
-	boot, err := record.Boot()
-	if err == nil && boot != e.Boot {
-		return true
-	}
-	ns, err := kernel.Open(e.Netns.Path)
-	if err != nil {
-		return errors.Is(err, fs.ErrNotExist) && (!r.byHand || seesFolder(e) && !r.inhabited(e))
-	}
-	defer ns.Close()
-	identity, err := ns.Identity(e.IfName)
-	return err == nil && identity != e.Netns.Identity && identity != netops.Identity{}
 }
