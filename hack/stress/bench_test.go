@@ -1,8 +1,10 @@
 package stress
 
 import (
+	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,4 +45,57 @@ func lifeOf(program plugintest.Program, c plugintest.Call) map[string]time.Durat
 	took["CHECK"], _ = program.Call(c.After(plugintest.Answer{Stdout: result}), "CHECK")
 	took["DEL"], _ = program.Call(c, "DEL")
 	return took
+}
+
+// contended are usual attachments of plugins that change the host.
+var contended = map[string]string{
+	"host-routes": `"routing": "[{prefix: \"10.9.#.0/24\", device: \"cni0\"}]"`,
+	"router":      routed + ", " + prevResult("net1", "192.0.2.#/24"),
+}
+
+// ADD and then DEL of a hundred pods, sixteen at a time, beside as many processes
+// of the plugin that only start.
+func BenchmarkContention(b *testing.B) {
+	const pods = 100
+	for _, s := range subjects {
+		conf, is := contended[s.plugin]
+		if !is {
+			continue
+		}
+		b.Run(s.plugin, func(b *testing.B) {
+			newNode(b)
+			var calls []plugintest.Call
+			for i := range pods {
+				calls = append(calls, s.callWith(b, s.newPod(b, fmt.Sprintf("pod%d", i)), conf))
+			}
+			program, ratios := plugintest.Released(b, s.plugin), plugintest.Ratios{}
+			for b.Loop() {
+				start := sixteenAtOnce(calls, func(c plugintest.Call) { program.Call(c, "VERSION") })
+				for _, verb := range []string{"ADD", "DEL"} {
+					ratios.Add("x-start-"+verb, sixteenAtOnce(calls, func(c plugintest.Call) { program.Call(c, verb) }), start)
+				}
+			}
+			ratios.Report(b)
+		})
+	}
+}
+
+// sixteenAtOnce is how long all calls take.
+func sixteenAtOnce(calls []plugintest.Call, do func(plugintest.Call)) time.Duration {
+	next := make(chan plugintest.Call)
+	var done sync.WaitGroup
+	for range 16 {
+		done.Go(func() {
+			for c := range next {
+				do(c)
+			}
+		})
+	}
+	began := time.Now()
+	for _, c := range calls {
+		next <- c
+	}
+	close(next)
+	done.Wait()
+	return time.Since(began)
 }
