@@ -264,10 +264,7 @@ func (l *lab) echo(all []*cell) (shut func()) {
 		}
 		served[c.dst] = true
 		c.to.ns.Enter(func() {
-			conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(c.dst, echoPort)))
-			if err != nil {
-				l.t.Fatal(err)
-			}
+			conn := listen(l.t, netip.AddrPortFrom(c.dst, echoPort))
 			open = append(open, conn)
 			answering.Go(func() { answer(conn) })
 		})
@@ -278,6 +275,21 @@ func (l *lab) echo(all []*cell) (shut func()) {
 		}
 		answering.Wait() // until then an address is in use
 	}
+}
+
+// listen waits for an address to be free: a process that another test is about to
+// start has the last echo's socket, too, until it is executed.
+func listen(t *testing.T, at netip.AddrPort) (conn *net.UDPConn) {
+	t.Helper()
+	plugintest.Until(t, func() bool {
+		var err error
+		conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		if err != nil && !errors.Is(err, unix.EADDRINUSE) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	return conn
 }
 
 // Questions and answers are told apart by what stands before the cell's ID.
