@@ -93,6 +93,74 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// What jq 1.6, which the older host-routes has in it, makes of what people write, as it
+// answered when it was asked; objects here have their keys sorted, as gojq has them.
+func TestAsJq16(t *testing.T) {
+	t.Parallel()
+	const input = `{"ips":[{"address":"10.22.0.5/16"},{"address":"fd01::5/64"}],"interfaces":[{"name":"cni0","sandbox":""},{"name":"eth0","sandbox":"/x","mac":"02:00:00:00:00:01"}],"rt":{"z":1,"a":2}}`
+	for _, tt := range []struct{ source, want string }{
+		{`[.ips[] | {prefix: (.address | split("/")[0]), device: "cni0"}]`, `[{"device":"cni0","prefix":"10.22.0.5"},{"device":"cni0","prefix":"fd01::5"}]`},
+		{`.ips[0].address | capture("(?<ip>[^/]+)/(?<bits>[0-9]+)") | .bits`, `"16"`},
+		{`[.ips[].address | select(test(":") | not)] | length`, `1`},
+		{`.ips[0].address | sub("/.*"; "/32")`, `"10.22.0.5/32"`},
+		{`.ips[0].address | gsub("[.]"; "-")`, `"10-22-0-5/16"`},
+		{`[.ips[0].address | scan("[0-9]+")]`, `["10","22","0","5","16"]`},
+		{`.rt | keys`, `["a","z"]`},
+		{`[.interfaces[] | select(.sandbox != "")] | first | .name`, `"eth0"`},
+		{`.interfaces | INDEX(.name) | .eth0.mac`, `"02:00:00:00:00:01"`},
+		{`[limit(1; .ips[])] | length`, `1`},
+		{`.ips[0].address | ltrimstr("10.") | rtrimstr("/16")`, `"22.0.5"`},
+		{`.ips[0].address | @base64 | @base64d`, `"10.22.0.5/16"`},
+		{`.ips | group_by(.address | contains(":")) | length`, `2`},
+		{`.ips as [$a, $b] | $b.address`, `"fd01::5/64"`},
+		{`[.ips[] as {address: $a} | $a]`, `["10.22.0.5/16","fd01::5/64"]`},
+		{`reduce .ips[] as $x (0; . + 1)`, `2`},
+		{`[foreach .ips[] as $x (0; . + 1)] | last`, `2`},
+		{`.missing // "default"`, `"default"`},
+		{`getpath(["ips", 0, "address"])`, `"10.22.0.5/16"`},
+		{`.ips | any(.address | startswith("fd"))`, `true`},
+		{`[.ips[0].address | splits("[./]")]`, `["10","22","0","5","16"]`},
+		{`"2024-01-01T00:00:00Z" | fromdate`, `1704067200`},
+		{`.ips[1].address | ascii_downcase | explode | implode`, `"fd01::5/64"`},
+		{`[.ips[].address | split("/") | {prefix: .[0], metric: (.[1] | tonumber)}] | map(.metric) | add`, `80`},
+		{`[.ips[].address | if test(":") then "six" elif test("^10") then "ten" else "four" end]`, `["ten","six"]`},
+		{`. as $in | [paths(type == "string")] | length`, `7`},
+		{`[.ips[] | .address] | join(",")`, `"10.22.0.5/16,fd01::5/64"`},
+		{`"\(.rt.z) and \(.rt.a)"`, `"1 and 2"`},
+		{`[.ips[] | .address | ascii_upcase] | unique | index("FD01::5/64")`, `1`},
+		{`.ips[0].address[0:2] | tonumber`, `10`},
+		{`def bare: split("/")[0]; [.ips[] | .address | bare]`, `["10.22.0.5","fd01::5"]`},
+		{`[range(0; .ips | length)] | map(. * 10)`, `[0,10]`},
+		{`.ips | map(select(.address | endswith("/16"))) | min_by(.address) | .address`, `"10.22.0.5/16"`},
+		{`try error("x") catch .`, `"x"`},
+	} {
+		if got, err := evaluate(tt.source, input); err != nil || got != tt.want {
+			t.Errorf("%s: %s, %v; jq 1.6 says %s", tt.source, got, err, tt.want)
+		}
+	}
+}
+
+// What jq 1.6 has and gojq has not, as the page's migration table says, is an error,
+// and the one thing that is not has other keys first.
+func TestNotAsJq16(t *testing.T) {
+	t.Parallel()
+	for source, says := range map[string]string{
+		`keys_unsorted`:                  "function not defined: keys_unsorted/0",
+		`input_line_number`:              "function not defined: input_line_number/0",
+		`input_filename`:                 "function not defined: input_filename/0",
+		`$__loc__`:                       "variable not defined: $__loc__",
+		`"10.22" | test("^10(?=.22)")`:   "invalid regular expression",
+		`"10.10" | test("([0-9]+).\\1")`: "invalid regular expression",
+	} {
+		if got, err := evaluate(source, `{}`); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %s, %v; want %q", source, got, err, says)
+		}
+	}
+	if got, err := evaluate(`to_entries[0].key`, `{"z": 1, "a": 2}`); err != nil || got != `"a"` {
+		t.Errorf("the first key is %s, %v", got, err)
+	}
+}
+
 // What fails says so in one line, and alike in the process and in a child.
 func TestFailures(t *testing.T) {
 	t.Parallel()
