@@ -227,7 +227,7 @@ func TestResultThatCannotBePrinted(t *testing.T) {
 	pod := s.pod("unprinted")
 	before := pod.Dump()
 	stdout := os.Stdout
-	c := s.of(pod, &decided{want: everything(), decision: func(d *Decision, _ netops.Snapshot) {
+	c := s.of(pod, &decided{want: everything(), decision: func(*Decision, netops.Snapshot) {
 		os.Stdout = os.NewFile(^uintptr(0), "closed")
 	}})
 	_, err := c.do("ADD")

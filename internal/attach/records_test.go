@@ -79,7 +79,7 @@ func TestPlanFromUnchangedPod(t *testing.T) {
 	s := newScene(t)
 	pod := s.pod("unchanged")
 	var seen []string
-	d := &decided{want: inPod(at("10.9.0.0/16", "10.2.0.1", "eth0")), decision: func(d *Decision, pod netops.Snapshot) {
+	d := &decided{want: inPod(at("10.9.0.0/16", "10.2.0.1", "eth0")), decision: func(_ *Decision, pod netops.Snapshot) {
 		seen = append(seen, fmt.Sprint(len(pod.Routes)))
 	}}
 	c := s.of(pod, d)

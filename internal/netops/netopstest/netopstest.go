@@ -61,7 +61,7 @@ func (m *isolated) run() (exit int, err error) {
 		if err := isolate.Furnish(room); err != nil {
 			return 1, err
 		}
-		if _, err := ip("link", "set", "lo", "up"); err != nil {
+		if err := ip("link", "set", "lo", "up"); err != nil {
 			return 1, err
 		}
 		return m.M.Run(), nil
@@ -74,12 +74,12 @@ func (m *isolated) run() (exit int, err error) {
 	return isolate.Again(os.Args[1:])
 }
 
-func ip(args ...string) (string, error) {
+func ip(args ...string) error {
 	out, err := exec.Command("ip", args...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
 	}
-	return string(out), nil
+	return nil
 }
 
 // NS is a network namespace of a test.
@@ -263,7 +263,7 @@ func (n *NS) Veth(dev string, addrs ...string) {
 	// A namespace's interfaces vanish some time after its name.
 	peer := fmt.Sprintf("veth%d", peers.Add(1))
 	Host(n.tb).IP("link add "+peer+" type veth peer name "+dev+" netns "+n.Name, "link set "+peer+" up")
-	n.tb.Cleanup(func() { _, _ = ip("link", "del", peer) })
+	n.tb.Cleanup(func() { _ = ip("link", "del", peer) })
 	var lines []string
 	for _, a := range addrs {
 		lines = append(lines, "addr add "+a+" dev "+dev)
