@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cni-netops/plugins/hack/e2e/internal/machine"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -153,7 +154,7 @@ func await(try func(context.Context) error) error {
 
 // loadImage loads the image of all pods, and waits until pods can have it.
 func (c *containerd) loadImage() error {
-	archive, err := makeImage(podImage)
+	archive, err := machine.MakeImage(dir, filepath.Join(dir, "root"), podImage)
 	if err != nil {
 		return err
 	}

@@ -11,24 +11,21 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"text/tabwriter"
 
+	"github.com/cni-netops/plugins/hack/e2e/internal/machine"
 	"golang.org/x/sys/unix"
 )
 
-const (
-	root   = "../.."
-	inside = "E2E_INSIDE" // names the folder of the run, in the process that is isolated
-)
+const root = "../.."
 
 // dir is the folder of the run.
-var dir = os.Getenv(inside)
+var dir = os.Getenv(machine.Inside)
 
 func TestMain(m *testing.M) {
-	run := isolate
+	run := machine.Isolate
 	if filepath.Base(os.Args[0]) == witness {
 		run = testify
 	} else if dir != "" {
@@ -46,42 +43,6 @@ func TestMain(m *testing.M) {
 
 var errTestsFailed = errors.New("not all of it was shown")
 
-// isolate runs the tests in namespaces of their own, whose processes end with
-// the first of them.
-func isolate() (err error) {
-	dir, err := os.MkdirTemp("", "e2e-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir), removeGroups(filepath.Base(dir))) }()
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	// Ctrl-C reaches the tests as well. They take their containers away.
-	signal.Ignore(os.Interrupt)
-	cmd := exec.Command("unshare", append([]string{"--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", self}, os.Args[1:]...)...)
-	cmd.Env = append(os.Environ(), inside+"="+dir)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return cmd.Run()
-}
-
-// removeGroups removes the control groups of containers, from the hierarchy or
-// from each of them. No namespace hides them, and they stay when all else goes.
-func removeGroups(name string) error {
-	var problems []error
-	for _, pattern := range []string{name, "*/" + name} {
-		roots, err := filepath.Glob(filepath.Join("/sys/fs/cgroup", pattern))
-		problems = append(problems, err)
-		for _, root := range roots {
-			// Its files cannot be removed, and a folder only when it has no other.
-			_, err := run("find", root, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+")
-			problems = append(problems, err)
-		}
-	}
-	return errors.Join(problems...)
-}
-
 // furnished runs the tests on a node that it has furnished for them.
 func furnished(m *testing.M) error {
 	ends := make(chan os.Signal, 1)
@@ -93,7 +54,7 @@ func furnished(m *testing.M) error {
 		}
 		os.Exit(1)
 	}()
-	err := errors.Join(hide(), configure(), wire())
+	err := errors.Join(machine.Enter(), hide(), configure(), wire())
 	if err == nil && m.Run() != 0 {
 		err = errTestsFailed
 	}
@@ -118,22 +79,10 @@ func hide() error {
 }
 
 // write writes a file of the run.
-func write(name, text string) error {
-	path := filepath.Join(dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(path, []byte(text), 0o600)
-}
+func write(name, text string) error { return machine.Write(filepath.Join(dir, name), text) }
 
 // run runs a command, and returns what it printed.
-func run(words ...string) (string, error) {
-	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%s: %w: %s", strings.Join(words, " "), err, out)
-	}
-	return string(out), err
-}
+func run(words ...string) (string, error) { return machine.Run(words...) }
 
 // shownRows tell what was shown, by runtime and plugin.
 var shownRows []string

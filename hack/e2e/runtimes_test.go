@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/cni-netops/plugins/hack/e2e/internal/machine"
 )
 
 // runtime is a program that users have their containers from.
@@ -45,7 +47,7 @@ const older = "0.4.0"
 func configure() error {
 	bin, err := filepath.Abs(filepath.Join(root, "bin"))
 	self, err2 := os.Executable()
-	problems := []error{err, err2, makeRoot(),
+	problems := []error{err, err2, machine.MakeRoot(filepath.Join(dir, "root"), "sleep", "ip", "ping"),
 		os.Mkdir(filepath.Join(dir, "bin"), 0o755), os.Symlink(self, filepath.Join(dir, "bin", witness)),
 		os.Setenv("CNI_PATH", strings.Join([]string{bin, filepath.Join(bin, "upstream"), filepath.Join(dir, "bin")}, ":"))}
 	for plugin, f := range failing {
@@ -68,17 +70,6 @@ func conflists(newest string) map[string]string {
 		}
 	}
 	return lists
-}
-
-// makeRoot makes the containers' root, with nothing but busybox.
-func makeRoot() error {
-	busybox, err := os.ReadFile("/bin/busybox")
-	bin := filepath.Join(dir, "root", "bin")
-	err = errors.Join(err, os.MkdirAll(bin, 0o755), os.WriteFile(filepath.Join(bin, "busybox"), busybox, 0o755))
-	for _, applet := range []string{"sleep", "ip", "ping"} {
-		err = errors.Join(err, os.Symlink("busybox", filepath.Join(bin, applet)))
-	}
-	return err
 }
 
 // cgroup is the parent of the containers' groups.
