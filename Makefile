@@ -1,7 +1,7 @@
 # What there is to do here. How it is done stands in scripts/.
 # Variables go on the command line: make install CNI_BIN_DIR=/usr/lib/cni
 
-.PHONY: build build-all install demo test check cover test-unit e2e stress lint fuzz bench image release reproducible clean help
+.PHONY: build build-all install demo test check cover test-unit e2e e2e-kubernetes stress lint fuzz bench image release reproducible clean help
 
 build: ## build the plugins into bin/ (GOARCH, VERSION)
 	scripts/build_linux.sh
@@ -31,6 +31,9 @@ test-unit: ## the packages whose tests need no namespaces
 e2e: ## have podman, containerd and cnitool call the plugins, as root
 	scripts/e2e.sh
 
+e2e-kubernetes: ## put up a Kubernetes node and have it call the plugins, as root (OLD, MULTUS, CONTAINERD)
+	scripts/e2e_kubernetes.sh
+
 stress: ## a hundred attachments come and go, with faults, for DURATION, default 30m
 	scripts/stress.sh
 
@@ -56,4 +59,4 @@ clean: ## remove what was built
 	rm -rf bin dist
 
 help: ## list these targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16

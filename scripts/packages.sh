@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/need.sh
 
 declare -A package=([ip]=iproute2 [ping]=iputils-ping [qemu-s390x]=qemu-user [busybox]=busybox-static
-	[sysctl]=procps [wine]="wine wine64" [x86_64-w64-mingw32-gcc]=gcc-mingw-w64-x86-64-win32)
+	[nft]=nftables [sysctl]=procps [wine]="wine wine64" [x86_64-w64-mingw32-gcc]=gcc-mingw-w64-x86-64-win32)
 missing=''
 for command in "$@"; do
 	has "$command" || missing+=" ${package[$command]:-$command}"
