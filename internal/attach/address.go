@@ -98,9 +98,9 @@ func (r *request) neighConflicts(want, have netops.State) (failed netops.Failure
 
 // releaseAddresses removes the neighbours and address notes of attachments that
 // go, unless another entry of the chain wants them.
-func (r *request) releaseAddresses(ctx context.Context, lock *record.HostLock, host *kernel.Netns, list []netops.Neigh, d demand, of []*record.Entry) netops.Failures {
+func (r *request) releaseAddresses(ctx context.Context, lock *record.HostLock, host *kernel.Netns, list []netops.Neigh, w wants, of []*record.Entry) netops.Failures {
 	failed := r.releaseNeighs(ctx, host, slices.DeleteFunc(slices.Clone(list), func(e netops.Neigh) bool {
-		return d.want(&e)
+		return w.want(&e)
 	}))
 	names := namesOf(of)
 	for i := range list {

@@ -12,22 +12,22 @@ import (
 	"github.com/cni-netops/plugins/internal/record"
 )
 
-// demand is what other attachments want of a state on the host.
-type demand struct {
+// wants are what other attachments want of a state on the host.
+type wants struct {
 	owners                            // of routes and neighbours, and some of those of the rest
 	unwanted []netops.Rule            // rules of the state that none wants
 	sysctls  map[string]netops.Sysctl // how sysctls are wanted, by key
 }
 
-// demand reads the records of other attachments. Where hundreds share a rule, the
+// wantedByOthers reads the records of other attachments. Where hundreds share a rule, the
 // first one tells. An attachment whose pod is gone wants nothing, although its
 // DEL has not come.
-func (r *request) demand(lock *record.HostLock, s netops.State, of []*record.Entry) (d demand, err error) {
+func (r *request) wantedByOthers(lock *record.HostLock, s netops.State, of []*record.Entry) (w wants, err error) {
 	left := s
 	left.Rules, left.Sysctls = slices.Clone(s.Rules), slices.Clone(s.Sysctls)
-	d.sysctls = map[string]netops.Sysctl{}
+	w.sysctls = map[string]netops.Sysctl{}
 	err = r.eachOther(lock, &left, of, func(e *record.Entry) {
-		d.owners = append(d.owners, owner{e, netops.NewWants(e.Done.Host)})
+		w.owners = append(w.owners, owner{e, netops.NewWants(e.Done.Host)})
 		left.Rules = slices.DeleteFunc(left.Rules, func(rule netops.Rule) bool {
 			return e.Err != nil || netops.NewWants(e.Done.Host).Has(&rule) && r.mayLive(e)
 		})
@@ -35,14 +35,14 @@ func (r *request) demand(lock *record.HostLock, s netops.State, of []*record.Ent
 			left.Sysctls = slices.DeleteFunc(left.Sysctls, func(s netops.Sysctl) bool {
 				wanted := s.Key == other.Key && r.mayLive(e)
 				if wanted {
-					d.sysctls[s.Key] = other
+					w.sysctls[s.Key] = other
 				}
 				return wanted
 			})
 		}
 	})
-	d.unwanted = left.Rules
-	return d, err
+	w.unwanted = left.Rules
+	return w, err
 }
 
 // release removes from the host what is ours of a state, and what no other
@@ -58,15 +58,15 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *kern
 	if s.IsZero() {
 		return nil
 	}
-	d, err := r.demand(lock, s, of)
+	others, err := r.wantedByOthers(lock, s, of)
 	if err != nil {
 		return err
 	}
-	failed := r.releaseRoutes(ctx, host, s.Routes, d.owners)
-	failed = append(failed, r.releaseAddresses(ctx, lock, host, s.Neighs, d, of)...)
-	failed = append(failed, host.DeleteObjects(ctx, netops.State{Rules: d.unwanted})...)
+	failed := r.releaseRoutes(ctx, host, s.Routes, others.owners)
+	failed = append(failed, r.releaseAddresses(ctx, lock, host, s.Neighs, others, of)...)
+	failed = append(failed, host.DeleteObjects(ctx, netops.State{Rules: others.unwanted})...)
 	for i := range s.Sysctls {
-		if err := r.resetSysctl(ctx, lock, host, &s.Sysctls[i], d); err != nil {
+		if err := r.resetSysctl(ctx, lock, host, &s.Sysctls[i], others); err != nil {
 			failed = append(failed, failure(&s.Sysctls[i], err))
 		}
 	}

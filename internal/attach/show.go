@@ -84,10 +84,10 @@ func view(ctx context.Context, store record.Store, which func(*show.Record) bool
 	if err != nil {
 		return nil, err
 	}
-	demand, pods := demandOf(entries, boot), byPod(entries, boot)
+	sharing, pods := countSharers(entries, boot), byPod(entries, boot)
 	var chosen []*shown
 	for _, e := range entries {
-		s := &shown{e, recordShown(e, demand)}
+		s := &shown{e, recordShown(e, sharing)}
 		if pid := holders[e.Netns.Lock]; pid > 0 {
 			s.Process = &show.Process{PID: pid, Name: processName(pid)}
 		}

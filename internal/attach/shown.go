@@ -14,16 +14,16 @@ import (
 	"github.com/cni-netops/plugins/internal/show"
 )
 
-// onNode stands for the node, where demand is counted by namespaces' locks.
+// onNode stands for the node, where sharers are counted by namespaces' locks.
 const onNode = ""
 
-// demanded is how many records want a thing, by where and by its command.
-type demanded map[[2]string]int
+// sharers is how many records want a thing, by where and by its command.
+type sharers map[[2]string]int
 
-// demandOf counts what records want. What is being taken back, and what was
+// countSharers counts what records want. What is being taken back, and what was
 // before the node booted, wants nothing.
-func demandOf(entries []*record.Entry, boot string) demanded {
-	count := demanded{}
+func countSharers(entries []*record.Entry, boot string) sharers {
+	count := sharers{}
 	for _, e := range entries {
 		if e.Err != nil || e.Boot != boot || e.Progress == record.Undoing {
 			continue
@@ -40,7 +40,7 @@ func demandOf(entries []*record.Entry, boot string) demanded {
 }
 
 // recordShown is how a record is shown, before anything is looked at.
-func recordShown(e *record.Entry, demand demanded) show.Record {
+func recordShown(e *record.Entry, sharing sharers) show.Record {
 	plugin, k := e.Names()
 	r := show.Record{Plugin: plugin, Network: k.Network, ContainerID: k.ContainerID, IfName: k.IfName, Name: e.Name(), File: e.Path(),
 		State: stateOf(e), Netns: show.Netns{Life: show.Unknown}}
@@ -49,8 +49,8 @@ func recordShown(e *record.Entry, demand demanded) show.Record {
 		return r
 	}
 	r.Pod, r.Unchecked, r.Netns.Path = e.Pod, e.SkipCheck, e.Netns.Path
-	r.Node = changesShown(netops.Change{Add: e.Done.Host}, netops.State{}, onNode, demand)
-	r.InPod = changesShown(e.Done.Pod, e.Held.Pod.Add, e.Netns.Lock, demand)
+	r.Node = changesShown(netops.Change{Add: e.Done.Host}, netops.State{}, onNode, sharing)
+	r.InPod = changesShown(e.Done.Pod, e.Held.Pod.Add, e.Netns.Lock, sharing)
 	return r
 }
 
@@ -70,10 +70,10 @@ func stateOf(e *record.Entry) show.State {
 
 // changesShown are the commands of a change, and what was found as it was
 // wanted.
-func changesShown(done netops.Change, held netops.State, where string, demand demanded) (list []show.Change) {
+func changesShown(done netops.Change, held netops.State, where string, sharing sharers) (list []show.Change) {
 	add := func(o netops.Object, verb netops.Verb, found bool) {
 		c := show.Change{Command: o.Command(verb), Found: found, Names: namesIn(o)}
-		c.SharedWith = max(0, demand[[2]string{where, c.Command}]-1)
+		c.SharedWith = max(0, sharing[[2]string{where, c.Command}]-1)
 		list = append(list, c)
 	}
 	for _, op := range done.Operations() {

@@ -72,13 +72,13 @@ func sysctlNotePrefix(boot string, index uint32) string {
 // resetSysctl gives a sysctl the value that another attachment wants, or else the
 // one that it had before the first attachment, unless its value is not ours any
 // more.
-func (r *request) resetSysctl(ctx context.Context, lock *record.HostLock, host *kernel.Netns, s *netops.Sysctl, d demand) error {
+func (r *request) resetSysctl(ctx context.Context, lock *record.HostLock, host *kernel.Netns, s *netops.Sysctl, w wants) error {
 	now, index, err := sysctlOn(ctx, host, s)
 	if err != nil {
 		return err
 	}
 	ours := now != "" && s.SatisfiedBy(now)
-	if other, wanted := d.sysctls[s.Key]; wanted {
+	if other, wanted := w.sysctls[s.Key]; wanted {
 		if !ours || other.SatisfiedBy(now) {
 			return nil
 		}
