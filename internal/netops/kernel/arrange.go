@@ -15,9 +15,15 @@ func (n *Netns) makeArranged(ctx context.Context, all []netops.Arrangement, done
 		}
 		ops, moved := a.Operations()
 		if len(moved) > 0 && n.accepts(ctx, append(moved, a.Coming()...)) {
-			refused := n.runMoving(ctx, ops, moved, done)
-			if len(refused) > 0 && (!n.arrangeAgain(ctx, a, !continueOnError) || !continueOnError) {
+			made, refused := n.runMoving(ctx, ops, moved)
+			arranged := len(refused) == 0 || n.arrangeAgain(ctx, a, !continueOnError)
+			if len(refused) > 0 && (!arranged || !continueOnError) {
 				failed = append(failed, refused...)
+			}
+			// What is taken back already is not taken back again: an undo would meet
+			// others that look like it.
+			if done != nil && (len(refused) == 0 || !arranged) {
+				*done = append(*done, made...)
 			}
 			continue
 		}
@@ -62,8 +68,8 @@ func (n *Netns) arrangeAgain(ctx context.Context, a netops.Arrangement, back boo
 
 // runMoving runs operations of which some only move routes: these are no change,
 // and go in one send with all others, so that nothing comes between. A route that
-// does not come back at once is tried again.
-func (n *Netns) runMoving(ctx context.Context, ops []netops.Operation, moved []*netops.Route, done *[]netops.Operation) (failed []*netops.OpError) {
+// does not come back at once is tried again. It returns the changes that were made.
+func (n *Netns) runMoving(ctx context.Context, ops []netops.Operation, moved []*netops.Route) (changes []netops.Operation, failed []*netops.OpError) {
 	moves := func(op netops.Operation) bool { return slices.Contains(moved, op.Object.(*netops.Route)) }
 	var made []netops.Operation
 	for _, f := range n.run(ctx, ops, &made, true) {
@@ -77,11 +83,8 @@ func (n *Netns) runMoving(ctx context.Context, ops []netops.Operation, moved []*
 			failed = append(failed, f)
 		}
 	}
-	if done != nil {
-		changes, _ := partition(made, func(op netops.Operation) bool { return !moves(op) })
-		*done = append(*done, changes...)
-	}
-	return failed
+	changes, _ = partition(made, func(op netops.Operation) bool { return !moves(op) })
+	return changes, failed
 }
 
 // lists reports whether the kernel has a route.

@@ -940,48 +940,72 @@ func TestDeletionsThatWouldHitAnother(t *testing.T) {
 }
 
 // A route that the kernel would delete in another one's place is moved for that.
-// Whichever of these operations is refused, both are there again.
+// Whichever of these operations is refused, both are there again, also where the
+// rest of a multipath route is like the moved one but for its mtu.
 func TestRefusedMove(t *testing.T) {
-	pod := netopstest.Namespace(t, "pod")
-	pod.Veth("eth0", "10.1.0.5/16")
-	pod.Veth("net1", "10.2.0.5/16")
-	pod.Batch("route append default via 10.1.0.1", "route append default nexthop via 10.1.0.1 nexthop via 10.2.0.1")
-	n := enter(t, pod)
-	before := pod.Dump()
-	multipath := func() netops.Change {
-		have := snapshot(t, n)
-		at := slices.IndexFunc(have.Routes, func(r netops.Route) bool { return len(r.Hops) > 1 })
-		done, _ := netops.Change{Del: netops.State{Routes: have.Routes[at : at+1]}}.Needed(have.State)
-		return done
+	for name, tt := range map[string]struct {
+		there []string
+		goes  func(r *netops.Route, hop netops.NextHop) bool
+	}{
+		"a whole route": {
+			[]string{"route append default via 10.1.0.1", "route append default nexthop via 10.1.0.1 nexthop via 10.2.0.1"},
+			func(r *netops.Route, _ netops.NextHop) bool { return len(r.Hops) > 1 },
+		},
+		"a part of it": {
+			[]string{"route append default via 10.1.0.1 mtu 1400", "route append default via 10.2.0.1", "route append default nexthop via 10.1.0.1 nexthop via 10.2.0.1"},
+			func(_ *netops.Route, hop netops.NextHop) bool { return hop.Gw == netip.MustParseAddr("10.2.0.1") },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := netopstest.Namespace(t, "pod")
+			pod.Veth("eth0", "10.1.0.5/16")
+			pod.Veth("net1", "10.2.0.5/16")
+			pod.Batch(tt.there...)
+			n := enter(t, pod)
+			before := pod.Dump()
+			for at := 0; ; at++ {
+				have := snapshot(t, n)
+				var c netops.Change
+				for i := range have.Routes {
+					c.Remove(&have.Routes[i], func(hop netops.NextHop) bool { return tt.goes(&have.Routes[i], hop) })
+				}
+				done, _ := c.Needed(have.State)
+				reached, err := applyRefusing(t, n, done, at)
+				if !reached {
+					if err != nil || at < 3 {
+						t.Errorf("%v after %d operations", err, at)
+					}
+					return
+				}
+				if errors.Is(err, netops.ErrNotRestored) {
+					t.Errorf("operation %d refused: %v", at, err)
+				}
+				if err == nil { // of the probe, or tried again
+					t.Logf("operation %d does not matter", at)
+					pod.IP("route flush proto boot")
+					pod.Batch(tt.there...)
+				}
+				restored(t, pod, before)
+			}
+		})
 	}
-	for at := 0; ; at++ {
-		left, reached := at, false
-		err := n.Apply(WithFault(t.Context(), func(_ context.Context, when, _ string) error {
-			if when != "before" {
-				return nil
-			}
-			if left--; left == -1 {
-				reached = true
-				return &netops.KernelError{Errno: unix.EPERM}
-			}
+}
+
+// applyRefusing applies a change, of which the kernel refuses one operation, and
+// tells whether it came to that.
+func applyRefusing(t *testing.T, n *Netns, done netops.Change, at int) (reached bool, err error) {
+	t.Helper()
+	err = n.Apply(WithFault(t.Context(), func(_ context.Context, when, _ string) error {
+		if when != "before" {
 			return nil
-		}), multipath())
-		if !reached {
-			if err != nil || at < 3 {
-				t.Errorf("%v after %d operations", err, at)
-			}
-			return
 		}
-		if errors.Is(err, netops.ErrNotRestored) {
-			t.Errorf("operation %d refused: %v", at, err)
+		if at--; at != -1 {
+			return nil
 		}
-		if err == nil { // of the probe, or tried again
-			t.Logf("operation %d does not matter", at)
-			pod.IP("route flush proto boot")
-			pod.Batch("route append default via 10.1.0.1", "route append default nexthop via 10.1.0.1 nexthop via 10.2.0.1")
-		}
-		restored(t, pod, before)
-	}
+		reached = true
+		return &netops.KernelError{Errno: unix.EPERM}
+	}), done)
+	return reached, err
 }
 
 // IPv6: a nexthop group is one object, merged routes of several protocols are
