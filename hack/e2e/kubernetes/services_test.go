@@ -25,12 +25,12 @@ func TestServices(t *testing.T) {
 			address, err := kubectl("get", "service", name, "-o", "jsonpath={.spec.clusterIP}")
 			ok(t, err)
 			for _, client := range []string{"client", "plain", "node"} {
-				ok(t, fetches(client, address))
+				ok(t, fetches(client, address, 80))
 			}
 		}
 		for _, port := range []int{localPort, clusterPort} {
 			for _, client := range []string{"router", "world"} {
-				ok(t, fetches(client, fmt.Sprintf("%s:%d", nodeAddress, port)))
+				ok(t, fetches(client, nodeAddress, port))
 			}
 		}
 		shown(t, way{"router", "", "", "the pod is the backend of services, NodePort Local and Cluster, and a client of them"})
@@ -39,18 +39,19 @@ func TestServices(t *testing.T) {
 
 // fetches waits until a pod, the node or a machine around it gets the page of the
 // pod web. kube-proxy takes its time.
-func fetches(client, address string) error {
-	words := []string{"busybox", "wget", "-T", "5", "-q", "-O", "-", "http://" + address + "/index.html"}
+func fetches(client, address string, port int) error {
+	// wget would look the port of http up in files that the image does not have.
+	words := []string{"busybox", "sh", "-c", fmt.Sprintf(`printf 'GET /index.html HTTP/1.0\r\n\r\n' | busybox nc -w 5 %s %d`, address, port)}
 	switch client {
 	case "node":
 	case "router", "world":
 		words = append([]string{"ip", "netns", "exec", client}, words...)
 	default:
-		words = append([]string{"kubectl", "exec", client, "--"}, words[1:]...)
+		words = append([]string{"kubectl", "exec", client, "--"}, words...)
 	}
-	return await(client+" reaches "+address, func() error {
+	return await(fmt.Sprintf("%s reaches %s:%d", client, address, port), func() error {
 		page, err := run(words...)
-		if err == nil && strings.TrimSpace(page) != "web" {
+		if err == nil && !strings.HasSuffix(page, "\nweb\n") {
 			err = fmt.Errorf("the page is %q", page)
 		}
 		return err
