@@ -4,8 +4,6 @@
 # -test.run TestServices, say. It is for root on Debian, and installs the packages
 # that it needs. Of the environment it reads
 #
-#	OLD         tree of another version, which it upgrades from and goes back to;
-#	            default this one
 #	MULTUS      binary of thin Multus; default a stand-in
 #	CONTAINERD  2 or 1, for that one alone
 set -euo pipefail
@@ -24,14 +22,9 @@ trap 'rm -rf "$work"' EXIT
 printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/images"\nrunroot = "%s/run"\n' "$work" "$work" >"$work/storage.conf"
 export CONTAINERS_STORAGE_CONF=$work/storage.conf
 image=docker.io/cni-netops/installer
-# pack TREE VERSION makes the image of a tree, and its manifest with this version.
-pack() {
-	IMAGE=$image VERSION=$2 "$1/scripts/image.sh"
-	buildah push --quiet "$image:$2" "docker-archive:$work/$2.tar:$image:$2"
-	sed "s|image: cni-netops/installer:.*|image: cni-netops/installer:$2|" "$1/images/cni-netops.yaml" >"$work/$2.yaml"
-}
-pack . v0.2.0
-pack "${OLD:-.}" v0.1.0
+IMAGE=$image VERSION=e2e scripts/image.sh
+buildah push --quiet "$image:e2e" "docker-archive:$work/installer.tar:$image:e2e"
+sed "s|image: cni-netops/installer:.*|image: cni-netops/installer:e2e|" images/cni-netops.yaml >"$work/installer.yaml"
 
 CGO_ENABLED=0 go test -C hack/e2e -c -o "$work/kubernetes.test" ./kubernetes
 export INSTALLER=$work PATH=$PWD/bin/kubernetes:$PATH

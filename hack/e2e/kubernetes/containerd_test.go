@@ -27,14 +27,14 @@ SystemdCgroup = false
 // loadImages loads the images of pods and of the installer.
 func loadImages() error {
 	busybox := filepath.Join(dir, "root")
-	if err := machine.MakeRoot(busybox, "sh", "sleep", "ip", "ping", "wget", "httpd", "mkdir", "hostname"); err != nil {
+	if err := machine.MakeRoot(busybox, "sh", "sleep", "ip", "ping", "httpd", "mkdir", "hostname"); err != nil {
 		return err
 	}
 	made, err := machine.MakeImage(dir, busybox, podImage)
 	if err != nil {
 		return err
 	}
-	for _, archive := range []string{made, installer("v0.1.0.tar"), installer("v0.2.0.tar")} {
+	for _, archive := range []string{made, installer("installer.tar")} {
 		if _, err := run("ctr", "--address", socket, "--namespace", "k8s.io", "images", "import", "--no-unpack", archive); err != nil {
 			return err
 		}

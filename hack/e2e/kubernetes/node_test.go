@@ -44,7 +44,7 @@ func putUp() error {
 	if err := errors.Join(loadImages(), start("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")); err != nil {
 		return err
 	}
-	if err := install(installer("v0.2.0.yaml")); err != nil {
+	if err := install(installer("installer.yaml")); err != nil {
 		return err
 	}
 	return errors.Join(
@@ -83,8 +83,7 @@ func linkUpstream() error {
 	return errors.Join(append(problems, os.Symlink(multus, filepath.Join(binDir, standIn)))...)
 }
 
-// installer is an archive of the installer's image, or its manifest: v0.2.0 has
-// the plugins of this tree, v0.1.0 those of another version.
+// installer is the archive of the installer's image, or its manifest.
 func installer(file string) string { return filepath.Join(os.Getenv("INSTALLER"), file) }
 
 // install installs our plugins by a manifest, as a user does.
