@@ -1,7 +1,6 @@
 package record
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -64,13 +63,13 @@ func (s Store) Holders() (map[string]int, error) {
 func parseLocks(text string) map[uint64]int {
 	held := map[uint64]int{}
 	for line := range strings.Lines(text) {
-		var n, pid int
-		var kind, advisory, mode, file string
-		if _, err := fmt.Sscanf(line, "%d: %s %s %s %d %s", &n, &kind, &advisory, &mode, &pid, &file); err != nil || kind != "FLOCK" {
+		words := strings.Fields(line)
+		if len(words) < 6 || words[1] != "FLOCK" {
 			continue
 		}
-		inode, err := strconv.ParseUint(file[strings.LastIndexByte(file, ':')+1:], 10, 64)
-		if err == nil && pid > 0 {
+		pid, err := strconv.Atoi(words[4])
+		inode, noInode := strconv.ParseUint(words[5][strings.LastIndexByte(words[5], ':')+1:], 10, 64)
+		if err == nil && noInode == nil && pid > 0 {
 			held[inode] = pid
 		}
 	}

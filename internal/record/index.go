@@ -39,7 +39,7 @@ func (r *Record) folders() []string {
 
 // subjectFolder is the name of a subject's folder. Long subjects may share one.
 func subjectFolder(subject string) string {
-	name := strings.NewReplacer("/", ":", " ", "_").Replace(subject)
+	name := strings.ReplaceAll(strings.ReplaceAll(subject, "/", ":"), " ", "_")
 	return name[:min(len(name), unix.NAME_MAX)]
 }
 
