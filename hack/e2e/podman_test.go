@@ -91,11 +91,10 @@ func (*podman) exec(container string, words ...string) (string, error) {
 }
 
 func (*podman) reload(container string) error {
-	_, err := run("podman", "network", "reload", container)
-	if err == nil {
-		_, err = run("podman", "restart", "--time", "0", container)
+	if _, err := run("podman", "network", "reload", container); err != nil {
+		return err
 	}
-	return err
+	return kill("restart", container)
 }
 
 // restart restarts a container in its first network, and connects it with the
@@ -112,19 +111,27 @@ func (p *podman) restart(container string) error {
 	for _, network := range others {
 		podman("network", "disconnect", network, container)
 	}
-	podman("restart", "--time", "0", container)
+	problems = append(problems, kill("restart", container))
 	for _, network := range others {
 		podman("network", "connect", network, container)
 	}
 	return errors.Join(problems...)
 }
 
-func (*podman) stop(container string) error {
-	_, err := run("podman", "stop", "--time", "0", container)
-	return err
-}
+func (*podman) stop(container string) error { return kill("stop", container) }
 
 func (p *podman) remove(container string) error {
-	_, err := run("podman", "rm", "--force", "--time", "0", "--ignore", container)
-	return errors.Join(err, p.leave(container))
+	return errors.Join(kill("rm", "--force", "--ignore", container), p.leave(container))
+}
+
+// kill runs a command that kills the processes of a container. Podman gives them
+// some seconds to die, which are too few on a busy machine: asked again it goes on.
+func kill(command string, words ...string) (err error) {
+	for range 10 {
+		_, err = run(append([]string{"podman", command, "--time", "0"}, words...)...)
+		if err == nil || !strings.Contains(err.Error(), "did not die within timeout") {
+			return err
+		}
+	}
+	return err
 }
