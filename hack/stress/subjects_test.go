@@ -125,17 +125,7 @@ func attach(pod *netopstest.NS, dev string, addrs ...string) {
 	for _, a := range addrs {
 		pod.IP("addr add " + a + " dev " + dev)
 	}
-	settled(pod, dev, addrs...)
-}
-
-// settled waits until the kernel has done by itself what it does a moment after
-// an interface came up.
-func settled(pod *netopstest.NS, dev string, addrs ...string) {
-	for _, a := range append(addrs, "fe80::/64") {
-		if ip, _, _ := strings.Cut(a, "/"); strings.Contains(ip, ":") {
-			pod.Await("-6 route show table local dev "+dev, "local "+ip)
-		}
-	}
+	pod.AwaitIPv6(dev, addrs...)
 }
 
 // overlay is a pod whose eth0 is Calico's, with its other end on the node, and
@@ -155,7 +145,7 @@ func overlay(t testing.TB, pod *netopstest.NS) {
 	for _, dev := range []string{"wire", "wire-end"} {
 		pod.Sysctl("net/ipv6/conf/"+dev+"/disable_ipv6", "1")
 	}
-	settled(pod, "eth0", six) // before the next: routes of equal interest keep the order in which they came
+	pod.AwaitIPv6("eth0", six) // before the next: routes of equal interest keep the order in which they came
 	four, six = "192.0.2."+n, "2001:db8::"+n
 	macvlan(pod, "net1", "02:00:00:00:00:05", four+"/24", six+"/64")
 	pod.Batch("route prepend default via 192.0.2.1 dev net1", "-6 route append default via 2001:db8::1 dev net1")
@@ -170,7 +160,7 @@ func macvlan(pod *netopstest.NS, dev, mac string, addrs ...string) {
 		lines = append(lines, "addr add "+a+" dev "+dev)
 	}
 	pod.Batch(lines...)
-	settled(pod, dev, addrs...)
+	pod.AwaitIPv6(dev, addrs...)
 }
 
 // twoNetworks is a pod with eth0 of another network, whose default route has an

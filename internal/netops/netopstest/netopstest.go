@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -269,19 +268,27 @@ func (n *NS) Veth(dev string, addrs ...string) {
 		lines = append(lines, "addr add "+a+" dev "+dev)
 	}
 	n.IP(append(lines, "link set "+dev+" up")...)
-	n.Await("-6 route show table local dev "+dev, "fe80::")
+	n.AwaitIPv6(dev, addrs...)
+}
+
+// AwaitIPv6 waits for the link-local address that the kernel gives an interface,
+// and for the routes to itself by those of these addresses that are IPv6: they
+// come a moment after the link is up, in any order.
+func (n *NS) AwaitIPv6(dev string, addrs ...string) {
+	n.tb.Helper()
+	n.until("IPv6 of "+dev+" does not come up", func() bool {
+		local := n.IP("-6 route show table local dev " + dev)
+		missing := func(addr string) bool {
+			ip, _, _ := strings.Cut(addr, "/")
+			return strings.Contains(ip, ":") && !strings.Contains(local, "local "+ip+" ")
+		}
+		return strings.Contains(local, "local fe80::") && !slices.ContainsFunc(addrs, missing)
+	})
 }
 
 // patience is how long the kernel of a busy machine may take for what it does
 // after a command has returned.
 const patience = time.Minute
-
-// Await waits until what ip(8) prints holds a text: the kernel does some things
-// a moment later.
-func (n *NS) Await(line, text string) {
-	n.tb.Helper()
-	n.until("ip "+line+" does not come to hold "+strconv.Quote(text), func() bool { return strings.Contains(n.IP(line), text) })
-}
 
 // Settle waits until every link with a carrier has its link-local address, and
 // every IPv6 address its route: the kernel gives them a moment after the link is

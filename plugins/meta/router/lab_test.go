@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
@@ -295,7 +294,7 @@ func (l *lab) join(name string, pod *netopstest.NS, host int, f families) {
 			pod.Batch("route add default via " + gw)
 		}
 	}
-	l.waitLinkLocal(pod, "eth0")
+	pod.AwaitIPv6("eth0")
 	l.have(name, pod, addrs...)
 }
 
@@ -345,18 +344,6 @@ func (l *lab) joinPointToPoint(pod *netopstest.NS, veth string, addrs []string) 
 	pod.Batch(lines...)
 }
 
-// waitLinkLocal waits for what the kernel does a moment later.
-func (l *lab) waitLinkLocal(ns *netopstest.NS, dev string) {
-	l.t.Helper()
-	for range 200 {
-		if strings.Contains(ns.IP("-6 route show table local dev "+dev), "fe80::") {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	l.t.Fatalf("%s has no link-local address", dev)
-}
-
 // detach takes the newest underlay interface away, as macvlan's DEL does.
 func (l *lab) detach(ifname string) {
 	l.t.Helper()
@@ -398,7 +385,7 @@ func (l *lab) plug(n, lan int) (ifname, prevResult string) {
 		"ipam": {"type": "static", "addresses": [%s], "routes": [%s]}}`, ifname, lan, strings.Join(addrs, ", "), strings.Join(routes, ", "))
 	c := plugintest.New(l.t, "macvlan", l.pod, conf).With(map[string]string{"CNI_IFNAME": ifname, "CNI_PATH": os.Getenv("PATH")})
 	l.node.Enter(func() { prevResult = c.OK("ADD").Stdout })
-	l.waitLinkLocal(l.pod, ifname)
+	l.pod.AwaitIPv6(ifname)
 	l.have("pod."+ifname, l.pod, own...)
 	return ifname, prevResult
 }

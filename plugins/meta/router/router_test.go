@@ -382,7 +382,7 @@ func TestOtherNames(t *testing.T) {
 	p := s.pod(1)
 	p.IP("link set net1 down", "link set net1 name lan0", "link set lan0 up", "addr add "+p.ip6(1)+"/64 dev lan0 nodad",
 		"route prepend default via 192.0.2.1 dev lan0")
-	p.settled("lan0")
+	p.AwaitIPv6("lan0", p.ip6(1))
 	before := s.state(p)
 	other := func(keys ...string) call {
 		c := p.withName("lan0", keys...)
@@ -606,7 +606,7 @@ func TestSRIOV(t *testing.T) {
 			four, six := p.overlay()
 			p.IP("link del eth0", "link add eth0 type bridge", "link set eth0 up", "addr add "+four+"/32 dev eth0", "addr add "+six+"/128 dev eth0",
 				"route add 169.254.1.1 dev eth0", "route append default via 169.254.1.1 dev eth0", "-6 route append default via fe80::1 dev eth0")
-			p.settled("eth0")
+			p.AwaitIPv6("eth0")
 		}},
 		"its other end is elsewhere": {nil, func(s *site, p *pod) {
 			s.node.IP("link set " + p.veth() + " netns " + s.lan.Name)

@@ -95,7 +95,7 @@ func (s *site) pod(nets int) *pod {
 	for i := range nets {
 		p.plug(i + 1)
 	}
-	p.settled("eth0")
+	p.AwaitIPv6("eth0", six)
 	s.sysctl(p.NS, "net/ipv4/conf/all/rp_filter", "2")
 	s.sysctl(p.NS, "net/ipv4/conf/eth0/rp_filter", "1")
 	return p
@@ -109,13 +109,7 @@ func (p *pod) plug(n int) {
 	p.Batch("link set "+dev+" up", "addr add "+four+"/24 dev "+dev, "addr add "+six+"/64 dev "+dev,
 		fmt.Sprintf("route prepend default via %s1 dev %s", four[:strings.LastIndex(four, ".")+1], dev),
 		fmt.Sprintf("-6 route append default via %s1 dev %s", prefix6(n), dev))
-	p.settled(dev)
-}
-
-// settled waits for the address that the kernel gives an interface.
-func (p *pod) settled(dev string) {
-	p.s.t.Helper()
-	plugintest.Until(p.s.t, func() bool { return strings.Contains(p.IP("-6 route show table local dev "+dev), "fe80::") })
+	p.AwaitIPv6(dev, six)
 }
 
 func (p *pod) overlay() (four, six string) {
