@@ -264,13 +264,7 @@ func TestRecordsLost(t *testing.T) {
 	c := p.call(1)
 	c.OK("ADD")
 	s.node.IP("route flush table 500", "route add 192.0.2.101 dev up0 table 500 proto 77")
-	files, err := filepath.Glob(filepath.Join(s.records, "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		_ = os.RemoveAll(f)
-	}
+	s.loseRecords()
 	other := s.pod(1)
 	next := other.sameAddress(p, 1)
 	s.node.IP("neigh flush all nud permanent dev " + p.veth())
@@ -281,6 +275,46 @@ func TestRecordsLost(t *testing.T) {
 	next.OK("DEL")
 	lacks(t, "the node", dump(t, s.node), "proto 77")
 	s.nothingLeft("DEL")
+}
+
+// loseRecords removes all that is kept.
+func (s *site) loseRecords() {
+	s.t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.records, "*"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := os.RemoveAll(f); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// A neighbour by a bridge is there after its pod. Without any record it is in the
+// way of the next pod that has the address, until the commands of the README have
+// cleared it.
+func TestNeighbourWithoutRecord(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.node.IP("link add cni0 type bridge", "link set cni0 addrgenmode none up")
+	p, next := s.pod(1), s.pod(1)
+	for _, port := range []*pod{p, next} {
+		s.node.IP("link set " + port.veth() + " master cni0")
+	}
+	before := s.state(next)
+	p.call(1).OK("ADD")
+	s.loseRecords()
+	p.call(1).OK("DEL")
+	c := next.sameAddress(p, 1)
+	c.Refused("ADD", 101, `there is "`+p.ip(1)+" lladdr "+p.mac("eth0")+` dev cni0" already, which is not ours`)
+	for _, ip := range []string{p.ip(1), p.ip6(1)} {
+		has(t, "the node", dump(t, s.node), ip+" dev cni0 lladdr "+p.mac("eth0")+" PERMANENT proto 77")
+		s.node.IP("neigh del "+ip+" dev cni0", "route del "+ip+" table 500")
+	}
+	c.OK("ADD")
+	c.OK("DEL")
+	before.restored("DEL")
 }
 
 // GC sweeps what a record that was lost has noted.
