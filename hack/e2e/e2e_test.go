@@ -7,13 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"testing"
-	"text/tabwriter"
 
 	"github.com/cni-netops/plugins/hack/e2e/internal/machine"
 	"golang.org/x/sys/unix"
@@ -31,14 +28,7 @@ func TestMain(m *testing.M) {
 	} else if dir != "" {
 		run = func() error { return furnished(m) }
 	}
-	err := run()
-	if failed := new(exec.ExitError); errors.As(err, &failed) {
-		os.Exit(1) // it has said why
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	machine.Main(run)
 }
 
 var errTestsFailed = errors.New("not all of it was shown")
@@ -63,7 +53,7 @@ func furnished(m *testing.M) error {
 			fmt.Fprint(os.Stderr, r.log())
 		}
 	}
-	printTable()
+	summary.Print()
 	return err
 }
 
@@ -84,23 +74,9 @@ func write(name, text string) error { return machine.Write(filepath.Join(dir, na
 // run runs a command, and returns what it printed.
 func run(words ...string) (string, error) { return machine.Run(words...) }
 
-// shownRows tell what was shown, by runtime and plugin.
-var shownRows []string
+var summary = machine.NewTable("RUNTIME", "PLUGIN", "WHAT WAS SHOWN")
 
 // shown notes what a test shows, if it ends well.
 func shown(t *testing.T, runtime, plugin, what string) {
-	t.Cleanup(func() {
-		if !t.Failed() {
-			shownRows = append(shownRows, runtime+"\t"+plugin+"\t"+what)
-		}
-	})
-}
-
-func printTable() {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "RUNTIME\tPLUGIN\tWHAT WAS SHOWN")
-	for _, row := range slices.Sorted(slices.Values(shownRows)) {
-		_, _ = fmt.Fprintln(w, row)
-	}
-	_ = w.Flush()
+	summary.Shown(t, runtime, plugin, what)
 }

@@ -24,7 +24,7 @@ func TestSeamlessAndRouterInOnePod(t *testing.T) {
 	for i := range calls { // Multus gives all networks of a pod the same container
 		calls[i] = calls[i].With(map[string]string{"CNI_CONTAINERID": "c"})
 	}
-	before := n.state(pod)
+	var before string
 	plugintest.Until(t, func() bool { before = n.state(pod); return !unsettled(before) })
 	toNode := func() string { return pod.IP("-4 route show 192.0.2.10") + pod.IP("-6 route show 2001:db8::10") }
 	for _, adds := range [][]int{{0, 1}, {1, 0}} {

@@ -43,13 +43,9 @@ func onNetwork(name string) string { return strings.TrimSuffix("on-"+name, "-") 
 // Each plugin does its job, and with the pods nothing is left.
 func TestJobs(t *testing.T) {
 	leavesNothing(t, func(t *testing.T) {
-		var pods []object
-		for name := range byNetwork {
-			pods = append(pods, pod(onNetwork(name), name))
-		}
-		serve(t, pods...)
-		for name, ways := range byNetwork {
-			ok(t, allGo(onNetwork(name), ways))
+		apply(t, all()...)
+		work(t)
+		for _, ways := range byNetwork {
 			shown(t, ways...)
 		}
 	})

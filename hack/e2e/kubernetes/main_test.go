@@ -8,13 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"testing"
-	"text/tabwriter"
 
 	"github.com/cni-netops/plugins/hack/e2e/internal/machine"
 	"golang.org/x/sys/unix"
@@ -35,14 +32,7 @@ func TestMain(m *testing.M) {
 	case dir != "":
 		run = func() error { return furnished(m) }
 	}
-	err := run()
-	if failed := new(exec.ExitError); errors.As(err, &failed) {
-		os.Exit(1) // it has said why
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	machine.Main(run)
 }
 
 // first is the first process of the namespaces. It waits for whatever has lost
@@ -91,7 +81,7 @@ func furnished(m *testing.M) error {
 	if err != nil && !errors.Is(err, errTestsFailed) {
 		explain()
 	}
-	printTable()
+	summary.Print()
 	return err
 }
 
@@ -105,25 +95,13 @@ func ok(t *testing.T, err error) {
 	}
 }
 
-// shownRows tell what was shown, by plugin.
-var shownRows []string
+var summary = machine.NewTable("PLUGIN", "WHAT WAS SHOWN")
 
 // shown notes what a test shows, if it ends well.
 func shown(t *testing.T, ways ...way) {
-	t.Cleanup(func() {
-		for _, w := range ways {
-			if !t.Failed() && w.by != "" {
-				shownRows = append(shownRows, w.by+"\t"+w.shows)
-			}
+	for _, w := range ways {
+		if w.by != "" {
+			summary.Shown(t, w.by, w.shows)
 		}
-	})
-}
-
-func printTable() {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "PLUGIN\tWHAT WAS SHOWN")
-	for _, row := range slices.Sorted(slices.Values(shownRows)) {
-		_, _ = fmt.Fprintln(w, row)
 	}
-	_ = w.Flush()
 }

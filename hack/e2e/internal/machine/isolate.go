@@ -49,6 +49,18 @@ func Isolate() (err error) {
 	return cmd.Run()
 }
 
+// Main runs what a process of the suite is for, and exits unless it went well. A
+// process that failed has said why.
+func Main(run func() error) {
+	err := run()
+	if failed := new(exec.ExitError); err != nil && !errors.As(err, &failed) {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if err != nil {
+		os.Exit(1)
+	}
+}
+
 // Enter is for the first process: what it mounts is not seen outside, and /proc
 // has the processes of its namespace.
 func Enter() error {
