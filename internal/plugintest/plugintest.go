@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -136,7 +137,7 @@ func moduleRoot() (string, error) {
 type Fault struct {
 	At   string         // "before" or "after"
 	N    int            // of which operation, from 0
-	Kill syscall.Signal // sent to the process itself; or
+	Kill syscall.Signal // sent to the process itself, which stops at SIGSTOP until Continue; or
 	Deny unix.Errno     // the kernel's refusal
 }
 
@@ -160,8 +161,11 @@ func withFault(ctx context.Context) context.Context {
 			return nil
 		}
 		if f.Kill != 0 {
-			_ = syscall.Kill(os.Getpid(), f.Kill)
-			if f.Kill != syscall.SIGKILL {
+			// A signal to another thread would let this one go on for a moment.
+			runtime.LockOSThread()
+			_ = unix.Tgkill(os.Getpid(), unix.Gettid(), f.Kill)
+			runtime.UnlockOSThread()
+			if f.Kill == syscall.SIGTERM {
 				<-ctx.Done() // the signal has arrived
 			}
 		}

@@ -1,6 +1,8 @@
 package plugintest
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -44,9 +46,27 @@ func (p *Process) Waits() {
 }
 
 // Terminate sends the call a SIGTERM.
-func (p *Process) Terminate() {
+func (p *Process) Terminate() { p.tb.Helper(); p.signal(syscall.SIGTERM) }
+
+// Stopped waits until the call has stopped where its fault has a SIGSTOP: what it
+// does by the clock stands still, however long the test takes.
+func (p *Process) Stopped() {
 	p.tb.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	Until(p.tb, func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		if err != nil {
+			p.tb.Fatal(err)
+		}
+		return strings.Contains(string(stat), ") T ") // proc_pid_stat(5)
+	})
+}
+
+// Continue lets a stopped call go on.
+func (p *Process) Continue() { p.tb.Helper(); p.signal(syscall.SIGCONT) }
+
+func (p *Process) signal(s syscall.Signal) {
+	p.tb.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
 		p.tb.Fatal(err)
 	}
 }

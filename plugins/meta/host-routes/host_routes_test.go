@@ -275,9 +275,9 @@ func TestHostileExpressions(t *testing.T) {
 	}
 }
 
-// attempts is how often an ADD tried its route.
-func attempts(a plugintest.Answer) int {
-	return strings.Count(a.Stderr, `msg="ip route add 10.9.0.5 dev late0"`)
+// attempts is how often an ADD with this log tried its route.
+func attempts(log string) int {
+	return strings.Count(log, `msg="ip route add 10.9.0.5 dev late0"`)
 }
 
 // What fails is tried again, 50 ms apart: so often, and no longer than needed.
@@ -289,30 +289,30 @@ func TestRetries(t *testing.T) {
 		c := call(t, pod, `[{prefix: "10.9.0.5", device: "late0"}]`, `"tries": `+value, debug)
 		began := time.Now()
 		a := c.Refused("ADD", 11, `no such interface: "late0"`)
-		if got := attempts(a); got != want {
+		if got := attempts(a.Stderr); got != want {
 			t.Errorf("tries %s: %d attempts, want %d", value, got, want)
 		}
 		if took := time.Since(began); took < time.Duration(want-1)*50*time.Millisecond {
 			t.Errorf("tries %s: after %s", value, took)
 		}
 		for _, verb := range []string{"CHECK", "DEL", "plan"} { // never wait
-			if got := attempts(c.Do(verb)); got > 0 {
+			if got := attempts(c.Do(verb).Stderr); got > 0 {
 				t.Errorf("%s tries %d times", verb, got)
 			}
 		}
 		h.restored()
 	}
 	// A device that appears meanwhile is enough, and others are not made twice.
-	late := time.AfterFunc(120*time.Millisecond, func() {
-		h.IP("link add late0 type bridge", "link set late0 addrgenmode none", "link set late0 up")
-	})
-	defer late.Stop()
-	c := call(t, pod, `[{prefix: "10.9.0.5", device: "late0"}, {prefix: "10.9.0.6", device: "cni0"}]`, `"tries": 10`, debug)
-	a := c.OK("ADD")
-	if got := attempts(a); got < 2 || got > 9 {
-		t.Errorf("%d attempts: %s", got, a.Stderr)
+	c := call(t, pod, `[{prefix: "10.9.0.5", device: "late0"}, {prefix: "10.9.0.6", device: "cni0"}]`, debug)
+	adding := c.Failing(plugintest.Fault{At: "after", N: 1, Kill: syscall.SIGSTOP}).Begin("ADD")
+	adding.Stopped()
+	h.IP("link add late0 type bridge", "link set late0 addrgenmode none", "link set late0 up")
+	adding.Continue()
+	log := adding.Ends(0)
+	if got := attempts(log); got != 2 {
+		t.Errorf("%d attempts: %s", got, log)
 	}
-	if got := strings.Count(a.Stderr, "10.9.0.6"); got != 1 {
+	if got := strings.Count(log, `msg="ip route add 10.9.0.6`); got != 1 {
 		t.Errorf("what worked was tried %d times", got)
 	}
 	h.has("10.9.0.5 dev late0 proto 77 scope link\n10.9.0.6 dev cni0 proto 77 scope link")

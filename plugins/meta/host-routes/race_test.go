@@ -100,11 +100,15 @@ func TestFailingAddBesideDel(t *testing.T) {
 func TestFailingReclaimBesideSharer(t *testing.T) {
 	h := newHost(t, "route add 10.9.0.0/24 via 10.1.0.8 proto 77")
 	t.Cleanup(func() { h.IP("route flush proto 77") })
-	failing := call(t, newPod(t), `[{prefix: "10.9.0.0/24", device: "cni0"}, {prefix: "10.9.1.0/24", device: "nope"}]`, `"tries": 10`)
+	failing := call(t, newPod(t), `[{prefix: "10.9.0.0/24", device: "cni0"}, {prefix: "10.9.1.0/24", device: "nope"}]`)
 	sharing := call(t, netopstest.Namespace(t, "other"), shared)
-	adding := failing.Begin("ADD")
-	plugintest.Until(t, func() bool { return strings.Contains(h.routes(), "10.9.0.0/24 dev cni0") })
-	sharing.OK("ADD")
+	adding := failing.Failing(plugintest.Fault{At: "after", N: 3, Kill: syscall.SIGSTOP}).Begin("ADD")
+	adding.Stopped()
+	h.has("10.9.0.0/24 dev cni0 proto 77 scope link")
+	wanting := sharing.Begin("ADD")
+	wanting.Waits()
+	adding.Continue()
+	wanting.Ends(0)
 	adding.Ends(1)
 	sharing.OK("CHECK")
 	h.has("10.9.0.0/24 dev cni0 proto 77 scope link")
@@ -177,11 +181,14 @@ func TestRecordsOfOtherTimes(t *testing.T) {
 // same.
 func TestStateFolderGone(t *testing.T) {
 	h := newHost(t)
-	adding := call(t, newPod(t), `[{prefix: "10.9.0.0/24", device: "cni0"}, {prefix: "10.9.1.0/24", device: "nope"}]`, `"tries": 10`).Begin("ADD")
-	plugintest.Until(t, func() bool { return strings.Contains(h.routes(), "10.9.0.0/24") })
+	adding := call(t, newPod(t), `[{prefix: "10.9.0.0/24", device: "cni0"}, {prefix: "10.9.1.0/24", device: "nope"}]`).
+		Failing(plugintest.Fault{At: "after", N: 0, Kill: syscall.SIGSTOP}).Begin("ADD")
+	adding.Stopped()
+	h.has("10.9.0.0/24 dev cni0 proto 77 scope link")
 	if err := os.RemoveAll(stateDir); err != nil {
 		t.Fatal(err)
 	}
+	adding.Continue()
 	adding.Ends(1)
 	h.restored()
 }
