@@ -102,13 +102,20 @@ func kubectl(args ...string) (string, error) { return run(append([]string{"kubec
 
 // explain prints what tells why something failed.
 func explain() {
-	for _, command := range []string{
+	commands := []string{
 		"kubectl get nodes,pods,services -A -o wide",
 		"kubectl get events -A --sort-by=.lastTimestamp",
 		"kubectl -n kube-system logs daemonset/cni-netops --tail=20",
 		filepath.Join(binDir, "router") + " show --all",
 		"ip addr", "ip rule", "ip route show table all proto 77", "nft list ruleset",
-	} {
+	}
+	pods, _ := filepath.Glob("/run/netns/cni-*")
+	for _, pod := range pods {
+		for _, object := range []string{"addr", "rule", "route show table all type unicast", "neigh"} {
+			commands = append(commands, "ip -n "+filepath.Base(pod)+" "+object)
+		}
+	}
+	for _, command := range commands {
 		out, err := run(strings.Fields(command)...)
 		if err != nil {
 			out = err.Error()
