@@ -31,7 +31,7 @@ test-unit: ## the packages whose tests need no namespaces
 e2e: ## have podman, containerd and cnitool call the plugins, as root
 	scripts/e2e.sh
 
-e2e-kubernetes: ## put up a Kubernetes node and have it call the plugins, as root (MULTUS, CONTAINERD)
+e2e-kubernetes: ## put up a Kubernetes node and have it call the plugins, as root (OLD, MULTUS, CONTAINERD)
 	scripts/e2e_kubernetes.sh
 
 stress: ## a hundred attachments come and go, with faults, for DURATION, default 30m

@@ -4,6 +4,8 @@
 # -test.run TestServices, say. It is for root on Debian, and installs the packages
 # that it needs. Of the environment it reads
 #
+#	OLD         tree of another version, which it exchanges the plugins for, and
+#	            back; default the release before, if its tag is here
 #	MULTUS      binary of thin Multus; default a stand-in
 #	CONTAINERD  2 or 1, for that one alone
 set -euo pipefail
@@ -22,9 +24,24 @@ trap 'rm -rf "$work"' EXIT
 printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/images"\nrunroot = "%s/run"\n' "$work" "$work" >"$work/storage.conf"
 export CONTAINERS_STORAGE_CONF=$work/storage.conf
 image=docker.io/cni-netops/installer
-IMAGE=$image VERSION=e2e scripts/image.sh
-buildah push --quiet "$image:e2e" "docker-archive:$work/installer.tar:$image:e2e"
-sed "s|image: cni-netops/installer:.*|image: cni-netops/installer:e2e|" images/cni-netops.yaml >"$work/installer.yaml"
+# pack TREE NAME makes the image of a tree, and its manifest.
+pack() {
+	IMAGE=$image VERSION=$2 "$1/scripts/image.sh"
+	buildah push --quiet "$image:$2" "docker-archive:$work/$2.tar:$image:$2"
+	sed "s|image: cni-netops/installer:.*|image: cni-netops/installer:$2|" "$1/images/cni-netops.yaml" >"$work/$2.yaml"
+}
+pack . installer
+old=${OLD:-}
+if [ -z "$old" ] && tag=$(git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null); then
+	old=$work/$tag
+	mkdir "$old"
+	git archive "$tag" | tar -x -C "$old"
+fi
+if [ -z "$old" ]; then
+	echo "no release is tagged here: the plugins will be exchanged for this tree's own. For those of another version," \
+		"git worktree add /tmp/earlier COMMIT, and OLD=/tmp/earlier" >&2
+fi
+pack "${old:-.}" other
 
 CGO_ENABLED=0 go test -C hack/e2e -c -o "$work/kubernetes.test" ./kubernetes
 export INSTALLER=$work PATH=$PWD/bin/kubernetes:$PATH

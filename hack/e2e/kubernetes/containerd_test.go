@@ -24,7 +24,7 @@ runtime_type = "io.containerd.runc.v2"
 SystemdCgroup = false
 `
 
-// loadImages loads the images of pods and of the installer.
+// loadImages loads the images of pods and of the installers.
 func loadImages() error {
 	busybox := filepath.Join(dir, "root")
 	if err := machine.MakeRoot(busybox, "sh", "sleep", "ip", "ping", "httpd", "mkdir", "hostname"); err != nil {
@@ -34,7 +34,7 @@ func loadImages() error {
 	if err != nil {
 		return err
 	}
-	for _, archive := range []string{made, installer("installer.tar")} {
+	for _, archive := range []string{made, installer("installer.tar"), installer("other.tar")} {
 		if _, err := run("ctr", "--address", socket, "--namespace", "k8s.io", "images", "import", "--no-unpack", archive); err != nil {
 			return err
 		}

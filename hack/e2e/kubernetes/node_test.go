@@ -44,7 +44,7 @@ func putUp() error {
 	if err := errors.Join(loadImages(), start("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")); err != nil {
 		return err
 	}
-	if err := install(installer("installer.yaml")); err != nil {
+	if err := install("create", "installer"); err != nil {
 		return err
 	}
 	return errors.Join(
@@ -83,12 +83,14 @@ func linkUpstream() error {
 	return errors.Join(append(problems, os.Symlink(multus, filepath.Join(binDir, standIn)))...)
 }
 
-// installer is the archive of the installer's image, or its manifest.
+// installer is the archive of an installer's image, or its manifest: installer is
+// that of this tree, other that of another version.
 func installer(file string) string { return filepath.Join(os.Getenv("INSTALLER"), file) }
 
-// install installs our plugins by a manifest, as a user does.
-func install(manifest string) error {
-	if _, err := kubectl("create", "-f", manifest); err != nil {
+// install has an installer created, or replace the one that there is, as a user
+// does.
+func install(verb, name string) error {
+	if _, err := kubectl(verb, "-f", installer(name+".yaml")); err != nil {
 		return err
 	}
 	return await("the installer is ready", func() error {
