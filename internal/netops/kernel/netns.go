@@ -90,14 +90,39 @@ func IsOwn(path string) (bool, error) {
 
 // Own reports whether this is the namespace that the process runs in.
 func (n *Netns) Own() (bool, error) {
+	handle, err := openOwn()
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = unix.Close(handle) }()
 	var own, there unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &own); err != nil {
+	if err := unix.Fstat(handle, &own); err != nil {
 		return false, fmt.Errorf("look at our own network namespace: %w", err)
 	}
 	if err := unix.Fstat(n.handle, &there); err != nil {
 		return false, fmt.Errorf("look at network namespace %s: %w", n.path, err)
 	}
 	return own.Dev == there.Dev && own.Ino == there.Ino, nil
+}
+
+// openOwn opens the network namespace that the calling thread is in.
+//
+// It does not do so by /proc/thread-self/ns/net, which lies in the process's
+// folder: the kernel clears that twice when the plugin ends, and the runtime, which
+// waits for the end, spins meanwhile (docs/kernel.md). The thread's own folder is
+// cleared once.
+func openOwn() (int, error) {
+	runtime.LockOSThread() // between the two calls
+	defer runtime.UnlockOSThread()
+	thread, err := os.Readlink("/proc/thread-self") // as the PID namespace of /proc numbers it
+	if err != nil {
+		return -1, fmt.Errorf("look for our own thread: %w", err)
+	}
+	own, err := unix.Open(filepath.Join("/proc", filepath.Base(thread), "ns/net"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open our own network namespace: %w", err)
+	}
+	return own, nil
 }
 
 // Identity is that of the namespace; ifname is looked at where the kernel
@@ -173,10 +198,10 @@ func inNamespace(handle int, f func() error) error {
 
 func visit(handle int, f func() error) error {
 	runtime.LockOSThread()
-	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	own, err := openOwn()
 	if err != nil {
 		runtime.UnlockOSThread()
-		return fmt.Errorf("open our own network namespace: %w", err)
+		return err
 	}
 	defer func() { _ = unix.Close(own) }()
 	if err := unix.Setns(handle, unix.CLONE_NEWNET); err != nil {

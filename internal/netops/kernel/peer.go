@@ -74,8 +74,8 @@ func (n *Netns) leads(l link, to *Netns) (bool, error) {
 func (n *Netns) namespaceID(of *Netns) (id uint32, err error) {
 	handle := of.handle
 	if handle < 0 {
-		if handle, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
-			return 0, fmt.Errorf("open our own network namespace: %w", err)
+		if handle, err = openOwn(); err != nil {
+			return 0, err
 		}
 		defer func() { _ = unix.Close(handle) }()
 	}
