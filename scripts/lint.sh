@@ -11,7 +11,7 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 
-go vet -tags podman,qemu,strace,upgrade ./...
+go vet -tags faults,podman,qemu,strace,upgrade ./...
 # flannel runs on Windows too.
 GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./plugins/main/flannel
 GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./plugins/main/flannel

@@ -26,7 +26,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	prepare := []func() error{plugintest.Upstream, plugintest.Ours(released), plugintest.Faulty(faulty)}
+	prepare := []func() error{plugintest.Upstream, plugintest.Faulty(faulty, "../../plugins/..."), plugintest.Ours(released)}
 	if os.Getenv("STRESS_BUILT") != "" { // a part of the tests beside others: what runs cannot be written to
 		prepare = []func() error{plugintest.Upstream, built}
 	}

@@ -1,71 +1,44 @@
 // Package plugintest runs a plugin as runtimes do: as a process, in the
-// namespaces of package netopstest. The process is the test binary itself,
-// under the plugin's name, so that faults can be put into it.
+// namespaces of package netopstest. The tests of a plugin's package run one that is
+// built with the tag "faults", so that faults can be put into it. (The test binary
+// itself, under another name, would do; it takes three times as long to start.)
 package plugintest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"github.com/cni-netops/plugins/internal/cni"
-	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
 // otherPlugins names the environment variable that has the tests call the plugins in
-// a folder in place of the test binary: it shows which tests an earlier release fails.
-// There are no faults in those.
+// a folder in place of the package's own: it shows which tests an earlier release
+// fails. There are no faults in those.
 const otherPlugins = "PLUGINTEST_BIN"
 
-// Main runs the tests in namespaces of their own, with the plugin as a command
-// on PATH. It does not return.
-func Main(m *testing.M, p cni.Plugin, prepare ...func() error) {
-	MainWith(m, p, nil, prepare...)
-}
-
-// MainWith is Main with further commands on PATH.
-func MainWith(m *testing.M, p cni.Plugin, commands map[string]func(), prepare ...func() error) {
-	all := map[string]func(){}
-	maps.Copy(all, commands)
+// Main runs the tests of a plugin's package in namespaces of their own, with the
+// plugin on PATH. It does not return.
+func Main(m *testing.M, prepare ...func() error) {
+	own := Faulty("faulty", ".")
 	if dir := os.Getenv(otherPlugins); dir != "" {
-		prepare = append(prepare, func() error { return os.Setenv("PATH", dir+":"+os.Getenv("PATH")) })
-	} else {
-		all[p.Name] = func() { os.Exit(p.Run(withFault(context.Background()), os.Args[1:])) }
+		own = func() error { return onPath(dir) }
 	}
-	if all[filepath.Base(os.Args[0])] == nil {
-		os.Exit(netopstest.Main(withCommands{m, all}, prepare...).Run())
-	}
-	testscript.Main(m, all) // it runs the command
+	os.Exit(netopstest.Main(m, append(prepare, own)...).Run())
 }
 
-// withCommands puts commands on PATH for tests. It does so inside: its folder is a
-// temporary one.
-type withCommands struct {
-	*testing.M
-	commands map[string]func()
-}
-
-func (m withCommands) Run() int {
-	testscript.Main(m.M, m.commands)
-	panic("testscript.Main does not return")
-}
+func onPath(dir string) error { return os.Setenv("PATH", dir+":"+os.Getenv("PATH")) }
 
 // Upstream builds the upstream plugins and cnitool, and puts them on PATH. It
 // is for Main's prepare: inside, no module can be downloaded.
@@ -79,7 +52,7 @@ func Upstream() error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the upstream plugins: %w: %s", err, out)
 	}
-	return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return onPath(dir)
 }
 
 // Ours builds our plugins, as they are released, into a folder of bin/, and puts
@@ -97,31 +70,26 @@ func Ours(folder string) func() error {
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build the plugins: %w: %s", err, out)
 		}
-		return os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		return onPath(dir)
 	}
 }
 
-// Faulty builds every plugin's test binary into a folder of bin/: under the
-// plugin's name it is the plugin, with faults in it where a [Call] says so. It
-// is for Main's prepare.
-func Faulty(folder string) func() error {
+// Faulty builds the commands among these packages into a folder of bin/, and puts it
+// on PATH: plugins that have faults in them where a [Call] says so, and what they
+// are to call. It is for Main's prepare.
+func Faulty(folder string, packages ...string) func() error {
 	return func() error {
 		root, err := moduleRoot()
 		if err != nil {
 			return err
 		}
 		dir := filepath.Join(root, "bin", folder)
-		build := exec.Command("go", "test", "-c", "-o", dir+"/", "./plugins/...")
-		build.Dir = root
+		build := exec.Command("go", append([]string{"build", "-tags", "faults", "-ldflags", "-s", "-o", dir + "/"}, packages...)...)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build the plugins with faults: %w: %s", err, out)
 		}
-		built, err := filepath.Glob(filepath.Join(dir, "*.test"))
-		for _, path := range built {
-			err = errors.Join(err, os.Rename(path, strings.TrimSuffix(path, ".test")))
-		}
-		return err
+		return onPath(dir)
 	}
 }
 
@@ -141,39 +109,11 @@ type Fault struct {
 	Deny unix.Errno     // the kernel's refusal
 }
 
+// faultVariable is read by package kernel, built with the tag "faults".
 const faultVariable = "PLUGINTEST_FAULT"
 
 func (f Fault) String() string {
 	return fmt.Sprintf("%s %d %d %d", f.At, f.N, f.Kill, f.Deny)
-}
-
-// withFault puts the fault of the environment into the engine.
-func withFault(ctx context.Context) context.Context {
-	var f Fault
-	if _, err := fmt.Sscan(os.Getenv(faultVariable), &f.At, &f.N, (*int)(&f.Kill), (*uintptr)(&f.Deny)); err != nil {
-		return ctx
-	}
-	count := map[string]int{}
-	return kernel.WithFault(ctx, func(ctx context.Context, at, _ string) error {
-		n := count[at]
-		count[at]++
-		if at != f.At || n != f.N {
-			return nil
-		}
-		if f.Kill != 0 {
-			// A signal to another thread would let this one go on for a moment.
-			runtime.LockOSThread()
-			_ = unix.Tgkill(os.Getpid(), unix.Gettid(), f.Kill)
-			runtime.UnlockOSThread()
-			if f.Kill == syscall.SIGTERM {
-				<-ctx.Done() // the signal has arrived
-			}
-		}
-		if f.Deny != 0 {
-			return &netops.KernelError{Errno: f.Deny}
-		}
-		return nil
-	})
 }
 
 // Call is a request of a runtime.

@@ -17,7 +17,13 @@ func WithFault(ctx context.Context, f Fault) context.Context {
 	return context.WithValue(ctx, faultKey{}, f)
 }
 
+// faultOfProcess is for every operation of a process that has faults. No plugin as
+// it is released has any: see fault_process.go.
+var faultOfProcess Fault
+
 func faultOf(ctx context.Context) Fault {
-	f, _ := ctx.Value(faultKey{}).(Fault)
-	return f
+	if f, ok := ctx.Value(faultKey{}).(Fault); ok {
+		return f
+	}
+	return faultOfProcess
 }

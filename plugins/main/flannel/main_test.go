@@ -7,25 +7,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
 func TestMain(m *testing.M) {
-	patience = time.Second
-	plugintest.MainWith(m, flannel, map[string]func(){"recorder": record}, plugintest.Upstream)
+	plugintest.Main(m, plugintest.Upstream, plugintest.Faulty("faulty", "./internal/recorder"))
 }
 
 const env4 = `FLANNEL_NETWORK=10.1.0.0/16
@@ -42,80 +36,14 @@ func writeEnv(tb testing.TB, dir, text string) {
 	}
 }
 
-// recordVariable names the file in which the recorder notes how it was called.
-// What it does at a verb is told by recordVariable_VERB:
-//
-//	error CODE MSG  an error object, with details
-//	both CODE MSG   a result, then an error object
-//	print TEXT      TEXT and success
-//	exit N TEXT     TEXT and that exit code
-//	endless         output without end
-//	kill            it kills itself
-//	wait            it waits for SIGTERM
-//	stubborn        it waits, and does not mind SIGTERM
+// recordVariable names the file in which the recorder notes how it was called, and
+// with _VERB at its end what the recorder does at a verb (package recorder).
 const recordVariable = "RECORD"
 
 // recorded is one call of the recorder.
 type recorded struct {
 	Verb, ContainerID, IfName, Netns, Args string
 	Conf                                   json.RawMessage
-}
-
-// record is the recorder: a delegate that notes what it is asked for, and
-// fails on demand.
-func record() {
-	verb := os.Getenv("CNI_COMMAND")
-	conf, err := io.ReadAll(os.Stdin)
-	if err == nil && !json.Valid(conf) {
-		conf, _ = json.Marshal(string(conf))
-	}
-	line, _ := json.Marshal(recorded{verb, os.Getenv("CNI_CONTAINERID"), os.Getenv("CNI_IFNAME"), os.Getenv("CNI_NETNS"), os.Getenv("CNI_ARGS"), conf})
-	f, err := os.OpenFile(os.Getenv(recordVariable), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err == nil {
-		_, err = f.Write(append(line, '\n'))
-	}
-	if err != nil {
-		panic(err)
-	}
-	behave(verb, os.Getenv(recordVariable+"_"+verb))
-	if verb == "ADD" {
-		fmt.Println(`{"cniVersion": "1.1.0", "ips": [{"address": "10.1.17.2/24"}]}`)
-	}
-	os.Exit(0)
-}
-
-func behave(verb, how string) {
-	what, rest, _ := strings.Cut(how, " ")
-	word, text, _ := strings.Cut(rest, " ")
-	code, _ := strconv.Atoi(word)
-	switch what {
-	case "both":
-		fmt.Println(`{"cniVersion": "1.1.0"}`)
-		fallthrough
-	case "error":
-		fmt.Fprintf(os.Stderr, "recorder complains at %s\n", verb)
-		fmt.Printf(`{"cniVersion": "1.1.0", "code": %d, "msg": %q, "details": "more about it"}`, code, text)
-		os.Exit(1)
-	case "print":
-		fmt.Print(rest)
-		os.Exit(0)
-	case "exit":
-		fmt.Print(text)
-		os.Exit(code)
-	case "endless":
-		for {
-			if _, err := os.Stdout.Write(bytes.Repeat([]byte("endless "), 1000)); err != nil {
-				os.Exit(9)
-			}
-		}
-	case "kill":
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	case "stubborn":
-		signal.Ignore(syscall.SIGTERM)
-		time.Sleep(time.Hour)
-	case "wait":
-		time.Sleep(time.Hour)
-	}
 }
 
 // bench is a node with flannel, whose delegate is the recorder.

@@ -13,15 +13,9 @@ import (
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
-	"github.com/cni-netops/plugins/plugins/meta/host-routes/internal/jqexpr"
 )
 
-func TestMain(m *testing.M) {
-	if exit, is := jqexpr.Child(); is {
-		os.Exit(exit)
-	}
-	plugintest.Main(m, hostRoutes, plugintest.Upstream)
-}
+func TestMain(m *testing.M) { plugintest.Main(m, plugintest.Upstream) }
 
 const stateDir = "/run/cni"
 

@@ -35,6 +35,7 @@ func TestConflict(t *testing.T) {
 	peer := hardwareAddr(s.lan, "eth0")
 	for _, ip := range []string{"192.0.2.101", "2001:db8::101"} {
 		s.lan.IP("addr add " + ip + " dev eth0")
+		s.lan.Settle()
 		began := time.Now()
 		p.probing(long, 5, everything...).Refused("ADD", 102, ip, peer)
 		if took := time.Since(began); took > 10*time.Second {
@@ -66,6 +67,7 @@ func TestConflictWithAPodOfTheNode(t *testing.T) {
 	s := newSite(t)
 	p, other := s.pod(1), s.pod(1)
 	other.IP("addr add "+p.ip(1)+" dev net1", "addr add "+p.ip6(1)+" dev net1")
+	other.AwaitIPv6("net1", p.ip6(1))
 	p.probing(long, 1).Refused("ADD", 102, other.mac("net1"))
 }
 

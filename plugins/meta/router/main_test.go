@@ -12,5 +12,5 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
-	plugintest.Main(m, router, plugintest.Upstream)
+	plugintest.Main(m, plugintest.Upstream)
 }

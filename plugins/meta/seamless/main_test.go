@@ -14,7 +14,7 @@ import (
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
-func TestMain(m *testing.M) { plugintest.Main(m, seamless, plugintest.Upstream) }
+func TestMain(m *testing.M) { plugintest.Main(m, plugintest.Upstream) }
 
 const stateDir = "/run/cni"
 

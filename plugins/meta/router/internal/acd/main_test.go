@@ -79,7 +79,7 @@ func (l *lan) bare(name string) *node {
 }
 
 // plug gives the node one more interface on the LAN, and waits for its
-// carrier. Its port has the same name with the node's before it.
+// carrier and its addresses. Its port has the same name with the node's before it.
 func (n *node) plug(dev string, addrs ...string) {
 	n.t.Helper()
 	n.lan.ports++
@@ -92,6 +92,7 @@ func (n *node) plug(dev string, addrs ...string) {
 		return strings.Contains(n.lan.IP("-d link show "+port), "state forwarding")
 	})
 	within(n.t, "a carrier of "+dev, func() bool { return strings.Contains(n.IP("link show "+dev), "LOWER_UP") })
+	n.AwaitIPv6(dev, addrs...)
 }
 
 func (n *node) add(dev string, addrs ...string) {
