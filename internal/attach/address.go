@@ -63,37 +63,69 @@ func addressTaken(e *netops.Neigh, owner *record.Entry) *netops.OpError {
 	return failure(e, cni.Errorf(cni.CodeOwned, "%s is the address of %s", e.IP, owner.Key))
 }
 
-// neighConflict is why a neighbour that exists is not as it is wanted; nil where
-// it is.
-func (c *hostChange) neighConflict(ctx context.Context, wanted netops.State) error {
+// giveWay has what exists in the place of a wanted neighbour give way to it, if it is
+// ours and no living attachment's. It is no failure if what exists is as it is wanted.
+func (c *hostChange) giveWay(ctx context.Context, lock *record.HostLock, want *netops.Neigh) error {
+	wanted := netops.State{Neighs: []netops.Neigh{*want}}
 	have, err := lookBesideRoutes(ctx, c.host, wanted)
 	if err != nil {
 		return err
 	}
-	for i := range wanted.Neighs {
-		if other := have.ConflictingNeigh(&wanted.Neighs[i]); other != nil {
-			return notOurs(other)
-		}
+	stale, err := c.staleNeigh(want, have, c.otherOwners(lock, wanted, c.entry))
+	if stale == nil || err != nil {
+		return err
+	}
+	c.Warn("a neighbour of ours that no attachment wants any more gives way", "neighbour", stale.String())
+	old := netops.State{Neighs: []netops.Neigh{*stale}}
+	if failed := c.host.DeleteObjects(ctx, old); failed != nil {
+		return failed
+	}
+	c.replaced.Neighs = append(c.replaced.Neighs, *stale)
+	if _, failed := c.host.AddObjects(ctx, wanted); failed != nil {
+		return failed
 	}
 	return nil
 }
 
-// neighConflicts are the neighbours that an ADD would be refused.
-func (r *request) neighConflicts(want, have netops.State) (failed netops.Failures, err error) {
+// staleNeigh is the neighbour that keeps one from being added and gives way to it,
+// nil where there is none. One that does not give way is an error.
+func (r *request) staleNeigh(want *netops.Neigh, have netops.State, others func() (owners, error)) (*netops.Neigh, error) {
+	other := have.ConflictingNeigh(want)
+	switch {
+	case other == nil:
+		return nil, nil
+	case other.Protocol != netops.Protocol:
+		return nil, notOurs(other)
+	}
+	all, err := others()
+	if err != nil {
+		return nil, err
+	}
+	return other, all.claim(other, r.mayLive)
+}
+
+// staleNeighs are the neighbours that an ADD would have give way, and the failures
+// that it would meet.
+func (r *request) staleNeighs(want, have netops.State) (stale []netops.Neigh, failed netops.Failures, err error) {
+	others := r.otherOwners(nil, netops.State{Neighs: want.Neighs})
 	for i := range want.Neighs {
 		e := &want.Neighs[i]
 		owner, err := r.addressOwner(e)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if owner != nil && owner.Key != r.key() && !r.certainlyGone(owner) {
 			failed = append(failed, addressTaken(e, owner))
+			continue
 		}
-		if other := have.ConflictingNeigh(e); other != nil {
-			failed = append(failed, failure(e, notOurs(other)))
+		switch old, err := r.staleNeigh(e, have, others); {
+		case err != nil:
+			failed = append(failed, failure(e, err))
+		case old != nil:
+			stale = append(stale, *old)
 		}
 	}
-	return failed, nil
+	return stale, failed, nil
 }
 
 // releaseAddresses removes the neighbours and address notes of attachments that

@@ -68,14 +68,14 @@ func (r *request) neededOnHost(ctx context.Context, wanted netops.State) (needed
 	if err != nil {
 		return needed, err
 	}
-	failed, err := r.neighConflicts(wanted, have)
+	stale, failed, err := r.staleNeighs(wanted, have)
 	if err != nil {
 		return needed, err
 	}
 	objects := wanted
 	objects.Routes = nil
 	needed, _ = netops.Change{Add: objects}.Needed(have)
-	needed.Del = netops.State{}
+	needed.Del = netops.State{Neighs: stale}
 	existing, others := byKey(have.Routes), r.otherOwners(nil, wanted)
 	for i := range wanted.Routes {
 		want := &wanted.Routes[i]
@@ -126,12 +126,8 @@ func (r *request) examine(want *netops.Route, there []netops.Route, others func(
 		if err != nil {
 			return existing{}, err
 		}
-		owner := all.of(have, r.mayLive)
-		switch {
-		case owner != nil && owner.Err != nil:
-			return existing{}, cni.Errorf(cni.CodeOwned, "there is %q already, which the record %s may want: %w", have, owner.Path(), owner.Err)
-		case owner != nil:
-			return existing{}, cni.Errorf(cni.CodeOwned, "there is %q already, which %s wants for %s", have, owner.Plugin, owner.Key)
+		if err := all.claim(have, r.mayLive); err != nil {
+			return existing{}, err
 		}
 	}
 	return existing{stale: there}, nil
@@ -150,15 +146,28 @@ type owner struct {
 	wants netops.Wants
 }
 
-// of finds the record of an attachment that wants a route, among those that
+// of finds the record of an attachment that wants an object, among those that
 // count. One that cannot be read may want it.
-func (all owners) of(route *netops.Route, counts func(*record.Entry) bool) *record.Entry {
-	for _, o := range all {
-		if o.Err != nil || o.wants.Has(route) && counts(o.Entry) {
-			return o.Entry
+func (all owners) of(o netops.Object, counts func(*record.Entry) bool) *record.Entry {
+	for _, by := range all {
+		if by.Err != nil || by.wants.Has(o) && counts(by.Entry) {
+			return by.Entry
 		}
 	}
 	return nil
+}
+
+// claim is the error for an object in the place of a wanted one, if a record that
+// counts wants it.
+func (all owners) claim(have netops.Object, counts func(*record.Entry) bool) error {
+	switch by := all.of(have, counts); {
+	case by == nil:
+		return nil
+	case by.Err != nil:
+		return cni.Errorf(cni.CodeOwned, "there is %q already, which the record %s may want: %w", have, by.Path(), by.Err)
+	default:
+		return cni.Errorf(cni.CodeOwned, "there is %q already, which %s wants for %s", have, by.Plugin, by.Key)
+	}
 }
 
 // want reports whether one of them wants an object, or may.

@@ -29,7 +29,7 @@ type hostChange struct {
 	entry    *record.Entry
 	host     *kernel.Netns
 	routes   []netops.Route // now there with our protocol: undo removes them, unless other attachments want them
-	replaced []netops.Route // stale ones that gave way: undo puts them back
+	replaced netops.State   // stale objects that gave way: undo puts them back
 }
 
 // changeHost makes what an attachment wants on the host. Its record is saved
@@ -168,7 +168,7 @@ func (c *hostChange) shareOrReplace(ctx context.Context, want *netops.Route, the
 	if failed := c.host.DeleteEach(ctx, found.stale); failed != nil {
 		return netops.Failures{failure(want, failed)}
 	}
-	c.replaced = append(c.replaced, found.stale...)
+	c.replaced.Routes = append(c.replaced.Routes, found.stale...)
 	added, failed := c.host.AddEach(ctx, []netops.Route{*want})
 	c.routes = append(c.routes, added...)
 	return failed
@@ -192,7 +192,7 @@ func (c *hostChange) makeBesideRoutes(ctx context.Context) error {
 			return err
 		}
 	}
-	if failed := c.makeRulesAndNeighs(ctx, want); len(failed) > 0 {
+	if failed := c.makeRulesAndNeighs(ctx, lock, want); len(failed) > 0 {
 		return mostTelling(failed)
 	}
 	for i := range want.Sysctls {
@@ -206,7 +206,7 @@ func (c *hostChange) makeBesideRoutes(ctx context.Context) error {
 // makeRulesAndNeighs adds rules and neighbours. A rule that exists is as it is
 // wanted, or it would be another one. One by another protocol is looked for: the
 // kernel would add ours beside it.
-func (c *hostChange) makeRulesAndNeighs(ctx context.Context, want netops.State) (failed netops.Failures) {
+func (c *hostChange) makeRulesAndNeighs(ctx context.Context, lock *record.HostLock, want netops.State) (failed netops.Failures) {
 	if len(want.Rules) > 0 {
 		have, err := c.host.Snapshot(ctx, netops.Query{Rules: true})
 		if err != nil {
@@ -218,7 +218,10 @@ func (c *hostChange) makeRulesAndNeighs(ctx context.Context, want netops.State) 
 	_, all := c.host.AddObjects(ctx, netops.State{Rules: want.Rules, Neighs: want.Neighs})
 	for _, f := range all {
 		if f.Exists() {
-			f.Err = c.neighConflict(ctx, netops.StateOf(f.Object))
+			f.Err = nil
+			if e, is := f.Object.(*netops.Neigh); is {
+				f.Err = c.giveWay(ctx, lock, e)
+			}
 		}
 		if f.Err != nil {
 			failed = append(failed, f)
@@ -245,11 +248,10 @@ func (c *hostChange) undo(ctx context.Context) error {
 	made := c.entry.Done.Host
 	made.Routes = c.routes
 	err = c.release(ctx, lock, c.host, made, c.entry)
-	var failed netops.Failures
-	if _, failed = c.host.AddEach(ctx, c.replaced); len(failed) > 0 {
-		// What has the place of a stale route by now keeps it.
-		failed = slices.DeleteFunc(failed, (*netops.OpError).Exists)
-	}
+	_, failed := c.host.AddEach(ctx, c.replaced.Routes)
+	_, neighs := c.host.AddObjects(ctx, netops.State{Neighs: c.replaced.Neighs})
+	// What has the place of a stale object by now keeps it.
+	failed = slices.DeleteFunc(append(failed, neighs...), (*netops.OpError).Exists)
 	if len(failed) > 0 {
 		err = errors.Join(err, failed)
 	}

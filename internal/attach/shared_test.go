@@ -225,6 +225,38 @@ func TestAddress(t *testing.T) {
 	s.has()
 }
 
+// A neighbour of ours that no record wants, as where records were deleted before DEL,
+// gives way; if the ADD fails it is there again.
+func TestStaleNeighbour(t *testing.T) {
+	s := newScene(t)
+	const stale, mac = "02:00:00:00:00:01", "02:00:00:00:00:02"
+	s.host.IP("neigh add 10.1.0.5 lladdr " + stale + " dev cni0 nud permanent protocol 77")
+	holds := func(mac string) {
+		t.Helper()
+		if got := s.host.IP("neigh show 10.1.0.5 dev cni0"); !strings.Contains(got, mac+" PERMANENT proto 77") {
+			t.Errorf("neighbour %q, want %s", got, mac)
+		}
+	}
+	want := netops.Plan{Host: neigh(mac), Pod: inPod(at("10.9.0.0/16", "10.2.0.1", "eth0")).Pod}
+	c := s.of(s.pod("next"), &decided{want: want})
+	c.faulty(refuse("10.9.0.0/16", &netops.KernelError{Errno: unix.EPERM})).refused("ADD", 100)
+	holds(stale)
+	s.has()
+	c.faulty(refuse("neigh del 10.1.0.5", &netops.KernelError{Errno: unix.EPERM})).refused("ADD", 100, "10.1.0.5")
+	holds(stale)
+	s.has()
+	c.ok("plan")
+	c.ok("ADD")
+	s.warned("a neighbour of ours that no attachment wants any more gives way")
+	holds(mac)
+	c.ok("CHECK")
+	c.ok("DEL")
+	s.has()
+	if got := s.host.IP("neigh show 10.1.0.5 dev cni0"); got != "" {
+		t.Errorf("after all there is %q", got)
+	}
+}
+
 // A note whose record was lost goes at GC.
 func TestLostAddress(t *testing.T) {
 	s := newScene(t)
