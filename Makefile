@@ -28,7 +28,7 @@ cover: ## what of the code make test runs, processes that tests start included
 test-unit: ## the packages whose tests need no namespaces
 	scripts/test.sh unit
 
-e2e: ## have podman, containerd and cnitool call the plugins, as root
+e2e: ## have podman, containerd and cnitool call the plugins, as root (CONTAINERD)
 	scripts/e2e.sh
 
 e2e-kubernetes: ## put up a Kubernetes node and have it call the plugins, as root (OLD, MULTUS, CONTAINERD)

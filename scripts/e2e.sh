@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Has container runtimes call the plugins, as users do; arguments go to go test.
-# It is for root on Debian, and installs the packages that it needs.
+# It is for root on Debian, and installs the packages that it needs. Of
+# the environment it reads
+#
+#	CONTAINERD  2, or 1 for Debian's; default 1
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
@@ -12,4 +15,8 @@ scripts/build_linux.sh
 scripts/build_windows.sh
 scripts/build_upstream.sh
 export PATH=$PWD/bin/upstream:$PATH
+if [ "${CONTAINERD:-}" = 2 ]; then
+	scripts/build_containerd.sh
+	export PATH=$PWD/bin/containerd-2:$PATH
+fi
 CGO_ENABLED=0 go test -C hack/e2e -count=1 -timeout 30m "$@"

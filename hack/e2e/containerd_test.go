@@ -22,6 +22,7 @@ import (
 // containerd has pods, each with one container, by the calls that a kubelet
 // makes. These name no network: there is a runtime handler for each.
 type containerd struct {
+	latest string // version of CNI that it knows
 	daemon *exec.Cmd
 	cri    cri.RuntimeServiceClient
 	images cri.ImageServiceClient
@@ -33,12 +34,13 @@ const podImage = "docker.io/library/e2e:1"
 
 func (*containerd) name() string { return "containerd" }
 
-func (*containerd) newest() string { return "1.0.0" }
+func (c *containerd) newest() string { return c.latest }
 
 func (*containerd) path(name string) string { return filepath.Join(dir, "containerd", name) }
 
 // containerdConfig has containerd touch nothing of the machine's own, and need
-// nothing that not every machine allows.
+// nothing that not every machine allows. The network of flannel is that of pods
+// which name no other; so it is the one that STATUS is asked for.
 const containerdConfig = `version = 2
 root = "DIR/root"
 state = "DIR/state"
@@ -54,7 +56,7 @@ disable_tcp_service = true
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "DIR/bin"
-conf_dir = "DIR/networks/plain"
+conf_dir = "DIR/networks/flannel"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "native"
 default_runtime_name = "plain"
@@ -69,8 +71,11 @@ cni_max_conf_num = 2
 SystemdCgroup = false
 `
 
-func (c *containerd) configure() error {
-	problems := []error{c.linkPlugins()}
+func (c *containerd) configure() (err error) {
+	if c.latest, err = machine.NewestCNI(); err != nil {
+		return err
+	}
+	problems := []error{c.linkPlugins(), os.MkdirAll(c.networks(unconfigured), 0o755)}
 	config := containerdConfig
 	handler := func(name string, lists ...string) {
 		config += fmt.Sprintf(handlerConfig, name)
@@ -84,6 +89,7 @@ func (c *containerd) configure() error {
 			handler(name, list)
 		}
 	}
+	handler(unconfigured)
 	for _, names := range slices.Concat(together, atOnce) {
 		handler(strings.Join(names, "+"), lists[names[0]], lists[names[1]])
 	}
@@ -95,6 +101,11 @@ func (c *containerd) configure() error {
 		return err
 	}
 	return c.loadImage()
+}
+
+// networks is the folder of a handler's networks.
+func (c *containerd) networks(handler string) string {
+	return filepath.Join(c.path("networks"), handler)
 }
 
 // linkPlugins makes one folder of all plugins: containerd knows no list.
@@ -158,7 +169,7 @@ func (c *containerd) loadImage() error {
 	if err != nil {
 		return err
 	}
-	if _, err := run("ctr", "--address", c.path("socket"), "--namespace", "k8s.io", "images", "import", "--snapshotter", "native", archive); err != nil {
+	if _, err := run("ctr", "--address", c.path("socket"), "--namespace", "k8s.io", "images", "import", "--no-unpack", archive); err != nil {
 		return err
 	}
 	return await(func(ctx context.Context) error {

@@ -46,6 +46,7 @@ var networks = map[string][]string{
 	"witness-fails":  {bridge, office, public, testimony, failing["seamless"].plugins[2]},
 	"cluster":        {cluster},
 	"late-flannel":   {late("grep -q msg=failed " + filepath.Join(dir, routerLog)), overlay},
+	"stuck":          {bridge, office, public, ownNode, stuck("stuck")},
 }
 
 // testimony has the witness write.
@@ -171,7 +172,7 @@ func TestExamples(t *testing.T) {
 	lives := map[string]string{
 		"cnitool":    "STATUS, CHECK, repeated DEL; CNI 1.1.0 and 0.4.0",
 		"podman":     "network reload, restart, stop and remove in any order; CNI 1.0.0 and 0.4.0",
-		"containerd": "start of containerd beside living pods, stop and remove in any order; CNI 1.0.0 and 0.4.0",
+		"containerd": "start of containerd beside living pods, stop and remove in any order; CNI " + pods.newest() + " and 0.4.0",
 	}
 	each(t, func(t *testing.T, r runtime) {
 		start(t, r, "plain", "plain")

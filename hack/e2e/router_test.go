@@ -53,11 +53,13 @@ var underlays = map[string][]string{
 	"early":        {lan1, strings.ReplaceAll(logging, "DIR", dir)},
 	"router-calls": {overlayIsThere, lan1, router, testimony},
 	"router-fails": {overlayIsThere, lan1, router, testimony, failing["route-override"].plugins[2]},
+	"router-stuck": {overlayIsThere, lan1, router, stuck("router-stuck")},
 }
 
 // atOnce are networks that containerd, which others follow in turn, adds to pods
 // at the same time.
-var atOnce = [][]string{{"late-flannel", "early"}, {"flannel", "branch"}, {"flannel", "router-calls"}, {"flannel", "router-fails"}}
+var atOnce = [][]string{{"late-flannel", "early"}, {"flannel", "branch"}, {"flannel", "router-calls"}, {"flannel", "router-fails"},
+	{"flannel", "router-stuck"}}
 
 // toWorld shows that the pod's default route is the underlay's: there nobody
 // knows the overlay.
