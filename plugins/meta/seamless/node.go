@@ -112,9 +112,8 @@ func (c config) nodeAddresses(node netops.Snapshot) (found []netip.Addr, missing
 }
 
 // nodeAddress is the address that the node itself would use: that which its
-// default route prefers, else one of the interface that the route leaves by. One
-// without any borrows that of lo, where routers with unnumbered interfaces have
-// theirs. Where the interface is told, it has to be that one's.
+// default route prefers, else one of the interface that the route leaves by, which
+// may borrow it. Where the interface is told, it has to be that one's.
 func (c config) nodeAddress(node netops.Snapshot, f family) (ip netip.Addr, missing error) {
 	dev := c.hostInterface
 	route, way := bestRoute(node.Routes, f.everything(), func(way netops.NextHop) bool { return dev == "" || way.Dev == dev })
@@ -132,7 +131,7 @@ func (c config) nodeAddress(node netops.Snapshot, f family) (ip netip.Addr, miss
 	}
 	ip = source(node.Addrs, dev, f, way.Gw)
 	if !ip.IsValid() && c.hostInterface == "" {
-		ip = source(node.Addrs, loopback, f, way.Gw)
+		ip = borrowed(node.Addrs, f, route)
 	}
 	if !ip.IsValid() {
 		missing = fmt.Errorf("the node's %s has no global %s address; %s or %s tell another", dev, f, hostIPs, hostInterface)
@@ -142,8 +141,20 @@ func (c config) nodeAddress(node netops.Snapshot, f family) (ip netip.Addr, miss
 
 const loopback = "lo"
 
+// borrowed is the address of a node whose uplinks are unnumbered, as BGP makes them:
+// that of lo, else of the first interface that has any, as inet_select_addr chooses.
+// A link on which a router advertises itself is not unnumbered: there the node's
+// address comes a moment after the route (DHCPv6).
+func borrowed(addrs []netops.Addr, f family, route *netops.Route) netip.Addr {
+	ip := source(addrs, loopback, f, netip.Addr{})
+	if !ip.IsValid() && !route.Learnt() {
+		ip = source(addrs, "", f, netip.Addr{})
+	}
+	return ip
+}
+
 // source is the address that the kernel chooses for what leaves by a gateway
-// over an interface, as inet_select_addr in its net/ipv4/devinet.c does: the
+// over an interface, or over any where dev is empty, as inet_select_addr in its net/ipv4/devinet.c does: the
 // first whose subnet holds the gateway, else the first. A virtual address of a
 // load balancer, which may stand before, is mostly a /32. Of IPv6 a unique local
 // address is chosen last: the default route leads to global ones (RFC 6724, section 5,
@@ -151,7 +162,7 @@ const loopback = "lo"
 func source(addrs []netops.Addr, dev string, f family, gw netip.Addr) (first netip.Addr) {
 	for _, a := range addrs {
 		ip := a.Prefix.Addr()
-		if a.Dev != dev || familyOf(ip) != f || !a.Usable() || !meant(ip) {
+		if dev != "" && a.Dev != dev || familyOf(ip) != f || !a.Usable() || !meant(ip) {
 			continue
 		}
 		if a.Subnet.Contains(gw) {

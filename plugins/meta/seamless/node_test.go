@@ -48,6 +48,7 @@ func from(src string) func(*netops.Route) {
 // Which of a node's addresses is the one that the kernel itself would use.
 func TestNodeAddress(t *testing.T) {
 	onLink := func(r *netops.Route) { r.Gw = netip.Addr{} }
+	advertised := func(r *netops.Route) { r.Protocol = unix.RTPROT_RA }
 	for _, tt := range []struct {
 		name   string
 		addrs  []string
@@ -74,7 +75,9 @@ func TestNodeAddress(t *testing.T) {
 
 		{"none, but one of lo", []string{"lo 127.0.0.1/8", "lo 198.51.100.1/32", "eth0 10.0.32.2/24", "eth1 169.254.3.4/16"}, nil,
 			[]netops.Route{by("169.254.1.1", "eth1")}, "", "198.51.100.1", ""},
-		{"none, and none of lo", []string{"lo 127.0.0.1/8", "eth0 10.0.32.2/24"}, nil,
+		{"none, and none of lo, but others", []string{"lo 127.0.0.1/8", "eth0 169.254.20.10/32", "eth0 10.0.32.2/24", "eth2 10.1.32.2/24"}, nil,
+			[]netops.Route{by("10.1.32.1", "eth1")}, "", "10.0.32.2", ""},
+		{"none anywhere", []string{"lo 127.0.0.1/8", "eth0 169.254.20.10/32"}, nil,
 			[]netops.Route{by("10.0.32.1", "eth1")}, "", "", "the node's eth1 has no global ipv4 address"},
 
 		{"IPv6: a unique local address first", []string{"eth1 fd00::2/64", "eth1 fd00::3/64", "eth1 2001:db8::2/64", "eth1 2001:db8::3/64"}, nil, []netops.Route{by("fe80::1", "eth1")}, "", "2001:db8::2", ""},
@@ -85,6 +88,10 @@ func TestNodeAddress(t *testing.T) {
 		{"IPv6: a temporary and a deprecated one hold it", []string{"eth1 2001:db8::100/64", "eth1 2001:db8::101/64", "eth1 2001:db8::2/64"},
 			map[string]uint32{"2001:db8::100/64": unix.IFA_F_TEMPORARY, "2001:db8::101/64": unix.IFA_F_DEPRECATED}, []netops.Route{by("2001:db8::1", "eth1")}, "", "2001:db8::2", ""},
 		{"IPv6: none", []string{"eth1 fe80::2/64", "eth1 10.0.32.2/24"}, nil, []netops.Route{by("fe80::1", "eth1")}, "", "", "the node's eth1 has no global ipv6 address"},
+
+		{"IPv6: none, but others", []string{"cni0 fd00::1/64", "node0 2001:db8::2/128", "eth1 fe80::2/64"}, nil, []netops.Route{by("fe80::1", "eth1")}, "", "2001:db8::2", ""},
+		{"IPv6: none yet, of a link with a router", []string{"cni0 fd00::1/64", "eth1 fe80::2/64"}, nil, []netops.Route{by("fe80::1", "eth1", advertised)}, "", "", "the node's eth1 has no global ipv6 address"},
+		{"IPv6: none, of a link with a router, but one of lo", []string{"lo 2001:db8::2/128", "cni0 2001:db8::1/64", "eth1 fe80::2/64"}, nil, []netops.Route{by("fe80::1", "eth1", advertised)}, "", "2001:db8::2", ""},
 
 		{"hostInterface", []string{"eth0 10.0.32.2/24", "eth1 169.254.20.10/32", "eth1 172.16.0.5/24"}, nil, []netops.Route{by("10.0.32.1", "eth0")}, "eth1", "172.16.0.5", ""},
 		{"hostInterface with a default route of its own", []string{"eth0 10.0.32.2/24", "eth1 172.16.0.100/32", "eth1 172.16.0.5/24"}, nil,
@@ -122,6 +129,8 @@ func TestNodeAddressIsTheKernels(t *testing.T) {
 		"no subnet holds the way":    {"addr add 198.51.100.10/32 dev up0", "addr add 192.0.2.10/32 dev up0", "route add default via 203.0.113.1 dev up0 onlink"},
 		"a peer":                     {"addr add 198.51.100.10/24 dev up0", "addr add 192.0.2.10 peer 192.0.2.1/32 dev up0", "route add default via 192.0.2.1"},
 		"the route prefers a source": {"addr add 192.0.2.10/24 dev up0", "addr add 192.0.2.100/32 dev up0", "route add default via 192.0.2.1 src 192.0.2.100"},
+		"unnumbered, another":        {"link add node0 type bridge", "link set node0 addrgenmode none up", "addr add 198.51.100.7/32 dev node0", "addr add 192.0.2.10/24 dev up0 scope link", "route add default via 192.0.2.1"},
+		"IPv6, unnumbered, another":  {"link add node0 type bridge", "link set node0 addrgenmode none up", "addr add 2001:db8:7::1/128 dev node0 nodad", "-6 route add default via fe80::1 dev up0"},
 		"unnumbered, lo":             {"addr add 198.51.100.7/32 dev lo", "addr add 169.254.3.4/16 dev up0 scope link", "route add default via 169.254.1.1 dev up0"},
 		"IPv6, unnumbered, lo":       {"addr add 2001:db8:7::1/128 dev lo nodad", "-6 route add default via fe80::1 dev up0"},
 		"IPv6, unique local":         {"addr add 2001:db8::10/64 dev up0 nodad", "addr add fd00::10/64 dev up0 nodad", "-6 route add default via fe80::1 dev up0"},
@@ -129,7 +138,10 @@ func TestNodeAddressIsTheKernels(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			node := newNode(t, lines...)
-			t.Cleanup(func() { node.IP("-4 addr flush dev lo scope global", "-6 addr flush dev lo scope global") })
+			t.Cleanup(func() {
+				node.IP("-4 addr flush dev lo scope global", "-6 addr flush dev lo scope global")
+				_ = runIP("link del node0")
+			})
 			keys, to, pod := "", "203.0.113.9", "10.131.0.43/23"
 			if strings.HasPrefix(name, "IPv6") {
 				keys, to, pod = `"families": ["ipv6"]`, "2001:db8:f::9", "fd01::5/64"
