@@ -11,6 +11,9 @@ need go ip ping
 if [ "$(id -u)" != 0 ]; then lacks "root: containers are started"; fi
 scripts/packages.sh podman containerd runc wine x86_64-w64-mingw32-gcc strace sysctl busybox
 
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export GOTMPDIR=$work # interrupted, go leaves files
 scripts/build_linux.sh
 scripts/build_windows.sh
 scripts/build_upstream.sh

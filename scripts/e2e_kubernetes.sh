@@ -15,11 +15,12 @@ need go ip ping
 if [ "$(id -u)" != 0 ]; then lacks "root: containers are started"; fi
 scripts/packages.sh buildah containerd runc nft sysctl busybox
 
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export TMPDIR=$work # interrupted, go and buildah leave files
 scripts/build_kubernetes.sh
 scripts/build_upstream.sh
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 # The images are the run's, too.
 printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/images"\nrunroot = "%s/run"\n' "$work" "$work" >"$work/storage.conf"
 export CONTAINERS_STORAGE_CONF=$work/storage.conf
