@@ -117,11 +117,8 @@ func TestAddressOfTheNode(t *testing.T) {
 	s := newSite(t)
 	p := s.pod(1)
 	for ip, keys := range map[string]string{"192.0.2.101": `"sriov": false`, "2001:db8::101": `"sriov": true`} {
-		flag := ""
-		if strings.Contains(ip, ":") {
-			flag = " nodad" // or its own route comes in the middle
-		}
-		s.node.IP("addr add " + ip + s.bits(ip) + " dev up0" + flag)
+		s.node.IP("addr add " + ip + s.bits(ip) + " dev up0")
+		s.node.Settle()
 		before := s.state(p)
 		for _, verb := range []string{"ADD", "plan"} {
 			p.probing(long, 5, keys).Refused(verb, 102, ip, "address of the node")
@@ -136,7 +133,8 @@ func TestDuplicateAddressDetectionFailed(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	p := s.pod(1)
-	s.lan.IP("addr add 2001:db8::101 dev eth0 nodad")
+	s.lan.IP("addr add 2001:db8::101 dev eth0")
+	s.lan.Settle()
 	s.sysctl(p.NS, "net/ipv6/conf/net1/accept_dad", "1")
 	p.IP("addr del 2001:db8::101/64 dev net1", "addr add 2001:db8::101/64 dev net1")
 	plugintest.Until(t, func() bool { return strings.Contains(p.IP("addr show dev net1"), "dadfailed") })
