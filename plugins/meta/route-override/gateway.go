@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -11,8 +12,8 @@ import (
 
 // gateway is the next hop that a route without gw goes by: a gateway of the
 // result, that of dev's address where dev is given, else of CNI_IFNAME's, else
-// the first. On an interface that is another attachment's, it is the gateway of
-// the interface's default route. Zero is none: on the link.
+// the first. On an interface that is another attachment's, it is the gateway by
+// which that leaves. Zero is none: on the link.
 func (c config) gateway(e *cniroute.Route, prev *cniresult.Result, telling []*netops.Route) netops.NextHop {
 	dev := e.Dev
 	if dev == "" {
@@ -23,8 +24,8 @@ func (c config) gateway(e *cniroute.Route, prev *cniresult.Result, telling []*ne
 	switch {
 	case listed.IsValid():
 		return netops.NextHop{Gw: listed}
-	case e.Dev != "" && !slices.Contains(c.interfaces(prev), e.Dev):
-		return defaultGateway(e.Dst, e.Dev, telling)
+	case c.byOthers(e, prev):
+		return leavingGateway(e.Dst, e.Dev, telling)
 	case e.Dev != "" && !itsOwn && (e.Dev != c.ifName || !unnamed(prev)):
 		return netops.NextHop{}
 	}
@@ -51,41 +52,59 @@ func unnamed(prev *cniresult.Result) bool {
 	return !slices.ContainsFunc(prev.IPs, func(ip cniresult.IP) bool { return ip.Dev != "" })
 }
 
-// tellingGateways are the routes that tell the gateways of interfaces: default
-// routes, and those that an earlier ADD has made.
+// byOthers reports whether a route names the interface of another attachment.
+func (c config) byOthers(e *cniroute.Route, prev *cniresult.Result) bool {
+	return e.Dev != "" && !slices.Contains(c.interfaces(prev), e.Dev)
+}
+
+// tellingGateways are the routes that tell the gateways of interfaces: those of
+// table main, and those that an earlier ADD has made.
 func tellingGateways(routes []netops.Route) (telling []*netops.Route) {
 	for i := range routes {
-		if r := &routes[i]; r.Default() || r.Protocol == netops.Protocol {
+		if r := &routes[i]; r.Type == netops.Unicast && (r.Table == netops.TableMain || r.Protocol == netops.Protocol) {
 			telling = append(telling, r)
 		}
 	}
 	return telling
 }
 
-// defaultGateway is the next hop of an interface's default route in table main, of
-// a destination's family. Where there is none any more, the configuration may have
-// removed it in an earlier ADD of the attachment: then the route goes as it was
-// made there.
-func defaultGateway(dst netip.Prefix, dev string, routes []*netops.Route) netops.NextHop {
+// leavingGateway is the next hop by which an interface leaves, for a destination's
+// family: that of its default route in table main. Where there is none any more, the
+// configuration may have removed it in an earlier ADD of the attachment: then the
+// route goes as it was made there. Or Multus has, for its annotation default-route,
+// before it called this network: then the interface's widest route tells.
+func leavingGateway(dst netip.Prefix, dev string, routes []*netops.Route) netops.NextHop {
 	all := netip.PrefixFrom(dst.Addr(), 0).Masked()
-	hop := gatewayOn(dev, routes, func(r *netops.Route) bool { return r.Dst == all && r.Table == netops.TableMain })
-	if !hop.Gw.IsValid() {
-		hop = gatewayOn(dev, routes, func(r *netops.Route) bool { return r.Dst == dst && r.Protocol == netops.Protocol })
+	byDefault := func(r *netops.Route) bool { return r.Dst == all && r.Table == netops.TableMain }
+	asMade := func(r *netops.Route) bool { return r.Dst == dst && r.Protocol == netops.Protocol }
+	byAny := func(r *netops.Route) bool {
+		return r.Dst.Addr().Is6() == dst.Addr().Is6() && r.Protocol != netops.Protocol
 	}
-	return hop
+	for _, match := range []func(*netops.Route) bool{byDefault, asMade} {
+		if hop := gatewayOn(dev, routes, match); hop.Gw.IsValid() {
+			return hop
+		}
+	}
+	onLink := func(r *netops.Route) bool {
+		return byDefault(r) && slices.ContainsFunc(r.NextHops(), func(hop netops.NextHop) bool { return hop.Dev == dev })
+	}
+	if slices.ContainsFunc(routes, onLink) {
+		return netops.NextHop{}
+	}
+	return gatewayOn(dev, routes, byAny)
 }
 
 // gatewayOn is the next hop on an interface of those routes that match accepts; of
-// several, of the one with the least metric.
+// several, of the widest one with the least metric.
 func gatewayOn(dev string, routes []*netops.Route, match func(*netops.Route) bool) (found netops.NextHop) {
-	metric := uint32(0)
+	var best *netops.Route
 	for _, r := range routes {
-		if r.Type != netops.Unicast || !match(r) || found.Gw.IsValid() && r.Metric >= metric {
+		if !match(r) || best != nil && cmp.Or(cmp.Compare(r.Dst.Bits(), best.Dst.Bits()), cmp.Compare(r.Metric, best.Metric)) >= 0 {
 			continue
 		}
 		for _, hop := range slices.Backward(r.NextHops()) {
 			if hop.Dev == dev && hop.Gw.IsValid() {
-				found, metric = netops.NextHop{Gw: hop.Gw, OnLink: hop.OnLink || r.OnLink}, r.Metric
+				best, found = r, netops.NextHop{Gw: hop.Gw, OnLink: hop.OnLink || r.OnLink}
 			}
 		}
 	}

@@ -16,11 +16,12 @@ import (
 
 // Query asks for the attachment's interfaces, the pod's addresses, and table
 // main with those that the routes of the configuration name. Unless everything
-// is to be flushed, only routes to the destinations named matter, and those by
-// which gateways are reached.
+// is to be flushed, or another attachment's gateway looked for, only routes to the
+// destinations named matter, and those by which gateways are reached.
 func (c config) Query(prev *cniresult.Result) netops.Query {
 	q := netops.Query{Addrs: true, Links: append(c.interfaces(prev), c.ifName), Tables: []uint32{netops.TableMain}, OnLink: len(c.add) > 0, Rules: len(c.rules) > 0}
-	if !c.flushRoutes {
+	byOthers := func(e cniroute.Route) bool { return !e.Gw.Given && e.Gws == nil && c.byOthers(&e, prev) }
+	if !c.flushRoutes && !slices.ContainsFunc(c.add, byOthers) {
 		q.To = make(map[netip.Prefix]bool, len(c.del)+len(c.add)+len(defaults))
 		for _, dst := range defaults {
 			q.To[dst] = true

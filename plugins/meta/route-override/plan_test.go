@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cni-netops/plugins/internal/cniresult"
+	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/netops"
 )
 
@@ -110,7 +111,7 @@ func TestGatewaysByRoutes(t *testing.T) {
 	blackhole := route("10.60.0.0/16", "", "", 0)
 	blackhole.Type = netops.Blackhole
 	pod := netops.Snapshot{
-		Links: []string{"net1", "eth0", "eth1"},
+		Links: []string{"net1", "eth0", "eth1", "eth2"},
 		Addrs: []netops.Addr{addr("eth0", "10.42.7.5/32"), addr("net1", "10.1.0.5/16"), addr("lo", "10.77.0.1/24")},
 		State: netops.State{Routes: []netops.Route{
 			route("169.254.1.1/32", "", "eth0", 0), route("fd99::1/128", "", "eth0", 0),
@@ -119,6 +120,8 @@ func TestGatewaysByRoutes(t *testing.T) {
 			route("10.30.0.0/16", "", "eth0", 0), route("10.30.1.0/24", "", "eth1", 0), route("10.30.2.0/24", "10.30.1.1", "net1", 0),
 			route("10.40.0.0/16", "", "eth1", 7), route("10.40.0.0/16", "", "eth0", 5), route("10.41.0.0/16", "", "eth0", 5), route("10.41.0.0/16", "", "net1", 7),
 			inTable, blackhole,
+			route("10.90.0.0/16", "10.1.9.1", "eth1", 0), route("172.20.0.0/14", "10.1.9.2", "eth2", 7), route("172.24.0.0/14", "10.1.9.3", "eth2", 5),
+			route("10.90.0.0/16", "10.1.9.4", "eth2", 0), route("172.0.0.0/8", "", "eth2", 0), route("fd90::/16", "fd99::2", "eth2", 0),
 		}},
 	}
 	const prev = `{"interfaces": [{"name": "net1", "sandbox": "x"}], "ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 0}]}`
@@ -143,7 +146,9 @@ func TestGatewaysByRoutes(t *testing.T) {
 
 		{"another's default gateway", `{"dst": "10.43.0.0/16", "dev": "eth0"}`, "10.43.0.0/16 via 10.42.0.1 dev eth0"},
 		{"on-link as that is", `{"dst": "fd43::/64", "dev": "eth1"}`, "fd43::/64 via fd99::1 dev eth1 onlink"},
-		{"another's that has none", `{"dst": "10.43.0.0/16", "dev": "eth1"}`, "10.43.0.0/16 dev eth1"},
+		{"another's that is on-link", `{"dst": "10.43.0.0/16", "dev": "eth1"}`, "10.43.0.0/16 dev eth1"},
+		{"another's that has lost it: its widest route's", `{"dst": "10.43.0.0/16", "dev": "eth2"}, {"dst": "fd43::/64", "dev": "eth2"}`,
+			"10.43.0.0/16 via 10.1.9.3 dev eth2\nfd43::/64 via fd99::2 dev eth2"},
 		{"though it goes", `{"dst": "10.43.0.0/16", "dev": "eth0"}, {"dst": "0.0.0.0/0", "dev": "eth0", "metric": 7}`,
 			"10.43.0.0/16 via 10.42.0.1 dev eth0\nip route add default via 10.42.0.1 dev eth0 metric 7"},
 		{"asked to be on-link", `{"dst": "10.43.0.0/16", "dev": "eth0", "gw": "0.0.0.0"}`, "10.43.0.0/16 dev eth0"},
@@ -328,6 +333,15 @@ func TestQuery(t *testing.T) {
 	some.flushGateway = true
 	if q := some.Query(prev); !q.To[netip.MustParsePrefix("0.0.0.0/0")] || !cmp.Equal(q.Links, []string{"net1", "net2"}) || !cmp.Equal(q.Tables, []uint32{254}) {
 		t.Errorf("flushgateway looks at %+v", q)
+	}
+	byOthers := some
+	byOthers.add = []cniroute.Route{{Dst: netops.IPv4Default, Dev: "net2"}, {Dst: netops.IPv4Default, Dev: "eth0"}}
+	if q := byOthers.Query(prev); q.To != nil {
+		t.Errorf("what may tell eth0's gateway is left out: %+v", q)
+	}
+	byOthers.add = byOthers.add[:1]
+	if q := byOthers.Query(prev); q.To == nil {
+		t.Error("all routes are looked at for net2, which is the attachment's own")
 	}
 	some.flushRoutes = true
 	if q := some.Query(prev); q.To != nil {

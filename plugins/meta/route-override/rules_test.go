@@ -17,7 +17,7 @@ func rules(pod *netopstest.NS) string {
 	var found []string
 	for _, family := range []string{"-4 ", "-6 "} {
 		for _, l := range strings.Split(pod.IP(family+"rule show"), "\n") {
-			if l = strings.Join(strings.Fields(l), " "); l != "" && !strings.Contains(l, "proto kernel") && !strings.Contains(l, "lookup local") && !strings.Contains(l, "lookup main") && !strings.Contains(l, "lookup default") {
+			if l = strings.Join(strings.Fields(l), " "); l != "" && !strings.Contains(l, "proto kernel") && !strings.Contains(l, "lookup local") && !strings.HasSuffix(l, "from all lookup main") && !strings.Contains(l, "lookup default") {
 				found = append(found, strings.TrimSpace(family)+" "+l)
 			}
 		}
