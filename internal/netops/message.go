@@ -262,6 +262,33 @@ func (r *Route) withNextHops(keep []NextHop) Route {
 	return part
 }
 
+// Alive is the route without the next hops that the kernel does not use as long as
+// their interface is down, or has no carrier where that counts (sysctl
+// net.ipv4.conf.*.ignore_routes_with_linkdown), and whether any is left. body is the
+// message that the route was decoded from: what it keeps of it does not tell.
+func (r *Route) Alive(body []byte) (alive Route, ok bool) {
+	if header(body).Flags&unix.RTNH_F_DEAD != 0 {
+		return Route{}, false
+	}
+	var keep []NextHop
+	for a := range rtattr.WellFormed(body[unix.SizeofRtMsg:]) {
+		if a.Type != unix.RTA_MULTIPATH {
+			continue
+		}
+		at := 0
+		for h := range rtattr.WellFormedHops(a.Data) {
+			if at < len(r.Hops) && rtattr.View[unix.RtNexthop](h).Flags&unix.RTNH_F_DEAD == 0 {
+				keep = append(keep, r.Hops[at])
+			}
+			at++
+		}
+	}
+	if len(keep) == len(r.Hops) {
+		return *r, true
+	}
+	return r.withNextHops(keep), len(keep) > 0
+}
+
 // setNextHops makes the hops the route's: a single one is no multipath route.
 func (r *Route) setNextHops(hops []NextHop) {
 	r.Gw, r.Dev, r.Hops = netip.Addr{}, "", nil

@@ -13,8 +13,8 @@ import (
 // documentation is an address that no network has (RFC 3849).
 var documentation = netip.MustParseAddr("2001:db8::1")
 
-// defaultRoutes are those of a family in table main. A node may have a million
-// other routes.
+// defaultRoutes are those of a family in table main that lead anywhere now. A node
+// may have a million other routes.
 //
 // The kernel lists IPv4 routes by their destination, default routes first
 // (fib_table_dump in net/ipv4/fib_trie.c): the head of the list is enough. IPv6
@@ -60,7 +60,9 @@ func (n *Netns) headOfMain() (found []netops.Route, err error) {
 		case route.Dst.Addr() != netops.IPv4Default.Addr():
 			return errEnough
 		case route.Default() && route.Table == netops.TableMain:
-			found = append(found, route)
+			if alive, ok := route.Alive(r.body); ok {
+				found = append(found, alive)
+			}
 		}
 		return nil
 	})

@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,7 @@ func TestFind(t *testing.T) {
 // The default routes are those that are used, also where something else answers
 // for every address that one could ask for.
 func TestDefaults(t *testing.T) {
+	eth1 := []string{"link add eth1 type veth peer name down1", "addr add 10.2.0.1/16 dev eth1", "link set eth1 up"} // without a carrier
 	for name, tt := range map[string]struct {
 		lines []string
 		want  string
@@ -130,8 +132,13 @@ func TestDefaults(t *testing.T) {
 		"another table's": {[]string{"rule add lookup 100", "route add default via 10.1.0.7 table 100", "route add default via 10.1.0.9"}, "default via 10.1.0.9 dev eth0"},
 		"one that rejects": {[]string{"route add unreachable default", "route add default via 10.1.0.9 metric 5"},
 			"unreachable default\ndefault via 10.1.0.9 dev eth0 metric 5"},
+		"several next hops, one of which is dead": {append(slices.Clone(eth1), "route add default nexthop via 10.2.0.9 nexthop via 10.1.0.9 nexthop via 10.1.0.8", "link set eth1 down"),
+			"default nexthop via 10.1.0.9 dev eth0 weight 1 nexthop via 10.1.0.8 dev eth0 weight 1"},
+		"all but one are dead": {append(slices.Clone(eth1), "route add default nexthop via 10.2.0.9 nexthop via 10.1.0.9", "link set eth1 down"), "default via 10.1.0.9 dev eth0"},
+		"without a carrier":    {append(slices.Clone(eth1), "route add default via 10.2.0.9", "route add default via 10.1.0.9 metric 5"), "default via 10.1.0.9 dev eth0 metric 5"},
 	} {
-		_, n := hostLike(t, tt.lines...)
+		ns, n := hostLike(t, tt.lines...)
+		ns.Sysctl("net/ipv4/conf/all/ignore_routes_with_linkdown", "1")
 		s, err := n.Snapshot(context.Background(), netops.Query{Defaults: []netip.Prefix{netops.IPv4Default, netops.IPv6Default}})
 		if err != nil {
 			t.Fatal(err)

@@ -27,6 +27,8 @@ func TestPublicCases(t *testing.T) {
 				"route add default proto static src 10.189.20.54 metric 500 nexthop via 10.129.119.2 dev up0 nexthop via 10.129.119.1 dev up0"}, ``, "10.189.20.54"},
 		{"romana/romana#179: two uplinks of equal cost, each with an address of its own",
 			[]string{"addr add 10.0.1.2/26 dev up0", "addr add 10.1.0.2/26 dev up1", "route add default metric 2 nexthop via 10.0.1.1 dev up0 nexthop via 10.1.0.1 dev up1"}, ``, "10.0.1.2"},
+		{"ovn-kubernetes/ovn-kubernetes#6965: the same, the first of which went down",
+			[]string{"addr add 10.0.1.2/26 dev up0", "addr add 10.1.0.2/26 dev up1", "route add default metric 2 nexthop via 10.0.1.1 dev up0 nexthop via 10.1.0.1 dev up1", "link set up0 down"}, ``, "10.1.0.2"},
 		{"siderolabs/talos#11883: two uplinks by metric, the route of one there twice",
 			[]string{"addr add 10.90.56.212/25 dev up1", "addr add 10.90.56.12/25 dev up0", "route add default via 10.90.56.254 dev up1 metric 1001",
 				"route add default via 10.90.56.126 dev up0 metric 1000", "route add default via 10.90.56.126 dev up0"}, ``, "10.90.56.12"},
