@@ -131,7 +131,7 @@ func (c config) nodeAddress(node netops.Snapshot, f family) (ip netip.Addr, miss
 	}
 	ip = source(node.Addrs, dev, f, way.Gw)
 	if !ip.IsValid() && c.hostInterface == "" {
-		ip = borrowed(node.Addrs, f, route)
+		ip = borrowed(node.Addrs, dev, f, route)
 	}
 	if !ip.IsValid() {
 		missing = fmt.Errorf("the node's %s has no global %s address; %s or %s tell another", dev, f, hostIPs, hostInterface)
@@ -143,11 +143,15 @@ const loopback = "lo"
 
 // borrowed is the address of a node whose uplinks are unnumbered, as BGP makes them:
 // that of lo, else of the first interface that has any, as inet_select_addr chooses.
-// A link on which a router advertises itself is not unnumbered: there the node's
-// address comes a moment after the route (DHCPv6).
-func borrowed(addrs []netops.Addr, f family, route *netops.Route) netip.Addr {
+// A link is not unnumbered that has an address which cannot be used, nor one on which a
+// router advertises itself: there the node's address comes a moment after the route
+// (DHCPv6).
+func borrowed(addrs []netops.Addr, dev string, f family, route *netops.Route) netip.Addr {
 	ip := source(addrs, loopback, f, netip.Addr{})
-	if !ip.IsValid() && !route.Learnt() {
+	numbered := route.Learnt() || slices.ContainsFunc(addrs, func(a netops.Addr) bool {
+		return a.Dev == dev && a.Scope == netops.ScopeGlobal && familyOf(a.Prefix.Addr()) == f && meant(a.Prefix.Addr())
+	})
+	if !ip.IsValid() && !numbered {
 		ip = source(addrs, "", f, netip.Addr{})
 	}
 	return ip

@@ -90,6 +90,8 @@ func TestNodeAddress(t *testing.T) {
 		{"IPv6: none", []string{"eth1 fe80::2/64", "eth1 10.0.32.2/24"}, nil, []netops.Route{by("fe80::1", "eth1")}, "", "", "the node's eth1 has no global ipv6 address"},
 
 		{"IPv6: none, but others", []string{"cni0 fd00::1/64", "node0 2001:db8::2/128", "eth1 fe80::2/64"}, nil, []netops.Route{by("fe80::1", "eth1")}, "", "2001:db8::2", ""},
+		{"IPv6: one that is a duplicate, and others", []string{"cni0 fd00::1/64", "eth1 2001:db8::2/64"}, map[string]uint32{"2001:db8::2/64": unix.IFA_F_DADFAILED},
+			[]netops.Route{by("fe80::1", "eth1")}, "", "", "the node's eth1 has no global ipv6 address"},
 		{"IPv6: none yet, of a link with a router", []string{"cni0 fd00::1/64", "eth1 fe80::2/64"}, nil, []netops.Route{by("fe80::1", "eth1", advertised)}, "", "", "the node's eth1 has no global ipv6 address"},
 		{"IPv6: none, of a link with a router, but one of lo", []string{"lo 2001:db8::2/128", "cni0 2001:db8::1/64", "eth1 fe80::2/64"}, nil, []netops.Route{by("fe80::1", "eth1", advertised)}, "", "2001:db8::2", ""},
 

@@ -45,6 +45,8 @@ func TestPublicCases(t *testing.T) {
 			[]string{"addr add 192.0.2.200/24 dev up0", "addr add 192.0.2.10/24 dev up0", "route add default via 192.0.2.1 dev up0 proto dhcp src 192.0.2.10 metric 100"}, ``, "192.0.2.10"},
 		{"flannel-io/flannel#1018: a node that has an address of 169.254.0.0/16 beside its own, of scope global",
 			[]string{"addr add 169.254.122.158/16 dev up0", "addr add 192.0.2.10/24 dev up0", "route add default dev up0"}, ``, "192.0.2.10"},
+		{"projectcalico/calico#6910: the DNS cache's interface, whose addresses are those of every node",
+			[]string{"link add node0 type bridge", "link set node0 up", "addr add 10.96.0.10/32 dev node0", "addr add 169.254.20.10/32 dev node0", "addr add 172.31.5.9/20 dev up0", "route add default via 172.31.0.1 dev up0 proto dhcp metric 100"}, ``, "172.31.5.9"},
 		{"kubernetes/kubernetes#95779: BGP unnumbered, the routers known by link-local addresses of IPv6",
 			[]string{"addr add 198.51.100.7/32 dev lo", "-4 route add default proto bgp metric 20 nexthop via inet6 fe80::1 dev up0 nexthop via inet6 fe80::2 dev up1"}, ``, "198.51.100.7"},
 		{"kubernetes/kubeadm#2323: the same, as older routing daemons write it",
