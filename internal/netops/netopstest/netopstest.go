@@ -141,22 +141,30 @@ func splitOptions(line string) (options []string, command string) {
 	return words[:n], strings.Join(words[n:], " ")
 }
 
-// run starts one ip(8) for all commands.
+// run starts one ip(8) for all commands. A list in which the kernel was interrupted may
+// lack something: it is read again.
 func (n *NS) run(options, commands []string) string {
 	n.tb.Helper()
 	if n.Name != "" {
 		options = append([]string{"-n", n.Name}, options...)
 	}
-	cmd := exec.Command("ip", append(slices.Clip(options), strings.Fields(commands[0])...)...)
-	if len(commands) > 1 {
-		cmd = exec.Command("ip", append(slices.Clip(options), "-batch", "-")...)
-		cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
+	changes := slices.ContainsFunc(commands, func(c string) bool { return !strings.Contains(c, " show") })
+	for {
+		cmd := exec.Command("ip", append(slices.Clip(options), strings.Fields(commands[0])...)...)
+		if len(commands) > 1 {
+			cmd = exec.Command("ip", append(slices.Clip(options), "-batch", "-")...)
+			cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
+		}
+		var complaint strings.Builder
+		cmd.Stderr = &complaint
+		out, err := cmd.Output()
+		if err != nil {
+			n.tb.Fatalf("ip %s: %v: %s%s\n%s", strings.Join(options, " "), err, out, complaint.String(), strings.Join(commands, "\n"))
+		}
+		if changes || !strings.Contains(complaint.String(), "Dump was interrupted") {
+			return string(out)
+		}
 	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		n.tb.Fatalf("ip %s: %v: %s\n%s", strings.Join(options, " "), err, out, strings.Join(commands, "\n"))
-	}
-	return string(out)
 }
 
 // Batch runs many commands of both families by one ip(8), which takes the family
