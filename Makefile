@@ -15,7 +15,7 @@ install: ## copy what is built to CNI_BIN_DIR, default /opt/cni/bin (DESTDIR)
 demo: ## see the plugins work, in namespaces of their own
 	scripts/demo.sh
 
-test: ## unit, kernel and binary tests, and a sample of each sweep: five minutes
+test: ## unit, kernel and binary tests, and a sample of each sweep: some minutes
 	scripts/test.sh
 
 check: ## lint, and every test, with the whole of each sweep
