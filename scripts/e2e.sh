@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Has container runtimes call the plugins, as users do; arguments go to go test.
-# It is for root on Debian, and installs the packages that it needs. Of
-# the environment it reads
+# It is for root on Debian, and installs the packages that it needs. Of the
+# environment it reads
 #
 #	CONTAINERD  2, or 1 for Debian's; default 1
 set -euo pipefail

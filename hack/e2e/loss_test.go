@@ -114,8 +114,8 @@ func TestUnconfigured(t *testing.T) {
 	shown(t, r.name(), inThree, "a pod whose network's configuration has gone ends when that is there again")
 }
 
-// containerd is killed when plugins have returned of an ADD that is not at its end. Afterwards
-// it knows of the pod, and DEL finds what they have recorded.
+// containerd is killed when plugins have returned from an ADD that is not at its
+// end. Afterwards it knows of the pod, and DEL finds what they have recorded.
 func TestKilledDuringAdd(t *testing.T) {
 	r := pods
 	for plugins, networks := range map[string][]string{inThree: {"stuck"}, "router": {"flannel", "router-stuck"}} {

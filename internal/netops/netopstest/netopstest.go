@@ -142,7 +142,7 @@ func splitOptions(line string) (options []string, command string) {
 }
 
 // run starts one ip(8) for all commands. A list in which the kernel was interrupted may
-// lack something: it is read again.
+// lack something: where there are only lists, which change nothing, they are read again.
 func (n *NS) run(options, commands []string) string {
 	n.tb.Helper()
 	if n.Name != "" {

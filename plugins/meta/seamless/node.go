@@ -158,8 +158,8 @@ func borrowed(addrs []netops.Addr, dev string, f family, route *netops.Route) ne
 }
 
 // source is the address that the kernel chooses for what leaves by a gateway
-// over an interface, or over any where dev is empty, as inet_select_addr in its net/ipv4/devinet.c does: the
-// first whose subnet holds the gateway, else the first. A virtual address of a
+// over an interface, or over any where dev is empty, as inet_select_addr in its
+// net/ipv4/devinet.c does: the first whose subnet holds the gateway, else the first. A virtual address of a
 // load balancer, which may stand before, is mostly a /32. Of IPv6 a unique local
 // address is chosen last: the default route leads to global ones (RFC 6724, section 5,
 // rule 6).
