@@ -32,7 +32,7 @@ func TestConflict(t *testing.T) {
 	s := newSite(t)
 	p := s.pod(1)
 	before := s.state(p)
-	peer := hardwareAddr(s.lan, "eth0")
+	peer := s.lan.HardwareAddr("eth0")
 	for _, ip := range []string{"192.0.2.101", "2001:db8::101"} {
 		s.lan.IP("addr add " + ip + " dev eth0")
 		s.lan.Settle()
@@ -68,7 +68,7 @@ func TestConflictWithAPodOfTheNode(t *testing.T) {
 	p, other := s.pod(1), s.pod(1)
 	other.IP("addr add "+p.ip(1)+" dev net1", "addr add "+p.ip6(1)+" dev net1")
 	other.AwaitIPv6("net1", p.ip6(1))
-	p.probing(long, 1).Refused("ADD", 102, other.mac("net1"))
+	p.probing(long, 1).Refused("ADD", 102, other.HardwareAddr("net1"))
 }
 
 // Free addresses cost interval × retries: for all of them at once, and for the

@@ -162,7 +162,7 @@ func makeLab(t *testing.T, l *lab) *lab {
 		l.guard(namespace("other"), namespace("far"))
 	}
 	l.join("pod", l.pod, podHost, l.families)
-	l.mac = hardwareAddr(l.pod, "eth0")
+	l.mac = l.pod.HardwareAddr("eth0")
 	l.join("peer", l.peer, peerHost, dual)
 	return l
 }

@@ -47,7 +47,7 @@ func TestMACPrefix(t *testing.T) {
 			p.IP("neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev net1 nud permanent", "neigh add 2001:db8::77 lladdr 02:00:00:00:00:78 dev net1 nud permanent")
 			s.sysctl(p.NS, "net/ipv4/conf/net1/arp_notify", tt.notify)
 			s.sysctl(p.NS, "net/ipv6/conf/net1/ndisc_notify", tt.notify)
-			old := p.mac("net1")
+			old := p.HardwareAddr("net1")
 			for _, ip := range []string{p.ip(1), p.ip6(1)} { // the peer has talked to the pod
 				s.lan.IP("neigh add " + ip + " lladdr " + old + " dev eth0 nud stale")
 			}
@@ -57,7 +57,7 @@ func TestMACPrefix(t *testing.T) {
 				prev["ips"] = tt.edit(prev["ips"].([]any))
 			})
 			added := c.OK("ADD")
-			if got := p.mac("net1"); got != tt.mac {
+			if got := p.HardwareAddr("net1"); got != tt.mac {
 				t.Errorf("it is %s, want %s", got, tt.mac)
 			}
 			if diff := cmp.Diff(strings.ReplaceAll(prevResultOf(t, c), old, tt.mac), canonical(t, added.Stdout)); diff != "" {
@@ -102,7 +102,7 @@ func TestOnlyOpMAC(t *testing.T) {
 	s := newSite(t)
 	p := s.pod(1)
 	before := s.state(p)
-	old := p.mac("net1")
+	old := p.HardwareAddr("net1")
 	c := p.call(1, `"only_op_mac": true`, `"mac_prefix": "0a:0b"`, `"overlay_interface": "eth7"`, `"rp_filter": {"value": 0, "set_host": true}`).
 		Edit(func(conf map[string]any) {
 			delete(conf, "overlay_hijack_subnet")
@@ -135,7 +135,7 @@ func TestMACThatOthersSet(t *testing.T) {
 	c.OK("ADD")
 	p.IP("link set net1 address 02:00:00:00:00:05")
 	c.OK("DEL")
-	if got := p.mac("net1"); got != "02:00:00:00:00:05" {
+	if got := p.HardwareAddr("net1"); got != "02:00:00:00:00:05" {
 		t.Errorf("it is %s", got)
 	}
 	s.nothingLeft("DEL")

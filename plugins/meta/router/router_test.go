@@ -60,7 +60,7 @@ func TestFirstUnderlay(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	p := s.pod(1)
-	mac := p.mac("eth0")
+	mac := p.HardwareAddr("eth0")
 	p.call(1, everything[0]).OK("ADD")
 	has(t, "the pod", dump(t, p.NS),
 		"31000:	from all to 10.244.0.0/16 lookup 100 proto 77", "31000:	from all to 10.96.0.0/12 lookup 100 proto 77",
@@ -106,7 +106,7 @@ func TestLaterUnderlay(t *testing.T) {
 		t.Errorf("%d rules to the cluster", got)
 	}
 	// The node has no address there: it sends as it does to the overlay.
-	has(t, "the node", dump(t, s.node), "198.51.100.101 dev cali1 lladdr "+p.mac("eth0")+" PERMANENT proto 77",
+	has(t, "the node", dump(t, s.node), "198.51.100.101 dev cali1 lladdr "+p.HardwareAddr("eth0")+" PERMANENT proto 77",
 		"unicast 198.51.100.101 dev cali1 table 500 proto 77 scope link src 192.0.2.10")
 	if got := defaults(p.NS); got != "default via 203.0.113.1 dev net3" {
 		t.Errorf("defaults:\n%s", got)
@@ -584,7 +584,7 @@ func TestSkipCall(t *testing.T) {
 	if got := c.OK("plan").Stdout; got != "" {
 		t.Errorf("plan: %s", got)
 	}
-	if !strings.Contains(added.Stdout, p.mac("net1")) || !strings.Contains(added.Stdout, `"unknown":{"kept":true}`) {
+	if !strings.Contains(added.Stdout, p.HardwareAddr("net1")) || !strings.Contains(added.Stdout, `"unknown":{"kept":true}`) {
 		t.Errorf("result: %s", added.Stdout)
 	}
 	_ = os.Remove(filepath.Join(s.records, router.Name)) // STATUS aside, there is no folder either
@@ -993,9 +993,9 @@ func TestCheck(t *testing.T) {
 		{p.NS, "route del 192.0.2.10 table 102", "ip route add 192.0.2.10 via 169.254.1.1 dev eth0 table 102: missing"},
 		{p.NS, "-6 route del default table 100", "ip -6 route add default via fe80::1 dev eth0 table 100: missing"},
 		{p.NS, "route append default via 192.0.2.1 dev net1", "ip route del default via 192.0.2.1 dev net1: present, should be absent"},
-		{p.NS, "link set eth0 address 02:00:00:00:00:09", "ip link set dev eth0 address " + p.mac("eth0") + ": found 02:00:00:00:00:09 instead"},
+		{p.NS, "link set eth0 address 02:00:00:00:00:09", "ip link set dev eth0 address " + p.HardwareAddr("eth0") + ": found 02:00:00:00:00:09 instead"},
 		{p.NS, "link set net2 address 02:00:00:00:00:07", "ip link set dev net2 address 0a:0b:c6:33:64:65: found 02:00:00:00:00:07 instead"},
-		{s.node, "neigh del 198.51.100.101 dev cali1", "ip neigh add 198.51.100.101 lladdr " + p.mac("eth0") + " dev cali1 nud permanent: missing"},
+		{s.node, "neigh del 198.51.100.101 dev cali1", "ip neigh add 198.51.100.101 lladdr " + p.HardwareAddr("eth0") + " dev cali1 nud permanent: missing"},
 		{s.node, "rule del pref 1000 lookup 500", "ip rule add pref 1000 lookup 500: missing"},
 	} {
 		d.ns.IP(d.line)

@@ -151,7 +151,7 @@ func TestStrangersObjects(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	p := s.pod(1)
-	mac := p.mac("eth0")
+	mac := p.HardwareAddr("eth0")
 	s.node.IP("rule add pref 1000 lookup 500", "neigh add 192.0.2.101 lladdr "+mac+" dev cali1 nud permanent",
 		"route add 192.0.2.101 dev cali1 table 500 src 192.0.2.10")
 	p.IP("route add 192.0.2.10 dev eth0 proto static",
@@ -183,7 +183,7 @@ func TestNeighboursOnTheNode(t *testing.T) {
 		}
 		s.node.IP("neigh replace " + ip + " lladdr 02:00:00:00:00:99 dev cali1 nud stale")
 		c.OK("ADD")
-		has(t, "the node", dump(t, s.node), ip+" dev cali1 lladdr "+p.mac("eth0")+" PERMANENT proto 77")
+		has(t, "the node", dump(t, s.node), ip+" dev cali1 lladdr "+p.HardwareAddr("eth0")+" PERMANENT proto 77")
 		c.OK("DEL")
 		if got := s.node.IP("neigh show " + ip + " nud permanent"); got != "" {
 			t.Errorf("left: %s", got)
@@ -244,7 +244,7 @@ func TestAddressOfALeakedPod(t *testing.T) {
 				t.Errorf("net%d: no warning: %s", n, a.Stderr)
 			}
 			with := s.state(fresh)
-			has(t, "the node", with.was[s.node], leaked.ip(n)+" dev "+fresh.veth()+" lladdr "+fresh.mac("eth0")+" PERMANENT proto 77")
+			has(t, "the node", with.was[s.node], leaked.ip(n)+" dev "+fresh.veth()+" lladdr "+fresh.HardwareAddr("eth0")+" PERMANENT proto 77")
 			lacks(t, "the node", with.was[s.node], leaked.ip(n)+" dev "+leaked.veth())
 			old.OK(verb)
 			with.same(verb + " of the leaked one")
@@ -306,7 +306,7 @@ func TestNeighbourWithoutRecord(t *testing.T) {
 	s.loseRecords()
 	p.call(1).OK("DEL")
 	for _, ip := range []string{p.ip(1), p.ip6(1)} {
-		has(t, "the node", dump(t, s.node), ip+" dev cni0 lladdr "+p.mac("eth0")+" PERMANENT proto 77")
+		has(t, "the node", dump(t, s.node), ip+" dev cni0 lladdr "+p.HardwareAddr("eth0")+" PERMANENT proto 77")
 	}
 	c := next.sameAddress(p, 1)
 	c.OK("plan")

@@ -124,14 +124,6 @@ func (p *pod) ip(net int) string {
 
 func (p *pod) ip6(net int) string { return fmt.Sprint(prefix6(net), 100+p.n) }
 
-func (p *pod) mac(dev string) string { return hardwareAddr(p.NS, dev) }
-
-func hardwareAddr(ns *netopstest.NS, dev string) string {
-	_, after, _ := strings.Cut(ns.IP("-o link show dev "+dev), "link/ether ")
-	mac, _, _ := strings.Cut(after, " ")
-	return mac
-}
-
 // call is one that a site's node makes.
 type call struct {
 	plugintest.Call
@@ -148,7 +140,7 @@ func (p *pod) call(n int, keys ...string) call {
 	prev := fmt.Sprintf(`{"cniVersion": "1.1.0", "interfaces": [{"name": "up0"}, {"name": %q, "mac": %q, "sandbox": %q, "mtu": 1500}],
 		"ips": [{"address": "%s/24", "interface": 1}, {"address": "%s/64", "interface": 1}],
 		"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}], "dns": {"nameservers": ["192.0.2.1"]}, "unknown": {"kept": true}}`,
-		dev, p.mac(dev), p.Path, p.ip(n), p.ip6(n))
+		dev, p.HardwareAddr(dev), p.Path, p.ip(n), p.ip6(n))
 	conf := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "lan%d", "type": "router", "stateDir": %q, %s, "prevResult": %s}`,
 		n, p.s.records, strings.Join(append([]string{usual}, keys...), ", "), prev)
 	// All networks of a pod name the same container.

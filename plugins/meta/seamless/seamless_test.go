@@ -375,7 +375,7 @@ func TestChained(t *testing.T) {
 func TestAlone(t *testing.T) {
 	newNode(t, usual...)
 	pod := newPod(t, "10.131.0.43/23", "10.140.0.5/24", "fd01::5/64")
-	mac := strings.Fields(strings.SplitAfter(pod.IP("-o link show eth0"), "link/ether ")[1])[0]
+	mac := pod.HardwareAddr("eth0")
 	const routes = `"routes":[{"dst":"192.0.2.10/32","gw":"10.131.0.1"}]`
 	interfaces := `"interfaces":[{"name":"eth0","mac":"` + mac + `","sandbox":"/run/netns/pod"}]`
 	old := `{"cniVersion":"%s","ip4":{"ip":"10.131.0.43/23",` + routes + `},"ip6":{"ip":"fd01::5/64"}}`

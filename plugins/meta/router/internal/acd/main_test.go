@@ -103,9 +103,7 @@ func (n *node) add(dev string, addrs ...string) {
 
 func (n *node) mac(dev string) net.HardwareAddr {
 	n.t.Helper()
-	_, after, _ := strings.Cut(n.IP("-o link show dev "+dev), "link/ether ")
-	text, _, _ := strings.Cut(after, " ")
-	mac, err := net.ParseMAC(text)
+	mac, err := net.ParseMAC(n.HardwareAddr(dev))
 	if err != nil {
 		n.t.Fatal(err)
 	}
