@@ -98,7 +98,7 @@ func newLoad(t *testing.T) *load {
 		lines = append(lines, fmt.Sprintf("route add 198.18.%d.%d/32 via 192.0.2.1 proto static", i/250, i%250),
 			fmt.Sprintf("route add fd30::%x/128 via 2001:db8::1 proto static", i+1))
 	}
-	batch(t, "", lines)
+	netopstest.Host(t).Batch(lines...)
 	for i := range loadedPods {
 		l.addPod(i)
 	}
@@ -112,7 +112,7 @@ func newLoad(t *testing.T) *load {
 	for i := range foreignRoutes / 2 {
 		lines = append(lines, fmt.Sprintf("route add fd30::%x/128 via fd00:244::1", i+1))
 	}
-	batch(t, l.pods[0].Name, lines)
+	l.pods[0].Batch(lines...)
 	for until := time.Now().Add(patience); l.before == "" || unsettled(l.before) && time.Now().Before(until); {
 		l.before = l.state(l.pods...)
 	}
@@ -127,9 +127,9 @@ func (l *load) addLinks(ns *netopstest.NS) {
 		add = append(add, fmt.Sprintf("link add many%d address 02:00:00:00:04:%02x type bridge", i, i))
 		del = append(del, fmt.Sprintf("link del many%d", i))
 	}
-	batch(l.t, ns.Name, append(add, "link set many0 addrgenmode none up"))
+	ns.Batch(append(add, "link set many0 addrgenmode none up")...)
 	if ns.Name == "" {
-		l.t.Cleanup(func() { batch(l.t, "", del) })
+		l.t.Cleanup(func() { netopstest.Host(l.t).Batch(del...) })
 	}
 }
 
@@ -186,20 +186,6 @@ func (l *load) addPod(i int) {
 			}
 		})
 		l.all = append(l.all, &attachment{subject: s, call: c})
-	}
-}
-
-// batch runs lines of ip(8), in a namespace if one is named.
-func batch(t testing.TB, namespace string, lines []string) {
-	t.Helper()
-	args := []string{"-batch", "-"}
-	if namespace != "" {
-		args = append([]string{"-n", namespace}, args...)
-	}
-	cmd := exec.Command("ip", args...)
-	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("ip -batch: %v: %s", err, out)
 	}
 }
 

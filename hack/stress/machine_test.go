@@ -1,7 +1,6 @@
 package stress
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,25 +19,13 @@ func kernelState(t testing.TB, ns *netopstest.NS) string {
 	t.Helper()
 	var all strings.Builder
 	for _, family := range []string{"-4", "-6"} {
-		args := []string{family, "-batch", "-"}
-		if ns.Name != "" {
-			args = append([]string{"-n", ns.Name}, args...)
+		var lines []string
+		for _, list := range []string{"route show table all", "rule show", "neigh show nud permanent", "addr show", "link show"} {
+			lines = append(lines, family+" "+list)
 		}
-		cmd := exec.Command("ip", args...)
-		cmd.Stdin = strings.NewReader("route show table all\nrule show\nneigh show nud permanent\naddr show\nlink show\n")
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("ip %v: %v: %s", args, err, stderr.String())
-		}
-		all.WriteString(inOrder(family, string(incidental.ReplaceAll(out, nil))))
+		all.WriteString(inOrder(family, incidental.ReplaceAllString(ns.IP(lines...), "")))
 	}
-	if ns.Name == "" {
-		all.WriteString(sysctls(t))
-	} else {
-		ns.Enter(func() { all.WriteString(sysctls(t)) })
-	}
+	ns.Enter(func() { all.WriteString(sysctls(t)) })
 	return all.String()
 }
 

@@ -119,11 +119,11 @@ func (s *scene) build() {
 		s.pods[name] = netopstest.Namespace(s.t, name)
 	}
 	if lines := strings.TrimSpace(s.files["node"]); lines != "" {
-		batch(s.t, "", strings.Split(lines, "\n"))
+		s.Batch(lines)
 	}
 	for _, name := range names {
 		if lines := strings.TrimSpace(s.files[name]); lines != "" {
-			batch(s.t, name, strings.Split(lines, "\n"))
+			s.pods[name].Batch(lines)
 		}
 	}
 	s.results = map[string]plugintest.Answer{}
@@ -465,23 +465,27 @@ func (s *scene) plan(n int) (commands []command) {
 	return commands
 }
 
-func (s *scene) run(c command) {
+// run runs commands, those of ip(8) that follow each other in a namespace by few
+// processes.
+func (s *scene) run(commands ...command) {
 	s.t.Helper()
-	ns := s.NS
-	if c.pod != "" {
-		ns = s.pods[c.pod]
-	}
-	setting, isSetting := strings.CutPrefix(c.line, "sysctl -w ")
-	if !isSetting {
-		ns.IP(strings.TrimPrefix(c.line, "ip "))
-		return
-	}
-	key, value, _ := strings.Cut(setting, "=")
-	key = strings.ReplaceAll(key, ".", "/")
-	if c.pod != "" {
-		ns.Sysctl(key, value)
-	} else {
-		put(s.t, "/proc/sys/"+key, value)
+	for len(commands) > 0 {
+		first := commands[0]
+		var lines []string
+		for len(commands) > 0 && commands[0].pod == first.pod && strings.HasPrefix(commands[0].line, "ip ") {
+			lines = append(lines, strings.TrimPrefix(commands[0].line, "ip "))
+			commands = commands[1:]
+		}
+		ns := s.NS
+		if first.pod != "" {
+			ns = s.pods[first.pod]
+		}
+		if lines == nil {
+			key, value, _ := strings.Cut(strings.TrimPrefix(first.line, "sysctl -w "), "=")
+			ns.Sysctl(strings.ReplaceAll(key, ".", "/"), value)
+			commands = commands[1:]
+		}
+		ns.IP(lines...)
 	}
 }
 
@@ -536,9 +540,7 @@ func (s *scene) carryOut(n int, c attachCall) {
 		s.results[c.chain()] = delegated.OK("ADD")
 		return
 	}
-	for _, command := range s.plan(n) {
-		s.run(command)
-	}
+	s.run(s.plan(n)...)
 }
 
 // writeFiles writes the files of a state.

@@ -9,11 +9,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 	"github.com/cni-netops/plugins/internal/plugintest"
@@ -121,10 +122,11 @@ func oneNetwork(_ testing.TB, pod *netopstest.NS) {
 // node nothing changes when it comes or goes, and the next pod has the same.
 func attach(pod *netopstest.NS, dev string, addrs ...string) {
 	other := dev + "-wire"
-	pod.IP("link add "+dev+" address 02:00:00:00:00:05 type veth peer name "+other+" address 02:00:00:00:00:06", "link set "+other+" addrgenmode none up", "link set "+dev+" up")
+	lines := []string{"link add " + dev + " address 02:00:00:00:00:05 type veth peer name " + other + " address 02:00:00:00:00:06", "link set " + other + " addrgenmode none up", "link set " + dev + " up"}
 	for _, a := range addrs {
-		pod.IP("addr add " + a + " dev " + dev)
+		lines = append(lines, "addr add "+a+" dev "+dev)
 	}
+	pod.IP(lines...)
 	pod.AwaitIPv6(dev, addrs...)
 }
 
@@ -134,10 +136,10 @@ func attach(pod *netopstest.NS, dev string, addrs ...string) {
 func overlay(t testing.TB, pod *netopstest.NS) {
 	t.Helper()
 	n, cali := number(pod), "cali"+pod.Name
-	_ = exec.Command("ip", "link", "del", cali).Run() // which may be left of a pod that has just vanished
+	deleteLink(cali) // which may be left of a pod that has just vanished
 	four, six := "10.244.1."+n, "fd00:10:244::"+n
-	batch(t, "", []string{"link add " + cali + " address ee:ee:ee:ee:ee:ee type veth peer name eth0 address 02:00:00:00:01:05 netns " + pod.Name,
-		"link set " + cali + " addrgenmode none up", "addr add fe80::1/64 dev " + cali + " nodad", "route add " + four + " dev " + cali, "route add " + six + " dev " + cali})
+	netopstest.Host(t).Batch("link add "+cali+" address ee:ee:ee:ee:ee:ee type veth peer name eth0 address 02:00:00:00:01:05 netns "+pod.Name,
+		"link set "+cali+" addrgenmode none up", "addr add fe80::1/64 dev "+cali+" nodad", "route add "+four+" dev "+cali, "route add "+six+" dev "+cali)
 	pod.Batch("link set eth0 up", "addr add "+four+"/32 dev eth0", "addr add "+six+"/128 dev eth0",
 		"route add 169.254.1.1 dev eth0", "route add default via 169.254.1.1 dev eth0", "-6 route add default via fe80::1 dev eth0",
 		"link add wire address 02:00:00:00:03:05 type veth peer name wire-end address 02:00:00:00:03:06", // which answers for nothing
@@ -207,9 +209,11 @@ func newNode(t testing.TB) *node {
 	t.Helper()
 	n := &node{netopstest.Host(t), t}
 	t.Cleanup(func() {
+		var lines []string
 		for _, dev := range bridges {
-			n.IP("link del "+dev+"-port", "link del "+dev)
+			lines = append(lines, "link del "+dev+"-port", "link del "+dev)
 		}
+		n.IP(lines...)
 		unplug(t)
 		for _, dir := range []string{stateDir, "/run/flannel", "/var/lib/cni"} {
 			_ = os.RemoveAll(dir)
@@ -218,12 +222,13 @@ func newNode(t testing.TB) *node {
 	for _, link := range []string{"all", "default"} { // as many distributions have it
 		put(t, "/proc/sys/net/ipv4/conf/"+link+"/rp_filter", "1")
 	}
+	var lines []string
 	for i, dev := range bridges {
-		n.IP(fmt.Sprintf("link add %s address 02:00:00:00:01:%02x type bridge", dev, i), "link set "+dev+" addrgenmode none up",
+		lines = append(lines, fmt.Sprintf("link add %s address 02:00:00:00:01:%02x type bridge", dev, i), "link set "+dev+" addrgenmode none up",
 			"link add "+dev+"-port type veth peer name "+dev+"-wire", "link set "+dev+"-wire addrgenmode none up",
 			"link set "+dev+"-port master "+dev+" addrgenmode none up")
 	}
-	n.IP(nodeLines...)
+	n.Batch(append(lines, nodeLines...)...)
 	put(t, "/run/flannel/subnet.env", subnetEnv)
 	return n
 }
@@ -238,8 +243,15 @@ func unplug(t testing.TB) {
 	}
 	for _, l := range links {
 		if strings.HasPrefix(l.Name, "cali") {
-			_ = exec.Command("ip", "link", "del", l.Name).Run()
+			deleteLink(l.Name)
 		}
+	}
+}
+
+// deleteLink takes an interface away, if it is still there.
+func deleteLink(name string) {
+	if link, err := netlink.LinkByName(name); err == nil {
+		_ = netlink.LinkDel(link)
 	}
 }
 

@@ -56,11 +56,18 @@ func addAddress(dev, address string) error {
 	if err != nil {
 		return err
 	}
-	addr, err := netlink.ParseAddr(address)
+	own, other, hasPeer := strings.Cut(address, " peer ")
+	addr := &netlink.Addr{Broadcast: net.IPv4zero}
+	if hasPeer {
+		addr.Peer, err = netlink.ParseIPNet(other)
+		own += "/32"
+	}
+	if err == nil {
+		addr.IPNet, err = netlink.ParseIPNet(own)
+	}
 	if err != nil {
 		return err
 	}
-	addr.Broadcast = net.IPv4zero
 	return netlink.AddrAdd(link, addr)
 }
 
