@@ -45,4 +45,4 @@ fi
 # sweep over system calls has no sample.
 skip='^TestEverySystemCall$'
 if [ "${SWEEPS:-}" = whole ]; then skip='^$'; fi
-go test -count=1 -timeout 40m -p "$(($(nproc) * 2))" -tags "${tags#,}" -skip "$skip" "${packages[@]}" "$@"
+go test -count=1 -timeout 40m -p "${P:-$(($(nproc) * 2))}" -tags "${tags#,}" -skip "$skip" "${packages[@]}" "$@"

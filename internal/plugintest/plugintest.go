@@ -7,7 +7,9 @@ package plugintest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -272,13 +274,18 @@ func (c Call) Refused(verb string, code uint, texts ...string) Answer {
 // Left lists the files below a records' root, folders left out.
 func Left(tb testing.TB, root string) []string {
 	tb.Helper()
-	out, err := exec.Command("find", root, "-not", "-type", "d").Output()
-	if err != nil {
-		if _, missing := os.Stat(root); os.IsNotExist(missing) {
+	var files []string
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) { // or it has gone meanwhile
 			return nil
 		}
+		if err == nil && !e.IsDir() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
 		tb.Fatal(err)
 	}
-	var files []string // nil where there is none
-	return append(files, strings.Fields(string(out))...)
+	return files
 }

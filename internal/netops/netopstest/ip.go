@@ -12,6 +12,14 @@ import (
 // the first command that does.
 func (n *NS) IP(lines ...string) string {
 	n.tb.Helper()
+	if !slices.ContainsFunc(lines, func(l string) bool { return !list.MatchString(l) }) {
+		return n.lists(lines)
+	}
+	return n.runLines(lines)
+}
+
+func (n *NS) runLines(lines []string) string {
+	n.tb.Helper()
 	var out strings.Builder
 	for len(lines) > 0 {
 		options, first := splitOptions(lines[0])

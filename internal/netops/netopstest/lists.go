@@ -1,0 +1,98 @@
+package netopstest
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// list is a line that ip(8) answers from what a fingerprint covers, with no details
+// of interfaces, and of neighbours only those that do not change by themselves.
+var list = regexp.MustCompile(`^(-[46o] |-oneline )*((-d )?(route|rule) show|(addr|link) show|neigh show nud permanent)\b`)
+
+// listed is what ip(8) has listed, by the lines and by what the kernel had then.
+var listed sync.Map
+
+// lists runs ip(8) for lists, unless it has answered these lines before, when the
+// kernel had the same: most states that tests look at are those from before. A process
+// costs many times what it takes to ask the kernel.
+func (n *NS) lists(lines []string) string {
+	n.tb.Helper()
+	before := n.fingerprint()
+	key := strings.Join(append(slices.Clip(lines), n.Name, before), "\n")
+	if out, ok := listed.Load(key); ok {
+		return out.(string)
+	}
+	out := n.runLines(lines)
+	if n.fingerprint() == before {
+		listed.Store(key, out)
+	}
+	return out
+}
+
+// fingerprint stands for all that the kernel tells of a namespace's routes, rules,
+// neighbours, addresses and interfaces, but for what changes by itself.
+func (n *NS) fingerprint() (sum string) {
+	n.tb.Helper()
+	n.Enter(func() {
+		for {
+			all := sha256.New()
+			err := errors.Join(
+				addDump(all, unix.RTM_GETROUTE, unix.SizeofRtMsg, unix.RTA_CACHEINFO),
+				addDump(all, unix.RTM_GETRULE, unix.SizeofRtMsg),
+				addDump(all, unix.RTM_GETNEIGH, unix.SizeofNdMsg, unix.NDA_CACHEINFO, unix.NDA_PROBES),
+				addDump(all, unix.RTM_GETADDR, unix.SizeofIfAddrmsg, unix.IFA_CACHEINFO),
+				addDump(all, unix.RTM_GETLINK, unix.SizeofIfInfomsg, unix.IFLA_STATS, unix.IFLA_STATS64, unix.IFLA_AF_SPEC, unix.IFLA_LINKINFO),
+			)
+			if errors.Is(err, nl.ErrDumpInterrupted) {
+				continue
+			}
+			if err != nil {
+				n.tb.Fatalf("namespace %q: %v", n.Name, err)
+			}
+			sum = hex.EncodeToString(all.Sum(nil))
+			return
+		}
+	})
+	return sum
+}
+
+// addDump adds a list of the kernel's (rtnetlink(7)): the messages' headers, which
+// have this size, and attributes, but for those that change by themselves.
+func addDump(all hash.Hash, request, header int, changing ...uint16) error {
+	req := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
+	req.AddRawData(make([]byte, header)) // of every family
+	messages, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	if err != nil {
+		return fmt.Errorf("rtnetlink request %d: %w", request, err)
+	}
+	for _, m := range messages {
+		if request == unix.RTM_GETNEIGH && binary.NativeEndian.Uint16(m[8:])&unix.NUD_PERMANENT == 0 {
+			continue
+		}
+		all.Write(m[:header])
+		attrs, err := nl.ParseRouteAttr(m[header:])
+		if err != nil {
+			return fmt.Errorf("rtnetlink request %d: %w", request, err)
+		}
+		for _, a := range attrs {
+			if slices.Contains(changing, a.Attr.Type) {
+				continue
+			}
+			all.Write(binary.NativeEndian.AppendUint16(nil, a.Attr.Type))
+			all.Write(binary.NativeEndian.AppendUint16(nil, a.Attr.Len))
+			all.Write(a.Value)
+		}
+	}
+	return nil
+}
