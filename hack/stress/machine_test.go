@@ -19,11 +19,8 @@ func kernelState(t testing.TB, ns *netopstest.NS) string {
 	t.Helper()
 	var all strings.Builder
 	for _, family := range []string{"-4", "-6"} {
-		var lines []string
-		for _, list := range []string{"route show table all", "rule show", "neigh show nud permanent", "addr show", "link show"} {
-			lines = append(lines, family+" "+list)
-		}
-		all.WriteString(inOrder(family, incidental.ReplaceAllString(ns.IP(lines...), "")))
+		out := ns.IPWith(family, "route show table all", "rule show", "neigh show nud permanent", "addr show", "link show")
+		all.WriteString(inOrder(family, incidental.ReplaceAllString(out, "")))
 	}
 	ns.Enter(func() { all.WriteString(sysctls(t)) })
 	return all.String()

@@ -131,12 +131,12 @@ func (n *NS) Print(lines ...string) string {
 	return n.run([]string{"-oneline"}, lines)
 }
 
-// PrintOf is Print of what there is of one family.
-func (n *NS) PrintOf(six bool, lines ...string) string {
+// IPWith is IP with the same options for all commands.
+func (n *NS) IPWith(options string, commands ...string) string {
 	n.tb.Helper()
-	family := "-4"
-	if six {
-		family = "-6"
+	var lines []string
+	for _, c := range commands {
+		lines = append(lines, options+" "+c)
 	}
-	return n.run([]string{"-oneline", family}, lines)
+	return n.IP(lines...)
 }

@@ -18,7 +18,7 @@ import (
 
 // list is a line that ip(8) answers from what a fingerprint covers, with no details
 // of interfaces, and of neighbours only those that do not change by themselves.
-var list = regexp.MustCompile(`^(-[46o] |-oneline )*((-d )?(route|rule) show|(addr|link) show|neigh show nud permanent)\b`)
+var list = regexp.MustCompile(`^(-[46o] |-oneline |-br )*((-d )?(route show|rule show|neigh show nud permanent)|addr show|link show)\b`)
 
 // listed is what ip(8) has listed, by the lines and by what the kernel had then.
 var listed sync.Map

@@ -336,8 +336,12 @@ func (l *lab) routing(six bool) string {
 			}
 		}
 	}
-	note("pod", l.pod.PrintOf(six, "rule show", "route show table all"), "rule", "main", "100", "101", "102", "103")
-	note("node", l.node.PrintOf(six, "rule show", "route show table all", "neigh show nud permanent"), "rule", "500", "neigh")
+	options := "-oneline -4"
+	if six {
+		options = "-oneline -6"
+	}
+	note("pod", l.pod.IPWith(options, "rule show", "route show table all"), "rule", "main", "100", "101", "102", "103")
+	note("node", l.node.IPWith(options, "rule show", "route show table all", "neigh show nud permanent"), "rule", "500", "neigh")
 	slices.Sort(lines)
 	return strings.Join(lines, "")
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -185,14 +184,9 @@ func dump(t testing.TB, ns *netopstest.NS) string {
 	t.Helper()
 	var all strings.Builder
 	for _, family := range []string{"-4", "-6"} {
-		cmd := exec.Command("ip", "-n", ns.Name, "-d", family, "-batch", "-")
-		cmd.Stdin = strings.NewReader("route show table all\nrule show\nneigh show nud permanent\naddr show\n")
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("ip -n %s: %v: %s", ns.Name, err, out)
-		}
-		all.WriteString(stable(family, string(out)))
+		all.WriteString(stable(family, ns.IPWith(family+" -d", "route show table all", "rule show", "neigh show nud permanent")))
 	}
+	all.WriteString(stable("", ns.IP("addr show")))
 	ns.Enter(func() { all.WriteString(sysctls(t)) })
 	return all.String()
 }
@@ -218,7 +212,7 @@ func stable(family, out string) string {
 			_, rest, _ := strings.Cut(lifetime, "sec")
 			l = route + " expires" + rest
 		}
-		l, _, _ = strings.Cut(l, " promiscuity ")
+		l, _, _ = strings.Cut(l, " link-netns")
 		if name, rest, ok := strings.Cut(l, "@"); ok { // a peer's index, or some name that has it
 			_, rest, _ = strings.Cut(rest, ":")
 			l = name + ":" + rest
