@@ -83,6 +83,13 @@ func subjectOf(plugin string) subject {
 	return subjects[slices.IndexFunc(subjects, func(s subject) bool { return s.plugin == plugin })]
 }
 
+// takes reports whether a case is in the plugin's sample: of those that every plugin
+// goes through, the next plugin takes the next.
+func (s subject) takes(n int) bool {
+	own := slices.IndexFunc(subjects, func(other subject) bool { return other.plugin == s.plugin })
+	return (n+own)%netopstest.Sample(3) == 0
+}
+
 // network is what it takes to change routes, and to enter a pod.
 var network = []string{"net_admin", "sys_admin"}
 

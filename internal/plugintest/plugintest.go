@@ -86,7 +86,7 @@ func Faulty(folder string, packages ...string) func() error {
 			return err
 		}
 		dir := filepath.Join(root, "bin", folder)
-		build := exec.Command("go", append([]string{"build", "-tags", "faults", "-ldflags", "-s", "-o", dir + "/"}, packages...)...)
+		build := exec.Command("go", append([]string{"build", "-trimpath", "-tags", "faults", "-ldflags", "-s", "-o", dir + "/"}, packages...)...)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build the plugins with faults: %w: %s", err, out)

@@ -80,10 +80,11 @@ func (n *NS) Batch(lines ...string) {
 }
 
 // Dump is all the routing of the namespace as ip(8) shows it, for comparing
-// what was before with what is after. Of links it does not tell whether they have
-// a carrier: that comes a moment after they are up.
+// what was before with what is after, when it has settled. Of links it does not tell
+// whether they have a carrier: that comes a moment after they are up.
 func (n *NS) Dump() string {
 	n.tb.Helper()
+	n.Settle()
 	routes, rules := cutRules(n.IP("-4 -d route show table all", "-4 -d rule show"))
 	routes6, rules6 := cutRules(n.IP("-6 -d route show table all", "-6 -d rule show"))
 	dump := "# ip route show table all\n" + routes + "# ip -6 route show table all\n" + routes6 + "# ip rule\n" + rules + rules6

@@ -172,11 +172,12 @@ func settled(link *netlink.LinkAttrs) (bool, error) {
 	return made, nil
 }
 
-// makesLinkLocal reports whether the kernel gives an interface a link-local address:
-// addr_gen_mode 1 is none (ip-sysctl).
+// makesLinkLocal reports whether the kernel gives an interface a link-local address
+// (ip-sysctl): not where addr_gen_mode is 1, none, or where IPv6 is switched off.
 func makesLinkLocal(dev string) bool {
-	mode, err := sysctl.Sysctl("net/ipv6/conf/" + dev + "/addr_gen_mode")
-	return err == nil && strings.TrimSpace(mode) != "1"
+	mode, noMode := sysctl.Sysctl("net/ipv6/conf/" + dev + "/addr_gen_mode")
+	off, noIPv6 := sysctl.Sysctl("net/ipv6/conf/" + dev + "/disable_ipv6")
+	return noMode == nil && noIPv6 == nil && mode != "1" && off == "0"
 }
 
 // until looks, within the namespace, until what it waits for is done. A list in which

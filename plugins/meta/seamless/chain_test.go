@@ -38,8 +38,11 @@ const bridgeChain = `{ "cniVersion": "%s", "name": "mybridge", "plugins": [
 // Every verb of every version, through libcni, under both names.
 func TestBridgeChain(t *testing.T) {
 	byOldName(t)
-	for _, version := range []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
-		for _, name := range []string{"seamless", "seamless-static-route"} {
+	for i, version := range []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+		for j, name := range []string{"seamless", "seamless-static-route"} {
+			if (i+j)%netopstest.Sample(2) != 0 {
+				continue
+			}
 			t.Run(version+" "+name, func(t *testing.T) {
 				newNode(t, usual...)
 				t.Cleanup(func() {
