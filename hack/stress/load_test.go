@@ -25,8 +25,8 @@ import (
 
 // The size of the load, of which make test has a part.
 var (
-	loadedPods    = 20 / netopstest.Sample(4) // each with an attachment of every plugin that needs no other kind of pod
-	routedPods    = 10 / netopstest.Sample(3) // each with two attachments of router, which share the node's rules and sysctls
+	loadedPods    = 20 / netopstest.Sample(7) // each with an attachment of every plugin that needs no other kind of pod
+	routedPods    = 10 / netopstest.Sample(5) // each with two attachments of router, which share the node's rules and sysctls
 	manyLinks     = 50                        // one list of them takes several batches
 	foreignRoutes = 5000 / netopstest.Sample(4)
 	foreignAddrs  = 2000 // one list of them takes many batches

@@ -74,7 +74,7 @@ func TestMatrix(t *testing.T) {
 		for _, ipam := range slices.Sorted(maps.Keys(ipamPlugins)) {
 			checked(t, main+" "+ipam, chainOf(main, ipam), "")
 			for _, s := range settings {
-				if seen++; seen%netopstest.Sample(4) != 0 {
+				if seen++; seen%netopstest.Sample(7) != 0 {
 					continue
 				}
 				checked(t, main+" "+ipam+" "+s.name, chainOf(main, ipam, s.entries...), s.refused[main])

@@ -266,7 +266,7 @@ func TestPublicCases(t *testing.T) {
 			`"delroutes": [{"dst": "::/0"}], "addroutes": [{"dst": "::/0", "table": 100}], "addrules": [{"from": "fd08::5", "table": 100}]`,
 			[]string{"default via fe80::1 dev eth0", "default via fd08::1 dev net1 table 100", "rule 30000: from fd08::5 lookup 100"}, []string{"nexthop"}},
 	} {
-		if i%netopstest.Sample(2) != 0 {
+		if i%netopstest.Sample(3) != 0 {
 			continue
 		}
 		t.Run(tt.name, func(t *testing.T) {
