@@ -48,11 +48,11 @@ func (n *NS) fingerprint() (sum string) {
 		for {
 			all := sha256.New()
 			err := errors.Join(
-				addDump(all, unix.RTM_GETROUTE, unix.SizeofRtMsg, unix.RTA_CACHEINFO),
-				addDump(all, unix.RTM_GETRULE, unix.SizeofRtMsg),
-				addDump(all, unix.RTM_GETNEIGH, unix.SizeofNdMsg, unix.NDA_CACHEINFO, unix.NDA_PROBES),
-				addDump(all, unix.RTM_GETADDR, unix.SizeofIfAddrmsg, unix.IFA_CACHEINFO),
-				addDump(all, unix.RTM_GETLINK, unix.SizeofIfInfomsg, unix.IFLA_STATS, unix.IFLA_STATS64, unix.IFLA_AF_SPEC, unix.IFLA_LINKINFO),
+				addDump(all, unix.RTM_GETROUTE, unix.SizeofRtMsg, lasting{unix.RTA_CACHEINFO: {8, 16}}), // expires, error
+				addDump(all, unix.RTM_GETRULE, unix.SizeofRtMsg, nil),
+				addDump(all, unix.RTM_GETNEIGH, unix.SizeofNdMsg, lasting{unix.NDA_CACHEINFO: {}, unix.NDA_PROBES: {}}),
+				addDump(all, unix.RTM_GETADDR, unix.SizeofIfAddrmsg, lasting{unix.IFA_CACHEINFO: {0, 8}}), // lifetimes
+				addDump(all, unix.RTM_GETLINK, unix.SizeofIfInfomsg, lasting{unix.IFLA_STATS: {}, unix.IFLA_STATS64: {}, unix.IFLA_AF_SPEC: {}, unix.IFLA_LINKINFO: {}}),
 			)
 			if errors.Is(err, nl.ErrDumpInterrupted) {
 				continue
@@ -67,9 +67,13 @@ func (n *NS) fingerprint() (sum string) {
 	return sum
 }
 
+// lasting is, of attributes that change by themselves, the part that does not, or
+// that ip(8) prints: from a byte to another one.
+type lasting map[uint16]struct{ from, to int }
+
 // addDump adds a list of the kernel's (rtnetlink(7)): the messages' headers, which
-// have this size, and attributes, but for those that change by themselves.
-func addDump(all hash.Hash, request, header int, changing ...uint16) error {
+// have this size, and attributes, of some only a part.
+func addDump(all hash.Hash, request, header int, parts lasting) error {
 	req := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
 	req.AddRawData(make([]byte, header)) // of every family
 	messages, err := req.Execute(unix.NETLINK_ROUTE, 0)
@@ -86,11 +90,11 @@ func addDump(all hash.Hash, request, header int, changing ...uint16) error {
 			return fmt.Errorf("rtnetlink request %d: %w", request, err)
 		}
 		for _, a := range attrs {
-			if slices.Contains(changing, a.Attr.Type) {
-				continue
+			if part, is := parts[a.Attr.Type]; is {
+				a.Value = a.Value[part.from:part.to]
 			}
 			all.Write(binary.NativeEndian.AppendUint16(nil, a.Attr.Type))
-			all.Write(binary.NativeEndian.AppendUint16(nil, a.Attr.Len))
+			all.Write(binary.NativeEndian.AppendUint32(nil, uint32(len(a.Value))))
 			all.Write(a.Value)
 		}
 	}
