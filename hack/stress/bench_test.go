@@ -3,12 +3,15 @@ package stress
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/cni-netops/plugins/internal/plugintest"
+	"github.com/cni-netops/plugins/internal/record"
 )
 
 // ADD, CHECK and DEL on a node with the records of a thousand other attachments,
@@ -35,6 +38,41 @@ func BenchmarkCrowdedNode(b *testing.B) {
 			ratios.Report(b)
 		})
 	}
+}
+
+// GC of a thousand attachments whose pods are gone, for each of them, beside a
+// hundred.
+func BenchmarkCrowdedGC(b *testing.B) {
+	const few, many = 100, 1000
+	for _, s := range subjects {
+		if s.alone {
+			continue
+		}
+		s.beside = ""
+		b.Run(s.plugin, func(b *testing.B) {
+			w, program, ratios := newSweep(b, s), plugintest.Released(b, s.plugin), plugintest.Ratios{}
+			for b.Loop() {
+				ratios.Add("x-few", w.timeGC(b, program, many)/many, w.timeGC(b, program, few)/few)
+			}
+			ratios.Report(b)
+		})
+	}
+}
+
+// timeGC is how long GC takes for n attachments of pods that are gone.
+func (w *sweep) timeGC(b *testing.B, program plugintest.Program, n int) time.Duration {
+	b.Helper()
+	dir := b.TempDir()
+	c := in(w.call(), dir)
+	c.OK("ADD")
+	crowd(b, dir, w.plugin, record.Key{Network: "net", ContainerID: c.Env["CNI_CONTAINERID"], IfName: w.ifName}, n,
+		func(r *record.Record) { r.Netns.Path = "/run/netns/gone" })
+	took, _ := program.Call(w.gc(c, c), "GC")
+	if left := plugintest.Left(b, dir); slices.ContainsFunc(left, func(path string) bool { return strings.Contains(path, "other-") }) {
+		b.Fatalf("GC leaves %d files", len(left))
+	}
+	c.OK("DEL")
+	return took
 }
 
 // lifeOf is how long the verbs of an attachment's life take.

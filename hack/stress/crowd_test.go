@@ -25,15 +25,16 @@ func (w *sweep) crowded(tb testing.TB, n int) (quiet, crowded plugintest.Call) {
 		c.OK("ADD")
 		tb.Cleanup(func() { c.OK("DEL") })
 		if dir == "crowded" {
-			crowd(tb, filepath.Join(tmpfs, dir), w.plugin, record.Key{Network: "net", ContainerID: c.Env["CNI_CONTAINERID"], IfName: w.ifName}, n)
+			crowd(tb, filepath.Join(tmpfs, dir), w.plugin, record.Key{Network: "net", ContainerID: c.Env["CNI_CONTAINERID"], IfName: w.ifName}, n, func(*record.Record) {})
 		}
 	}
 	return quiet, crowded
 }
 
 // crowd records n attachments like the one that there is: of a pod that lives,
-// with routes and neighbours of their own, and with its rules and sysctls.
-func crowd(tb testing.TB, root, plugin string, like record.Key, n int) {
+// with routes and neighbours of their own, and with its rules and sysctls; each is
+// changed before it is written.
+func crowd(tb testing.TB, root, plugin string, like record.Key, n int, change func(*record.Record)) {
 	tb.Helper()
 	must := func(err error) {
 		tb.Helper()
@@ -58,6 +59,7 @@ func crowd(tb testing.TB, root, plugin string, like record.Key, n int) {
 		for j := range host.Neighs {
 			host.Neighs[j].IP = another(host.Neighs[j].IP, i)
 		}
+		change(&r)
 		lock, err := store.Lock(fmt.Sprintf("netns-%d", 1<<40+i))
 		must(err)
 		e, err := store.Create(lock, r, nil)
