@@ -17,7 +17,8 @@ import (
 )
 
 // list is a line that ip(8) answers from what a fingerprint covers, with no details
-// of interfaces, and of neighbours only those that do not change by themselves.
+// of interfaces, and of neighbours only those that do not change by themselves. The
+// name that ip(8) gives a peer's namespace is not covered: it is another namespace's.
 var list = regexp.MustCompile(`^(-[46o] |-oneline |-br )*((-d )?(route show|rule show|neigh show nud permanent)|addr show|link show)\b`)
 
 // listed is what ip(8) has listed, by the lines and by what the kernel had then.
