@@ -94,8 +94,7 @@ func FuzzDecodeObjects(f *testing.F) {
 	}
 	f.Add(body)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var l link
-		_ = visitLink(body, l.note)
+		_, _ = decodeLink(body)
 		if r, ok, err := decodeRule(body); err == nil && ok && !r.MoreSelectors && r.Table != 0 {
 			if err := (netops.Plan{Host: netops.StateOf(&r)}).Validate(); err != nil {
 				t.Error(err)

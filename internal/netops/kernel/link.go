@@ -28,7 +28,7 @@ func appendLinkAddr(b []byte, l *netops.LinkAddr, index func(string) (uint32, er
 
 // link is an interface as the kernel describes it.
 type link struct {
-	mac    net.HardwareAddr
+	netops.Link
 	kind   string // veth, bridge, …
 	parent uint32 // of a veth: its peer
 	master uint32 // the bridge, say, that it is a port of
@@ -39,28 +39,14 @@ type link struct {
 
 // link asks for one interface.
 func (n *Netns) link(index uint32) (l link, err error) {
-	err = n.askLink(index, l.note)
-	return l, err
-}
-
-// note reads an attribute.
-func (l *link) note(a rtattr.Attr) {
-	switch a.Type {
-	case unix.IFLA_ADDRESS:
-		l.mac = net.HardwareAddr(bytes.Clone(a.Data))
-	case unix.IFLA_LINK:
-		l.parent = a.Uint32()
-	case unix.IFLA_MASTER:
-		l.master = a.Uint32()
-	case unix.IFLA_LINK_NETNSID:
-		l.abroad, l.namespace = true, a.Uint32()
-	case unix.IFLA_LINKINFO:
-		for info := range rtattr.WellFormed(a.Data) {
-			if info.Type == unix.IFLA_INFO_KIND {
-				l.kind = info.Text()
-			}
-		}
+	_, err = n.conn.ask(request(unix.RTM_GETLINK, 0, ifInfo(index)), func(r reply) (err error) {
+		l, err = decodeLink(r.body)
+		return err
+	})
+	if err != nil {
+		return link{}, fmt.Errorf("look at interface %d: %w", index, err)
 	}
+	return l, nil
 }
 
 // skipStats is RTEXT_FILTER_SKIP_STATS (linux/rtnetlink.h).
@@ -75,7 +61,7 @@ func (n *Netns) Links(ctx context.Context) (links []netops.Link, err error) {
 		mask := &nl.Uint32Attribute{Type: unix.IFLA_EXT_MASK, Value: skipStats}
 		_, err := n.conn.ask(request(unix.RTM_GETLINK, unix.NLM_F_DUMP, ifInfo(0), mask), func(r reply) error {
 			link, err := decodeLink(r.body)
-			links = append(links, link)
+			links = append(links, link.Link)
 			return err
 		})
 		return err
@@ -84,56 +70,39 @@ func (n *Netns) Links(ctx context.Context) (links []netops.Link, err error) {
 }
 
 // decodeLink reads an RTM_NEWLINK message, without its header.
-func decodeLink(body []byte) (l netops.Link, err error) {
-	err = visitLink(body, func(a rtattr.Attr) {
+func decodeLink(body []byte) (l link, err error) {
+	if len(body) < unix.SizeofIfInfomsg {
+		return link{}, rtattr.ErrMalformed
+	}
+	m := nl.DeserializeIfInfomsg(body)
+	l.Type, l.Index, l.Flags = m.Type, uint32(m.Index), m.Flags
+	for a, err := range rtattr.All(body[unix.SizeofIfInfomsg:]) {
+		if err != nil {
+			return link{}, err
+		}
 		switch a.Type {
 		case unix.IFLA_IFNAME:
 			l.Name = a.Text()
 		case unix.IFLA_ADDRESS:
 			l.HardwareAddr = bytes.Clone(a.Data)
+		case unix.IFLA_LINK:
+			l.parent = a.Uint32()
+		case unix.IFLA_MASTER:
+			l.master = a.Uint32()
+		case unix.IFLA_LINK_NETNSID:
+			l.abroad, l.namespace = true, a.Uint32()
+		case unix.IFLA_LINKINFO:
+			for info := range rtattr.WellFormed(a.Data) {
+				if info.Type == unix.IFLA_INFO_KIND {
+					l.kind = info.Text()
+				}
+			}
 		}
-	})
-	if err != nil {
-		return netops.Link{}, err
 	}
-	m := nl.DeserializeIfInfomsg(body)
-	l.Type, l.Index, l.Flags = m.Type, uint32(m.Index), m.Flags
 	return l, nil
-}
-
-func (n *Netns) hardwareAddr(index uint32) (mac net.HardwareAddr, err error) {
-	err = n.askLink(index, func(a rtattr.Attr) {
-		if a.Type == unix.IFLA_ADDRESS {
-			mac = net.HardwareAddr(bytes.Clone(a.Data))
-		}
-	})
-	return mac, err
-}
-
-// askLink visits the attributes by which the kernel describes an interface.
-func (n *Netns) askLink(index uint32, visit func(rtattr.Attr)) error {
-	_, err := n.conn.ask(request(unix.RTM_GETLINK, 0, ifInfo(index)), func(r reply) error { return visitLink(r.body, visit) })
-	if err != nil {
-		return fmt.Errorf("look at interface %d: %w", index, err)
-	}
-	return nil
 }
 
 // ifInfo names an interface, or none, before the attributes of a message.
 func ifInfo(index uint32) *nl.IfInfomsg {
 	return &nl.IfInfomsg{IfInfomsg: unix.IfInfomsg{Index: int32(index)}}
-}
-
-// visitLink visits the attributes of an RTM_NEWLINK message without its header.
-func visitLink(body []byte, visit func(rtattr.Attr)) error {
-	if len(body) < unix.SizeofIfInfomsg {
-		return rtattr.ErrMalformed
-	}
-	for a, err := range rtattr.All(body[unix.SizeofIfInfomsg:]) {
-		if err != nil {
-			return err
-		}
-		visit(a)
-	}
-	return nil
 }

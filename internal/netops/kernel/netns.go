@@ -169,8 +169,8 @@ func (n *Netns) linkIdentity(ifname string) (netops.Identity, error) {
 	} else if err != nil {
 		return netops.Identity{}, err
 	}
-	mac, err := n.hardwareAddr(index)
-	return netops.Identity{LinkIndex: index, HardwareAddr: mac.String()}, err
+	l, err := n.link(index)
+	return netops.Identity{LinkIndex: index, HardwareAddr: l.HardwareAddr.String()}, err
 }
 
 // LockName names the namespace among those that live: by its cookie, or on

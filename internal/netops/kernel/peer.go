@@ -38,7 +38,7 @@ func (n *Netns) HostPeer(host *Netns, dev string) (p netops.Peer, ok bool, err e
 	if err != nil {
 		return netops.Peer{}, false, err
 	}
-	p = netops.Peer{Index: inner.parent, HardwareAddr: outer.mac.String()}
+	p = netops.Peer{Index: inner.parent, HardwareAddr: outer.HardwareAddr.String()}
 	p.Name, err = host.name(int(p.Index))
 	if err == nil && outer.master != 0 {
 		err = host.noteMaster(&p, outer.master)

@@ -93,11 +93,11 @@ func (n *Netns) addLinks(q netops.Query, s *netops.Snapshot) error {
 			s.Links = append(s.Links, name)
 			continue
 		}
-		mac, err := n.hardwareAddr(index)
+		l, err := n.link(index)
 		if err != nil {
 			return err
 		}
-		addLink(s, netops.Link{Name: name, Index: index, HardwareAddr: mac})
+		addLink(s, l.Link)
 	}
 	return nil
 }
