@@ -155,16 +155,22 @@ func request(typ, flags int, parts ...nl.NetlinkRequestData) *nl.NetlinkRequest 
 	return q
 }
 
-// ask sends a request and visits each message of the answer, one or a dump. It
-// tells in how many batches they came, and fails with ErrInterrupted where the
-// kernel says that they do not fit together.
-func (c *conn) ask(q *nl.NetlinkRequest, visit func(reply) error) (batches int, err error) {
+// wholeBatches are those of a list that cannot have missed anything: all of it,
+// and the end.
+const wholeBatches = 2
+
+// ask sends a request and visits each message of the answer, one or a dump. The
+// answer is whole where it came in so few batches that it cannot have missed
+// anything. It fails with ErrInterrupted where the kernel says that batches do not
+// fit together.
+func (c *conn) ask(q *nl.NetlinkRequest, visit func(reply) error) (whole bool, err error) {
 	c.seq++
 	q.Seq = c.seq // as the operations of this socket are numbered
 	seq, interrupted := c.seq, false
 	if err := c.transmit(q.Serialize()); err != nil {
-		return 0, err
+		return false, err
 	}
+	batches := 0
 	for done := false; !done; batches++ {
 		err := c.receiveAll(func(r reply) error {
 			if r.seq != seq || done {
@@ -178,13 +184,13 @@ func (c *conn) ask(q *nl.NetlinkRequest, visit func(reply) error) (batches int, 
 			return visit(r)
 		})
 		if err != nil {
-			return batches, err
+			return false, err
 		}
 	}
 	if interrupted {
-		return batches, netops.ErrInterrupted
+		return false, netops.ErrInterrupted
 	}
-	return batches, nil
+	return batches <= wholeBatches, nil
 }
 
 // unsend takes the message at start out of the send buffer again.

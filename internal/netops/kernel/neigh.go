@@ -35,16 +35,17 @@ func appendNeigh(b []byte, e *netops.Neigh, deletes bool, index func(string) (ui
 }
 
 // dumpNeighs lists the entries of an interface, of both families.
-func (n *Netns) dumpNeighs(s *netops.State, index uint32) (batches int, err error) {
+func (n *Netns) dumpNeighs(index uint32) (neighs []netops.Neigh, whole bool, err error) {
 	q := request(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 	q.AddRawData(rtattr.AppendUint32(make([]byte, unix.SizeofNdMsg), unix.NDA_IFINDEX, index))
-	return n.conn.ask(q, func(r reply) error {
+	whole, err = n.conn.ask(q, func(r reply) error {
 		e, ok, err := decodeNeigh(r.body, n.name)
 		if ok && uint32(rtattr.View[unix.NdMsg](r.body).Ifindex) == index {
-			s.Neighs = append(s.Neighs, e)
+			neighs = append(neighs, e)
 		}
 		return err
 	})
+	return neighs, whole, err
 }
 
 // decodeNeigh reads an RTM_NEWNEIGH message, without its header. Not ok are

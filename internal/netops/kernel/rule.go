@@ -34,19 +34,19 @@ func appendRule(b []byte, r *netops.Rule) []byte {
 }
 
 // dumpRules lists the rules of a family that look up a table.
-func (n *Netns) dumpRules(s *netops.State, family uint8) (batches int, err error) {
+func (n *Netns) dumpRules(family uint8) (rules []netops.Rule, whole bool, err error) {
 	q := request(unix.RTM_GETRULE, unix.NLM_F_DUMP, &nl.RtMsg{RtMsg: unix.RtMsg{Family: family}})
-	batches, err = n.conn.ask(q, func(r reply) error {
+	whole, err = n.conn.ask(q, func(r reply) error {
 		rule, ok, err := decodeRule(r.body)
 		if ok && nl.DeserializeRtMsg(r.body).Family == family {
-			s.Rules = append(s.Rules, rule)
+			rules = append(rules, rule)
 		}
 		return err
 	})
 	if noFamily(err) {
-		err = nil
+		return nil, true, nil
 	}
-	return batches, err
+	return rules, whole, err
 }
 
 // noFamily reports whether the kernel does not know a family: IPv6 is off.

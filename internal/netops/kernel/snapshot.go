@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -126,9 +125,11 @@ func (n *Netns) lookAtOthers(ctx context.Context, q netops.Query, s *netops.Snap
 	}
 	if q.Rules {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			if err := n.whole(ctx, "rules", &s.State, func(s *netops.State) (int, error) { return n.dumpRules(s, family) }); err != nil {
+			rules, err := settled(ctx, n, "rules", slices.Equal, func() ([]netops.Rule, bool, error) { return n.dumpRules(family) })
+			if err != nil {
 				return err
 			}
+			s.Rules = append(s.Rules, rules...)
 		}
 	}
 	if err := n.neighs(ctx, q, s); err != nil {
@@ -151,13 +152,14 @@ func (n *Netns) neighs(ctx context.Context, q netops.Query, s *netops.Snapshot) 
 		index, err := n.index(dev)
 		if errors.Is(err, netops.ErrNoLink) {
 			continue
+		} else if err != nil {
+			return err
 		}
-		if err == nil {
-			err = n.whole(ctx, "neighbours", &s.State, func(s *netops.State) (int, error) { return n.dumpNeighs(s, index) })
-		}
+		list, err := settled(ctx, n, "neighbours", slices.Equal, func() ([]netops.Neigh, bool, error) { return n.dumpNeighs(index) })
 		if err != nil {
 			return err
 		}
+		s.Neighs = append(s.Neighs, list...)
 	}
 	return nil
 }
@@ -166,23 +168,6 @@ func distinct(list []string) []string {
 	sorted := slices.Clone(list)
 	slices.Sort(sorted)
 	return slices.Compact(sorted)
-}
-
-// whole adds to the state what a dump lists. One that needs several batches can
-// miss what stays while other processes change the list, and the kernel does not
-// always say so: it counts once two in a row agree.
-func (n *Netns) whole(ctx context.Context, what string, s *netops.State, dump func(*netops.State) (batches int, err error)) error {
-	var before, now netops.State
-	err := n.repeat(ctx, what, func() error {
-		now = netops.State{}
-		batches, err := dump(&now)
-		if err == nil && batches > wholeBatches && !reflect.DeepEqual(before, now) {
-			before, err = now, netops.ErrInterrupted
-		}
-		return err
-	})
-	s.Append(now)
-	return err
 }
 
 // around lists what is there now to the destinations of some routes, in their
@@ -202,8 +187,31 @@ func aboutRoutes(routes []*netops.Route) netops.Query {
 	return q
 }
 
-// errFirstView says that one view of a table proves nothing yet.
+// errFirstView says that one view of a list proves nothing yet.
 var errFirstView = fmt.Errorf("one view: %w", netops.ErrInterrupted)
+
+// settled is what a dump lists. One that is not certainly whole can have missed what
+// stays while other processes changed the list, and the kernel does not always say so: it
+// counts once two in a row agree.
+func settled[T any](ctx context.Context, n *Netns, what string, agree func(a, b []T) bool, dump func() (list []T, whole bool, err error)) (list []T, err error) {
+	first := true
+	err = n.repeat(ctx, what, func() error {
+		before := list
+		var whole bool
+		if list, whole, err = dump(); err != nil || whole {
+			return err
+		}
+		switch {
+		case first:
+			first = false
+			return errFirstView
+		case !agree(before, list):
+			return netops.ErrInterrupted
+		}
+		return nil
+	})
+	return list, err
+}
 
 // repeat looks until the kernel says that nothing changed meanwhile. It tells
 // each time that something did.
@@ -229,8 +237,8 @@ func (n *Netns) repeat(ctx context.Context, what string, look func() error) erro
 // what stays, and not be marked as interrupted. So what is in one of two lists is
 // there.
 func (n *Netns) addrs() ([]netops.Addr, error) {
-	found, batches, err := n.dumpAddrs()
-	if err != nil || batches <= wholeBatches {
+	found, whole, err := n.dumpAddrs()
+	if err != nil || whole {
 		return found, err
 	}
 	again, _, err := n.dumpAddrs()
@@ -261,19 +269,15 @@ func sameAddr(a, b *netops.Addr) bool {
 	return a.Prefix == b.Prefix && a.Subnet == b.Subnet && a.Dev == b.Dev
 }
 
-// wholeBatches are those of a list that cannot have missed anything: all of it,
-// and the end.
-const wholeBatches = 2
-
-func (n *Netns) dumpAddrs() (found []netops.Addr, batches int, err error) {
-	batches, err = n.conn.ask(request(unix.RTM_GETADDR, unix.NLM_F_DUMP, &nl.IfAddrmsg{}), func(r reply) error {
+func (n *Netns) dumpAddrs() (found []netops.Addr, whole bool, err error) {
+	whole, err = n.conn.ask(request(unix.RTM_GETADDR, unix.NLM_F_DUMP, &nl.IfAddrmsg{}), func(r reply) error {
 		a, err := decodeAddr(r.body, n.name)
 		if err == nil && a.Prefix.IsValid() {
 			found = append(found, a)
 		}
 		return err
 	})
-	return found, batches, err
+	return found, whole, err
 }
 
 // decodeAddr reads an RTM_NEWADDR message, without its header.
@@ -316,38 +320,26 @@ type routeQuery struct {
 	onLink   bool // without a gateway, wherever they lead
 }
 
-// routes lists a table. The kernel never marks a dump of routes as
-// interrupted, and one of IPv6 that needs several batches can miss routes
-// while others change the table: it counts once two in a row agree.
-func (n *Netns) routes(ctx context.Context, q routeQuery) (routes []netops.Route, err error) {
-	var before []netops.Route
-	err = n.repeat(ctx, "routes", func() error {
-		var batches int
-		before = routes
-		if routes, batches, err = n.dumpRoutes(q); err != nil {
-			return err
+// routes lists a table. The kernel never marks a dump of routes as interrupted, but one of
+// IPv4 misses none.
+func (n *Netns) routes(ctx context.Context, q routeQuery) ([]netops.Route, error) {
+	agree := func(a, b []netops.Route) bool {
+		return slices.EqualFunc(a, b, func(a, b netops.Route) bool { return a.Identical(&b) })
+	}
+	return settled(ctx, n, "routes", agree, func() ([]netops.Route, bool, error) {
+		routes, whole, err := n.dumpRoutes(q)
+		if whole = whole || q.family == unix.AF_INET; !whole {
+			routes = unrepeated(routes)
 		}
-		if q.family == unix.AF_INET || batches <= wholeBatches {
-			return nil
-		}
-		routes = unrepeated(routes)
-		switch {
-		case before == nil:
-			return errFirstView
-		case slices.EqualFunc(before, routes, func(a, b netops.Route) bool { return a.Identical(&b) }):
-			return nil
-		}
-		return netops.ErrInterrupted
+		return routes, whole, err
 	})
-	return routes, err
 }
 
 const roomSize = 8 << 10
 
-func (n *Netns) dumpRoutes(q routeQuery) (routes []netops.Route, batches int, err error) {
-	routes = []netops.Route{}
+func (n *Netns) dumpRoutes(q routeQuery) (routes []netops.Route, whole bool, err error) {
 	var room []byte // one allocation for the messages of many routes
-	batches, err = n.conn.ask(q.request(), func(r reply) error {
+	whole, err = n.conn.ask(q.request(), func(r reply) error {
 		if !q.wants(r.body) {
 			return nil
 		}
@@ -366,9 +358,9 @@ func (n *Netns) dumpRoutes(q routeQuery) (routes []netops.Route, batches int, er
 		return nil
 	})
 	if noTable(err) {
-		return nil, batches, nil
+		return nil, true, nil
 	}
-	return routes, batches, err
+	return routes, whole, err
 }
 
 func (q routeQuery) request() *nl.NetlinkRequest {
