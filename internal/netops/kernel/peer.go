@@ -112,18 +112,9 @@ func (n *Netns) LinkIndex(name string) (uint32, error) {
 // It is not valid where there is no way to it.
 func (n *Netns) SourceTo(ip netip.Addr) (src netip.Addr, err error) {
 	_, err = n.conn.ask(routeTo(ip, 0), func(answer reply) error {
-		if len(answer.body) < unix.SizeofRtMsg {
-			return rtattr.ErrMalformed
-		}
-		for a, err := range rtattr.All(answer.body[unix.SizeofRtMsg:]) {
-			if err != nil {
-				return err
-			}
-			if a.Type == unix.RTA_PREFSRC {
-				src = a.Addr()
-			}
-		}
-		return nil
+		route, err := netops.DecodeRoute(nil, answer.body, func(int) (string, error) { return "", nil })
+		src = route.Src
+		return err
 	})
 	if noRoute(err) || noFamily(err) {
 		return netip.Addr{}, nil
