@@ -80,12 +80,18 @@ func (n *Netns) delete(ctx context.Context, routes []*netops.Route, done *[]neto
 		deleted[op.Object] = true
 	}
 	_, missed := partition(routes, func(r *netops.Route) bool { return deleted[r] })
-	have, err := n.around(ctx, missed)
+	return n.stillThere(ctx, missed, (*netops.Route).SameRoute)
+}
+
+// stillThere are those of some routes that the kernel lists, although it did not find
+// all of them when they were to be deleted.
+func (n *Netns) stillThere(ctx context.Context, routes []*netops.Route, same func(r, have *netops.Route) bool) []*netops.OpError {
+	have, err := n.around(ctx, routes)
 	if err != nil {
-		return failures(netops.OperationsOn(netops.Delete, missed), err)
+		return failures(netops.OperationsOn(netops.Delete, routes), err)
 	}
 	ix := netops.IndexRoutes(have)
-	there, _ := partition(missed, func(r *netops.Route) bool { return ix.Find(r, (*netops.Route).SameRoute) != nil })
+	there, _ := partition(routes, func(r *netops.Route) bool { return ix.Find(r, same) != nil })
 	return failures(netops.OperationsOn(netops.Delete, there), netops.ErrStillThere)
 }
 
@@ -105,25 +111,12 @@ func (n *Netns) rearrange(ctx context.Context, steps netops.RouteSteps, done *[]
 	if failed := n.makeArranged(ctx, all, done, false); len(failed) > 0 {
 		return failed
 	}
-	gone, _ := partition((*done)[earlier:], netops.Operation.Deletes)
-	return n.stillThere(ctx, all, len(gone))
-}
-
-// stillThere are the routes of arrangements that were to be deleted and that the
-// kernel lists all the same, where it did not find all of them.
-func (n *Netns) stillThere(ctx context.Context, all []netops.Arrangement, gone int) []*netops.OpError {
 	var leaving []*netops.Route
 	for _, a := range all {
 		leaving = append(leaving, a.Leaving()...)
 	}
-	if gone == len(leaving) {
+	if gone, _ := partition((*done)[earlier:], netops.Operation.Deletes); len(gone) == len(leaving) {
 		return nil
 	}
-	have, err := n.around(ctx, leaving)
-	if err != nil {
-		return failures(netops.OperationsOn(netops.Delete, leaving), err)
-	}
-	ix := netops.IndexRoutes(have)
-	there, _ := partition(leaving, func(r *netops.Route) bool { return ix.Find(r, (*netops.Route).SameAttributes) != nil })
-	return failures(netops.OperationsOn(netops.Delete, there), netops.ErrStillThere)
+	return n.stillThere(ctx, leaving, (*netops.Route).SameAttributes)
 }
