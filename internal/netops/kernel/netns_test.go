@@ -415,7 +415,7 @@ func TestRefusalByTheKernel(t *testing.T) {
 	}
 	restored(t, pod, before)
 	failed, err := n.Try(t.Context(), c)
-	if err != nil || len(failed) != 1 || !routeOf(failed[0]).SameRoute(&c.Add.Routes[1]) {
+	if err != nil || len(failed) != 1 || !failed[0].Object.(*netops.Route).SameRoute(&c.Add.Routes[1]) {
 		t.Errorf("Try left out %v, %v", failed, err)
 	}
 	if got := pod.IP("route show proto 77"); strings.Count(got, "\n") != 2 {

@@ -207,10 +207,3 @@ func pointers(routes []netops.Route) []*netops.Route {
 	}
 	return list
 }
-
-// routeOf is the route that a failed operation was about; nil where it was about
-// another object.
-func routeOf(e *netops.OpError) *netops.Route {
-	r, _ := e.Object.(*netops.Route)
-	return r
-}

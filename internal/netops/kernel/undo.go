@@ -63,8 +63,8 @@ func (n *Netns) Rescue(ctx context.Context, err error) error {
 	}
 	var left []*netops.OpError
 	for _, f := range failures {
-		r := routeOf(f)
-		if !f.Adds() || r == nil || !unreachable(f.Err) || !n.rescued(ctx, r) {
+		r, ok := f.Object.(*netops.Route)
+		if !ok || !f.Adds() || !unreachable(f.Err) || !n.rescued(ctx, r) {
 			left = append(left, f)
 		}
 	}
