@@ -19,6 +19,7 @@ type conn struct {
 	seq     uint32
 	receive *[receiveSize]byte
 	send    []byte
+	last    int // where the last message in send begins
 }
 
 const (
@@ -69,6 +70,7 @@ func (c *conn) message(typ, flags uint16) (start int) {
 func (c *conn) finish(start int) {
 	c.send = append(c.send, make([]byte, rtattr.Align(len(c.send))-len(c.send))...)
 	rtattr.View[unix.NlMsghdr](c.send[start:]).Len = uint32(len(c.send) - start)
+	c.last = start
 }
 
 func (c *conn) transmit(messages []byte) error {
@@ -206,7 +208,7 @@ func (c *conn) unsend(start int) {
 func (c *conn) execute(n int) []error {
 	errs, answered := make([]error, n), make([]bool, n)
 	first := c.seq - uint32(n) + 1
-	c.acknowledgeLast()
+	rtattr.View[unix.NlMsghdr](c.send[c.last:]).Flags |= unix.NLM_F_ACK
 	err := c.transmit(c.send)
 	c.send = c.send[:0]
 	for done := false; err == nil && !done; {
@@ -226,13 +228,4 @@ func (c *conn) execute(n int) []error {
 		}
 	}
 	return errs
-}
-
-// acknowledgeLast sets NLM_F_ACK on the last message in the send buffer.
-func (c *conn) acknowledgeLast() {
-	last := 0
-	for at := 0; at < len(c.send); at += int(rtattr.View[unix.NlMsghdr](c.send[at:]).Len) {
-		last = at
-	}
-	rtattr.View[unix.NlMsghdr](c.send[last:]).Flags |= unix.NLM_F_ACK
 }
