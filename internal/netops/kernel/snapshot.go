@@ -245,28 +245,20 @@ func (n *Netns) addrs() ([]netops.Addr, error) {
 	return united(again, found), err
 }
 
-// united are the addresses of a list, and then those that only an older one
-// has. Both are in about the same order.
+// united are the addresses of a list, and then those that only an older one has,
+// whatever became of them.
 func united(list, older []netops.Addr) []netops.Addr {
-	next := 0
-	for i := range older {
-		at := next
-		if at == len(list) || !sameAddr(&list[at], &older[i]) {
-			for at = 0; at < len(list) && !sameAddr(&list[at], &older[i]); at++ {
-			}
+	key := func(a netops.Addr) netops.Addr { return netops.Addr{Dev: a.Dev, Prefix: a.Prefix, Subnet: a.Subnet} }
+	known := make(map[netops.Addr]bool, len(list))
+	for _, a := range list {
+		known[key(a)] = true
+	}
+	for _, a := range older {
+		if !known[key(a)] {
+			list = append(list, a)
 		}
-		if at == len(list) {
-			list = append(list, older[i])
-			continue
-		}
-		next = at + 1
 	}
 	return list
-}
-
-// sameAddr reports whether they are one, whatever became of it.
-func sameAddr(a, b *netops.Addr) bool {
-	return a.Prefix == b.Prefix && a.Subnet == b.Subnet && a.Dev == b.Dev
 }
 
 func (n *Netns) dumpAddrs() (found []netops.Addr, whole bool, err error) {
