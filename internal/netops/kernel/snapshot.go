@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,18 +40,16 @@ func (n *Netns) Snapshot(ctx context.Context, q netops.Query) (netops.Snapshot, 
 		}
 		s.Routes = append(s.Routes, routes...)
 	}
-	tables := slices.Clone(q.Tables)
-	slices.Sort(tables)
+	tables := distinct(q.Tables)
 	if slices.Contains(tables, netops.EveryTable) {
 		tables = []uint32{netops.EveryTable}
 	}
-	for _, table := range slices.Compact(tables) {
+	for _, table := range tables {
 		for _, family := range families(q) {
 			routes, err := n.routes(ctx, routeQuery{family, table, q.Protocol, q.To, q.OnLink})
 			if err != nil {
 				return netops.Snapshot{}, err
 			}
-			s.Routes = slices.Grow(s.Routes, len(routes))
 			s.Routes = append(s.Routes, routes...)
 		}
 	}
@@ -63,20 +62,14 @@ func families(q netops.Query) []uint8 {
 	if q.To == nil || q.OnLink {
 		return both
 	}
-	var four, six bool
-	for dst := range q.To {
-		four, six = four || dst.Addr().Is4(), six || dst.Addr().Is6()
-		if four && six {
-			return both
+	return slices.DeleteFunc(both, func(family uint8) bool {
+		for dst := range q.To {
+			if rtattr.Family(dst.Addr()) == uint16(family) {
+				return false
+			}
 		}
-	}
-	switch {
-	case four:
-		return both[:1]
-	case six:
-		return both[1:]
-	}
-	return nil
+		return true
+	})
 }
 
 // addLinks finds interfaces.
@@ -164,7 +157,7 @@ func (n *Netns) neighs(ctx context.Context, q netops.Query, s *netops.Snapshot) 
 	return nil
 }
 
-func distinct(list []string) []string {
+func distinct[T cmp.Ordered](list []T) []T {
 	sorted := slices.Clone(list)
 	slices.Sort(sorted)
 	return slices.Compact(sorted)
