@@ -263,12 +263,9 @@ func (n *Netns) name(index int) (string, error) {
 	} else if err != nil {
 		return "", fmt.Errorf("look up interface %d: %w", index, err)
 	}
-	n.remember(req.Name(), req.Uint32())
-	return n.names[index], nil
-}
-
-func (n *Netns) remember(name string, index uint32) {
-	n.indexes[name], n.names[int(index)] = index, name
+	name := req.Name()
+	n.indexes[name], n.names[index] = uint32(index), name
+	return name, nil
 }
 
 // forget drops the names looked up so far: interfaces come and go.

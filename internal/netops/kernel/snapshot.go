@@ -360,7 +360,7 @@ func (q routeQuery) request() *nl.NetlinkRequest {
 // noTable reports whether there is nothing to list: a table is made with its
 // first route, and without IPv6 there are none.
 func noTable(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT)
+	return errors.Is(err, unix.ENOENT) || noFamily(err)
 }
 
 // wants reports whether a message is an answer to the query. A kernel without
