@@ -48,7 +48,7 @@ func DecodeRoute(room, body []byte, name func(index int) (string, error)) (Route
 			return Route{}, rtattr.ErrMalformed
 		}
 	}
-	r.Raw = sendable(room, body)
+	r.Raw = sendable(room, body, r.NhID != 0)
 	return r, nil
 }
 
@@ -191,11 +191,8 @@ func expiry(b []byte) uint32 {
 // back: flags of condition, cache statistics, IPv6's default preference, the
 // device of an IPv6 route to nowhere, and next hops that a nexthop object
 // stands for.
-func sendable(raw, body []byte) []byte {
-	m, object := header(body), false
-	for a := range rtattr.WellFormed(body[unix.SizeofRtMsg:]) {
-		object = object || a.Type == rtattr.NhID
-	}
+func sendable(raw, body []byte, byObject bool) []byte {
+	m := header(body)
 	raw = append(raw, body[:unix.SizeofRtMsg]...)
 	header(raw).Flags &= sendableFlags
 	for a := range rtattr.WellFormed(body[unix.SizeofRtMsg:]) {
@@ -207,18 +204,17 @@ func sendable(raw, body []byte) []byte {
 				continue
 			}
 		case unix.RTA_OIF:
-			if object || m.Family == unix.AF_INET6 && Type(m.Type).Rejects() {
+			if byObject || m.Family == unix.AF_INET6 && Type(m.Type).Rejects() {
 				continue
 			}
 		case unix.RTA_GATEWAY, unix.RTA_VIA:
-			if object {
+			if byObject {
 				continue
 			}
 		case unix.RTA_MULTIPATH:
-			if object {
-				continue
+			if !byObject {
+				raw = rtattr.Append(raw, a.Type, sendableHops(a.Data))
 			}
-			raw = rtattr.Append(raw, a.Type, sendableHops(a.Data))
 			continue
 		}
 		raw = rtattr.Append(raw, a.RawType, a.Data)
