@@ -3,6 +3,7 @@ package netops
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -104,10 +105,6 @@ func (e *NotRestoredError) Is(target error) bool { return target == ErrNotRestor
 // Passing reports whether an error may go away by itself, so that trying
 // again later makes sense.
 func Passing(err error) bool {
-	for _, passing := range []error{ErrInterrupted, unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOBUFS, unix.ENOMEM} {
-		if errors.Is(err, passing) {
-			return true
-		}
-	}
-	return false
+	passing := []error{ErrInterrupted, unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOBUFS, unix.ENOMEM}
+	return slices.ContainsFunc(passing, func(one error) bool { return errors.Is(err, one) })
 }

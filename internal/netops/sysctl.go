@@ -2,6 +2,7 @@ package netops
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,12 +75,8 @@ func (s *Sysctl) stage(verb Verb) Stage {
 // what belongs to the network namespace is set here.
 func (s *Sysctl) validate() error {
 	parts := strings.Split(s.Key, "/")
-	for _, p := range parts {
-		if p == "" || p == "." || p == ".." || strings.ContainsRune(p, 0) {
-			return fmt.Errorf("sysctl %q: not below net/", s.Key)
-		}
-	}
-	if len(parts) < 3 || parts[0] != "net" || len(s.Value) > SysctlSize {
+	leaves := func(p string) bool { return p == "" || p == "." || p == ".." || strings.ContainsRune(p, 0) }
+	if len(parts) < 3 || parts[0] != "net" || slices.ContainsFunc(parts, leaves) || len(s.Value) > SysctlSize {
 		return fmt.Errorf("sysctl %q: not below net/", s.Key)
 	}
 	return nil
