@@ -66,8 +66,7 @@ func (a Arrangement) Again(listed []Route, back bool) (again Arrangement) {
 		again.target = slices.Clone(a.have)
 	}
 	known := slices.Concat(again.target, a.have, a.target)
-	for i := range listed {
-		r := &listed[i]
+	for r := range each(listed) {
 		if r.Key() != a.have[0].Key() {
 			continue
 		}
@@ -214,8 +213,8 @@ func newArranger() *arranger { return &arranger{by: map[RouteKey]*Arrangement{}}
 
 // list adds the routes of these keys, as the kernel has them.
 func (a *arranger) list(have []Route, keys map[RouteKey]bool) {
-	for i := range have {
-		if r := &have[i]; keys[r.Key()] {
+	for r := range each(have) {
+		if keys[r.Key()] {
 			of := a.of(r)
 			of.have, of.target = append(of.have, r), append(of.target, r)
 		}
@@ -274,8 +273,8 @@ func placeOf(r *Route, target []*Route) (best int) {
 				right[first+1]++
 			}
 		} else {
-			for last := len(target) - 1; last >= 0; last-- {
-				if sibling.SameSibling(target[last]) {
+			for last, have := range slices.Backward(target) {
+				if sibling.SameSibling(have) {
 					right[last+1]--
 					break
 				}

@@ -202,9 +202,8 @@ func (k *kindOf[T, K]) len(s *State) int { return len(*k.list(s)) }
 
 func (k *kindOf[T, K]) all(s *State) iter.Seq[Object] {
 	return func(yield func(Object) bool) {
-		list := *k.list(s)
-		for i := range list {
-			if !yield(k.object(&list[i])) {
+		for o := range each(*k.list(s)) {
+			if !yield(k.object(o)) {
 				return
 			}
 		}

@@ -14,23 +14,22 @@ type WayBack struct {
 // out: it is not possible.
 func (c *Change) WayBack(have []Route, possible func(*Route) bool) (back WayBack) {
 	keys, lost := siblingKeys(c), map[RouteKey]bool{}
-	for i := range c.Add.Routes {
-		if r := &c.Add.Routes[i]; !possible(r) {
+	for r := range each(c.Add.Routes) {
+		if !possible(r) {
 			lost[r.Key()] = true
 		}
 	}
 	a := newArranger()
 	a.list(have, keys)
-	for i := range c.Del.Routes {
-		switch r := &c.Del.Routes[i]; {
+	for r := range each(c.Del.Routes) {
+		switch {
 		case !keys[r.Key()]:
 			back.Del = append(back.Del, r)
 		case r.Raw == nil || !lost[r.Key()]: // what is left of a route stays where the whole cannot come back
 			a.take(r)
 		}
 	}
-	for i := range c.Add.Routes {
-		r := &c.Add.Routes[i]
+	for r := range each(c.Add.Routes) {
 		switch {
 		case !possible(r):
 		case r.Is6() && r.Siblings != nil:
@@ -49,16 +48,16 @@ func (c *Change) WayBack(have []Route, possible func(*Route) bool) (back WayBack
 // among them, or in the place of others.
 func siblingKeys(c *Change) map[RouteKey]bool {
 	deleted, keys := map[RouteKey]bool{}, map[RouteKey]bool{}
-	for i := range c.Del.Routes {
-		if r := &c.Del.Routes[i]; !r.Is6() {
+	for r := range each(c.Del.Routes) {
+		if !r.Is6() {
 			deleted[r.Key()] = true
 			if len(r.Siblings) > 0 {
 				keys[r.Key()] = true
 			}
 		}
 	}
-	for i := range c.Add.Routes {
-		if r := &c.Add.Routes[i]; !r.Is6() && (r.Siblings != nil || deleted[r.Key()]) {
+	for r := range each(c.Add.Routes) {
+		if !r.Is6() && (r.Siblings != nil || deleted[r.Key()]) {
 			keys[r.Key()] = true
 		}
 	}
@@ -70,8 +69,7 @@ func siblingKeys(c *Change) map[RouteKey]bool {
 // their places.
 func (c *Change) StandBeside(have []Route) {
 	deleted, ix := IndexRoutes(c.Del.Routes), IndexRoutes(have)
-	for i := range c.Add.Routes {
-		r := &c.Add.Routes[i]
+	for r := range each(c.Add.Routes) {
 		if r.Siblings != nil || r.Type.Rejects() {
 			continue
 		}
