@@ -377,7 +377,7 @@ func (l Route) by(gws []netip.Addr) Route {
 }
 
 func appendAddrs(b []byte, list []netip.Addr) []byte {
-	return jsonappend.List(b, list, func(b []byte, ip netip.Addr) []byte { return jsonappend.String(b, ip.String()) })
+	return jsonappend.List(b, list, func(ip *netip.Addr, b []byte) []byte { return jsonappend.String(b, ip.String()) })
 }
 
 // Denies reports whether the result lists another hardware address of an
@@ -484,7 +484,7 @@ func (r *Result) Print(w io.Writer) error {
 	if r.before("0.3.0") {
 		r.oldRoutes()
 	} else if _, was := r.raw["routes"]; was || len(r.Routes) > 0 {
-		r.raw["routes"] = jsonappend.List(nil, r.Routes, func(b []byte, l Route) []byte { return l.appendJSON(b) })
+		r.raw["routes"] = jsonappend.List(nil, r.Routes, (*Route).appendJSON)
 	}
 	if r.ips != nil {
 		r.raw["ips"] = appendRaw(r.ips)
@@ -503,5 +503,5 @@ func object(members map[string]json.RawMessage) []byte {
 }
 
 func appendRaw(list []json.RawMessage) []byte {
-	return jsonappend.List(nil, list, func(b []byte, e json.RawMessage) []byte { return append(b, e...) })
+	return jsonappend.List(nil, list, func(e *json.RawMessage, b []byte) []byte { return append(b, *e...) })
 }

@@ -91,13 +91,13 @@ func (o *Object) Bytes(name string, data []byte) {
 }
 
 // List appends a JSON array whose elements element appends.
-func List[T any](b []byte, list []T, element func([]byte, T) []byte) []byte {
+func List[T any](b []byte, list []T, element func(*T, []byte) []byte) []byte {
 	b = append(b, '[')
-	for i, x := range list {
+	for i := range list {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = element(b, x)
+		b = element(&list[i], b)
 	}
 	return append(b, ']')
 }

@@ -122,7 +122,7 @@ func BenchmarkObject(b *testing.B) {
 
 func TestList(t *testing.T) {
 	for want, list := range map[string][]string{`x[]`: nil, `x["a"]`: {"a"}, `x["a","b"]`: {"a", "b"}} {
-		if got := string(List([]byte("x"), list, String)); got != want {
+		if got := string(List([]byte("x"), list, func(s *string, b []byte) []byte { return String(b, *s) })); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}

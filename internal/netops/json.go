@@ -31,18 +31,18 @@ func (c Change) appendJSON(b []byte) []byte {
 	o.Flag("addFirst", c.AddFirst)
 	if len(c.Flushed) > 0 {
 		o.Key("lost")
-		o.B = appendList(o.B, c.Flushed, (*Neigh).appendJSON)
+		o.B = jsonappend.List(o.B, c.Flushed, (*Neigh).appendJSON)
 	}
 	return o.Close()
 }
 
 func (s State) appendJSON(b []byte) []byte {
-	b = appendList(append(b, `{"routes":`...), s.Routes, (*Route).appendJSON)
+	b = jsonappend.List(append(b, `{"routes":`...), s.Routes, (*Route).appendJSON)
 	if s.Len() > len(s.Routes) {
-		b = appendList(append(b, `,"links":`...), s.Links, (*LinkAddr).appendJSON)
-		b = appendList(append(b, `,"sysctls":`...), s.Sysctls, (*Sysctl).appendJSON)
-		b = appendList(append(b, `,"neighs":`...), s.Neighs, (*Neigh).appendJSON)
-		b = appendList(append(b, `,"rules":`...), s.Rules, (*Rule).AppendJSON)
+		b = jsonappend.List(append(b, `,"links":`...), s.Links, (*LinkAddr).appendJSON)
+		b = jsonappend.List(append(b, `,"sysctls":`...), s.Sysctls, (*Sysctl).appendJSON)
+		b = jsonappend.List(append(b, `,"neighs":`...), s.Neighs, (*Neigh).appendJSON)
+		b = jsonappend.List(append(b, `,"rules":`...), s.Rules, (*Rule).AppendJSON)
 	}
 	return append(b, '}')
 }
@@ -59,7 +59,7 @@ func (r *Route) appendJSON(b []byte) []byte {
 	o.Flag("anyGw", r.AnyGw)
 	if len(r.Hops) > 0 {
 		o.Key("hops")
-		o.B = appendList(o.B, r.Hops, (*NextHop).appendJSON)
+		o.B = jsonappend.List(o.B, r.Hops, (*NextHop).appendJSON)
 	}
 	o.Addr("src", r.Src)
 	o.Number("scope", uint32(r.Scope))
@@ -74,7 +74,7 @@ func (r *Route) appendJSON(b []byte) []byte {
 	o.Bytes("raw", r.Raw)
 	if len(r.Siblings) > 0 {
 		o.Key("peers")
-		o.B = appendList(o.B, r.Siblings, (*Route).appendJSON)
+		o.B = jsonappend.List(o.B, r.Siblings, (*Route).appendJSON)
 	}
 	o.Number("rank", uint32(r.Position))
 	return o.Close()
@@ -87,15 +87,4 @@ func (h *NextHop) appendJSON(b []byte) []byte {
 	o.Number("weight", uint32(h.Weight))
 	o.Flag("onlink", h.OnLink)
 	return o.Close()
-}
-
-func appendList[T any](b []byte, list []T, one func(*T, []byte) []byte) []byte {
-	b = append(b, '[')
-	for i := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = one(&list[i], b)
-	}
-	return append(b, ']')
 }

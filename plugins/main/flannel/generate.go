@@ -143,14 +143,14 @@ func (g *generator) ipamObject() []byte {
 		}
 	}
 	o.Raw(keyRanges, jsonappend.List(nil, g.env.subnets, appendRangeSet))
-	o.Raw(keyRoutes, jsonappend.List(nil, g.routes(), func(b []byte, r route) []byte { return append(b, r.raw...) }))
+	o.Raw(keyRoutes, jsonappend.List(nil, g.routes(), func(r *route, b []byte) []byte { return append(b, r.raw...) }))
 	return o.Close()
 }
 
 // appendRangeSet appends a set of one range, as host-local knows them.
-func appendRangeSet(b []byte, subnet netip.Prefix) []byte {
+func appendRangeSet(subnet *netip.Prefix, b []byte) []byte {
 	o := jsonappend.Open(append(b, '['))
-	o.Prefix(keySubnet, subnet)
+	o.Prefix(keySubnet, *subnet)
 	return append(o.Close(), ']')
 }
 
