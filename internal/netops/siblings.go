@@ -149,11 +149,13 @@ func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route
 	return []*Route{&part}, []*Route{&rest}
 }
 
+// Conflict is [Conflict] among the routes of a state.
+func (s State) Conflict(want *Route) *Route { return Conflict(want, each(s.Routes)) }
+
 // Conflict finds the route that keeps one from being added: another one that has
 // its key, where none that is there is as it is asked for.
-func (s State) Conflict(want *Route) *Route {
-	var conflict *Route
-	for r := range each(s.Routes) {
+func Conflict(want *Route, there iter.Seq[*Route]) (conflict *Route) {
+	for r := range there {
 		switch {
 		case r.Key() != want.Key():
 		case want.SatisfiedBy(r):

@@ -88,8 +88,8 @@ func (a *addition) refused(rivals map[netops.RouteKey][]*netops.Route, devs []st
 		return cni.Errorf(cni.CodeKernel, "%s: network is unreachable: neither a subnet nor a route of the pod leads to %s directly; "+
 			"name its interface by \"dev\", with \"onlink\": true if it is on the link all the same", a.route.Command(netops.Add), gw)
 	}
-	rival, ok := inTheWay(&a.route, rivals)
-	if !ok {
+	rival := netops.Conflict(&a.route, slices.Values(rivals[a.route.Key()]))
+	if rival == nil {
 		return nil
 	}
 	by := ""

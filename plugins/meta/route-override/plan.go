@@ -163,7 +163,7 @@ func devices(r *cniroute.Route) []string {
 	return names
 }
 
-// rivals are the routes that have the slot of one that is wanted.
+// rivals are the routes that have the key of one that is wanted.
 func (w wanted) rivals(left []*netops.Route) map[netops.RouteKey][]*netops.Route {
 	rivals := map[netops.RouteKey][]*netops.Route{}
 	for _, r := range left {
@@ -172,14 +172,4 @@ func (w wanted) rivals(left []*netops.Route) map[netops.RouteKey][]*netops.Route
 		}
 	}
 	return rivals
-}
-
-// inTheWay finds the route that keeps one from being added: another one in its
-// slot, where none there is it already.
-func inTheWay(r *netops.Route, rivals map[netops.RouteKey][]*netops.Route) (*netops.Route, bool) {
-	there := rivals[r.Key()]
-	if len(there) == 0 || slices.ContainsFunc(there, r.SatisfiedBy) {
-		return nil, false
-	}
-	return there[0], true
 }
