@@ -132,17 +132,15 @@ func (c config) checkInterfaces(devs []string, pod netops.Snapshot) error {
 			return err
 		}
 	}
-	for i := range c.del {
-		for _, name := range devices(&c.del[i]) {
-			if err := missing(name, fmt.Sprintf("%s[%d].dev", delRoutes, i)); err != nil {
-				return err
-			}
-		}
-	}
-	for i := range c.add {
-		for _, name := range devices(&c.add[i]) {
-			if err := missing(name, fmt.Sprintf("%s[%d].dev", addRoutes, i)); err != nil {
-				return err
+	for _, list := range []struct {
+		key    string
+		routes []cniroute.Route
+	}{{delRoutes, c.del}, {addRoutes, c.add}} {
+		for i := range list.routes {
+			for _, name := range devices(&list.routes[i]) {
+				if err := missing(name, fmt.Sprintf("%s[%d].dev", list.key, i)); err != nil {
+					return err
+				}
 			}
 		}
 	}
