@@ -68,12 +68,7 @@ func (c config) flushes(r *netops.Route, hop netops.NextHop) bool {
 var linkLocals = []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10")}
 
 func linkLocal(dst netip.Prefix) bool {
-	for _, l := range linkLocals {
-		if l.Bits() <= dst.Bits() && l.Contains(dst.Addr()) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(linkLocals, func(l netip.Prefix) bool { return l.Bits() <= dst.Bits() && l.Contains(dst.Addr()) })
 }
 
 // patterns are the entries of delroutes by destination: there may be thousands.
@@ -113,22 +108,13 @@ func matchWay(want *cniroute.Route, r *netops.Route, hop netops.NextHop) bool {
 
 func matchAttributes(want *cniroute.Route, r *netops.Route) bool {
 	return r.Table == want.Table.Or(netops.TableMain) &&
-		metricMatches(want, r.Metric) &&
+		(!want.Metric.Given || want.Wanted().Metric == r.Metric) && // IPv6 knows no 0
 		want.Type.Matches(r.Type) &&
 		(want.Scope.Matches(r.Scope) || want.Dst.Addr().Is6()) &&
 		want.OnLink.Matches(r.OnLink) &&
 		(!want.Src.IsValid() || want.Src == r.Src) &&
 		(want.MTU == 0 || want.MTU == r.MTU) &&
 		(want.AdvMSS == 0 || want.AdvMSS == r.AdvMSS)
-}
-
-func metricMatches(want *cniroute.Route, metric uint32) bool {
-	return !want.Metric.Given || metricOf(want.Dst, want.Metric.Value) == metric
-}
-
-// metricOf is a metric as the kernel has it: IPv6 knows no 0.
-func metricOf(dst netip.Prefix, metric uint32) uint32 {
-	return netops.Route{Dst: dst, Metric: metric}.Normalize().Metric
 }
 
 // wanted are the routes that addroutes adds, by what they have for themselves.
