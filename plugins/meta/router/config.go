@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"path"
 	"slices"
@@ -290,33 +291,16 @@ func (c *config) decodeMAC(p *cni.Config) {
 	if !ok {
 		return
 	}
-	prefix, err := parseOctets(text)
+	mac, err := net.ParseMAC(text + ":00:00:00:00")
 	const multicast = 1 // IEEE 802, the bit of group addresses
 	switch {
-	case err != nil:
+	case err != nil || len(mac) != 6:
 		v.Invalid("%q is not two octets, as \"0a:1b\" is", text)
-	case prefix[0]&multicast != 0:
+	case mac[0]&multicast != 0:
 		v.Invalid("%q is the prefix of multicast addresses", text)
 	default:
-		c.macPrefix = prefix
+		c.macPrefix = mac[:2]
 	}
-}
-
-// parseOctets reads two octets of two hexadecimal digits.
-func parseOctets(text string) ([]byte, error) {
-	first, second, ok := strings.Cut(text, ":")
-	if !ok || len(first) != 2 || len(second) != 2 {
-		return nil, fmt.Errorf("%q: not two octets", text)
-	}
-	var octets []byte
-	for _, s := range []string{first, second} {
-		n, err := strconv.ParseUint(s, 16, 8)
-		if err != nil {
-			return nil, err
-		}
-		octets = append(octets, byte(n))
-	}
-	return octets, nil
 }
 
 func (c *config) decodeExclude(p *cni.Config) {
