@@ -342,7 +342,7 @@ func (c config) copies(t topology, dev string, table uint32) (routes []netops.Ro
 	taken := map[netops.RouteKey]bool{}
 	for i := range t.pod.Routes {
 		r := &t.pod.Routes[i]
-		if r.Table != netops.TableMain || kernels(r) || t.isNodeRoute(r, c.others) {
+		if r.Table != netops.TableMain || kernels(r) || c.isNodeRoute(r) {
 			continue
 		}
 		part, ok := r.ViaDevice(dev)

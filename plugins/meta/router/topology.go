@@ -20,7 +20,6 @@ type topology struct {
 	// gateways are those that prevResult has for them.
 	gateways []netip.Addr
 	pod      netops.Snapshot
-	node     node
 	// byOverlay is the way from the overlay's interface to everything, by family;
 	// missing where there is none.
 	byOverlay map[bool]netops.NextHop // is6
@@ -64,7 +63,7 @@ func (c config) Query(*cniresult.Result) netops.Query {
 // topology tells the interfaces apart. An error is for now: the networks of a
 // pod may come at the same time.
 func (c config) topology(prev *cniresult.Result, pod netops.Snapshot) (topology, error) {
-	t := topology{overlay: c.overlay, current: c.ifName, pod: pod, node: c.node, byOverlay: map[bool]netops.NextHop{}}
+	t := topology{overlay: c.overlay, current: c.ifName, pod: pod, byOverlay: map[bool]netops.NextHop{}}
 	if err := t.noteAddresses(prev); err != nil {
 		return t, err
 	}
@@ -150,7 +149,7 @@ func (c config) overlayWay(t *topology, six bool) (way netops.NextHop, ok bool) 
 		switch {
 		case r.Default():
 			return hop, true
-		case r.Table != netops.TableMain || t.isNodeRoute(r, c.others):
+		case r.Table != netops.TableMain || c.isNodeRoute(r):
 		case hop.Gw.IsValid():
 			byGateway = append(byGateway, hop)
 		case r.Dst.IsSingleIP() && !t.isOwn(r.Dst.Addr()):
@@ -179,12 +178,12 @@ func (t topology) isOwn(ip netip.Addr) bool {
 
 // isNodeRoute reports whether a route of main is one of ours to the node: to an
 // address that it has now, or that it had when another attachment came.
-func (t topology) isNodeRoute(r *netops.Route, others netops.State) bool {
+func (c config) isNodeRoute(r *netops.Route) bool {
 	if !r.Dst.IsSingleIP() || r.Protocol != netops.Protocol {
 		return false
 	}
-	return slices.ContainsFunc(t.node.addrs, func(a netops.Addr) bool { return a.Prefix.Addr() == r.Dst.Addr() }) ||
-		slices.ContainsFunc(others.Routes, func(o netops.Route) bool { return o.AnyGw && o.Dst == r.Dst })
+	return slices.ContainsFunc(c.node.addrs, func(a netops.Addr) bool { return a.Prefix.Addr() == r.Dst.Addr() }) ||
+		slices.ContainsFunc(c.others.Routes, func(o netops.Route) bool { return o.AnyGw && o.Dst == r.Dst })
 }
 
 // isOthers reports whether another attachment of the pod wants a route.
