@@ -364,6 +364,19 @@ func (c checker) dev(key string, s Optional[string]) string {
 	return s.Value
 }
 
+// Device sets name where the key is there, to the name of an interface.
+func Device(o strictjson.Object, key string, name *string) {
+	v, ok := o.Get(key)
+	if !ok {
+		return
+	}
+	if text, ok := v.Text(); ok && !netops.ValidDevice(text) {
+		v.Invalid("%q is not the name of an interface", text)
+	} else if ok {
+		*name = text
+	}
+}
+
 // hops reads gws: addresses, or objects of gw, dev and weight.
 func (c checker) hops(values []strictjson.Value, dst netip.Prefix) []netops.NextHop {
 	var hops []netops.NextHop

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cni-netops/plugins/internal/attach"
 	"github.com/cni-netops/plugins/internal/cni"
+	"github.com/cni-netops/plugins/internal/cniroute"
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/strictjson"
 )
@@ -105,13 +106,7 @@ func (c config) routes() bool { return !c.skip && !c.onlyMAC }
 // decodeOverlay reads the name of the overlay's interface: another one than that
 // of the attachment, which would take the default route from itself.
 func (c *config) decodeOverlay(p *cni.Config) {
-	if v, ok := p.Get(overlayInterface); ok {
-		if name, ok := v.Text(); ok && !netops.ValidDevice(name) {
-			v.Invalid("%q is not the name of an interface", name)
-		} else if ok {
-			c.overlay = name
-		}
-	}
+	cniroute.Device(p.Object, overlayInterface, &c.overlay)
 	if c.routes() && c.overlay == c.ifName {
 		p.Invalid(overlayInterface, "%s is the interface of this attachment", c.overlay)
 	}

@@ -69,8 +69,8 @@ type config struct {
 func decode(c *cni.Config) attach.Planner {
 	conf := config{podInterface: "eth0", families: []family{ipv4}, gateways: map[family]netip.Addr{},
 		hostTimeout: 60 * time.Second, podTimeout: 10 * time.Second, netns: c.Netns, waits: c.Verb == "ADD"}
-	device(c, podInterface, &conf.podInterface)
-	device(c, hostInterface, &conf.hostInterface)
+	cniroute.Device(c.Object, podInterface, &conf.podInterface)
+	cniroute.Device(c.Object, hostInterface, &conf.hostInterface)
 	duration(c, hostTimeout, &conf.hostTimeout)
 	duration(c, podTimeout, &conf.podTimeout)
 	if v, ok := c.Get(families); ok {
@@ -83,18 +83,6 @@ func decode(c *cni.Config) attach.Planner {
 		conf.checkRoutes(v)
 	}
 	return conf
-}
-
-func device(c *cni.Config, key string, name *string) {
-	v, ok := c.Get(key)
-	if !ok {
-		return
-	}
-	if text, ok := v.Text(); ok && !netops.ValidDevice(text) {
-		v.Invalid("%q is not the name of an interface", text)
-	} else if ok {
-		*name = text
-	}
 }
 
 func duration(c *cni.Config, key string, d *time.Duration) {
