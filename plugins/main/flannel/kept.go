@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/utils"
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/strictjson"
@@ -209,22 +210,11 @@ func (k keeper) writable() error {
 }
 
 // scratchID is the container whose attachments are kept together: on Windows
-// the containers of a pod join the one that is its sandbox.
+// the containers of a pod join the one that is its sandbox. What no one else has
+// looked at must not lead to another folder.
 func scratchID(a cni.Attachment, goos string) string {
-	if sandbox, joins := strings.CutPrefix(a.Netns, "container:"); joins && goos == windows && isContainerID(sandbox) {
+	if sandbox, joins := strings.CutPrefix(a.Netns, "container:"); joins && goos == windows && utils.ValidateContainerID(sandbox) == nil {
 		return sandbox
 	}
 	return a.ContainerID
-}
-
-// isContainerID reports whether that is one (CNI 1.1, section 2): what no one
-// else has looked at must not lead to another folder.
-func isContainerID(id string) bool {
-	alphanumeric := func(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' }
-	for i := range len(id) {
-		if !alphanumeric(id[i]) && (i == 0 || !strings.ContainsRune("_.-", rune(id[i]))) {
-			return false
-		}
-	}
-	return id != ""
 }
