@@ -212,26 +212,17 @@ func (p *envParser) masq() bool {
 	return false
 }
 
-// missing lists the keys that have to be there. A family counts with both of
-// its keys; Windows knows IPv4 only.
+// missing lists the keys that have to be there and are not. A family counts with
+// both of its keys; Windows knows IPv4 only.
 func (p *envParser) missing(goos string) []string {
-	var keys []string
-	need := func(key string) {
-		if _, ok := p.values[key]; !ok {
-			keys = append(keys, key)
-		}
-	}
 	has := func(key string) bool { _, ok := p.values[key]; return ok }
+	var keys []string
 	six := has(network6) || has(subnet6)
 	if has(network4) || has(subnet4) || !six || goos == windows {
-		need(network4)
-		need(subnet4)
+		keys = append(keys, network4, subnet4)
 	}
 	if six && goos != windows {
-		need(network6)
-		need(subnet6)
+		keys = append(keys, network6, subnet6)
 	}
-	need(mtuKey)
-	need(masqKey)
-	return keys
+	return slices.DeleteFunc(append(keys, mtuKey, masqKey), has)
 }
