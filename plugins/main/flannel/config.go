@@ -77,16 +77,10 @@ func decodeFolders(conf *config, c *cni.Config, goos string) {
 
 // pathOr is the absolute path of a key, or else that.
 func pathOr(c *cni.Config, key, otherwise, goos string) string {
-	v, ok := c.Get(key)
-	if !ok {
-		return otherwise
-	}
-	path, ok := v.Text()
-	if !ok {
-		return otherwise
-	}
+	path := otherwise
+	c.Object.Text(key, &path)
 	if !absolute(path, goos) {
-		v.Invalid("%q is not an absolute path", path)
+		c.Invalid(c.At(key), "%q is not an absolute path", path)
 		return otherwise
 	}
 	return path
@@ -143,10 +137,10 @@ func misfit(t string) string {
 func decodeIPAM(conf *config, o strictjson.Object, p *strictjson.Problems) {
 	o.FoldCase(slices.Concat([]string{keyType, keyRoutes}, subnetKeys))
 	conf.ipam, conf.replaced = o, subnetKeys
-	if v, ok := o.Get(keyType); ok {
-		if t, ok := v.Text(); ok && t != hostLocal {
-			conf.replaced = subnetKeys[:2]
-		}
+	t := hostLocal
+	o.Text(keyType, &t)
+	if t != hostLocal {
+		conf.replaced = subnetKeys[:2]
 	}
 	for _, key := range conf.replaced {
 		if o.Has(key) {
