@@ -46,8 +46,7 @@ func decodeLogOptions(config strictjson.Object, plugin, path string) logOptions 
 	if !ok {
 		return opts
 	}
-	o.FoldCase(logKeys)
-	o.RejectUnknown(logKeys...)
+	o.Only(logKeys...)
 	if v, ok := o.Get("log_level"); ok {
 		if name, ok := v.Text(); ok && opts.level.UnmarshalText([]byte(name)) != nil || strings.ContainsAny(name, "+-") {
 			v.Invalid("%q is not debug, info, warn or error", name)

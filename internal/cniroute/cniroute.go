@@ -132,8 +132,7 @@ func (s Schema) decodeFields(list strictjson.Value) []fields {
 			continue
 		}
 		told := len(list.Problems().List)
-		o.FoldCase(keys)
-		o.RejectUnknown(keys...)
+		o.Only(keys...)
 		f := s.fields(o)
 		f.faulty = len(list.Problems().List) > told
 		all = append(all, f)
@@ -401,9 +400,7 @@ func (c checker) hop(v strictjson.Value, key string, dst netip.Prefix) (hop neto
 	if !ok {
 		return hop, false
 	}
-	keys := []string{"gw", "dev", "weight"}
-	o.FoldCase(keys)
-	o.RejectUnknown(keys...)
+	o.Only("gw", "dev", "weight")
 	var weight uint32
 	hop.Dev = c.dev(key+".dev", text(o, "dev"))
 	o.Uint32("weight", &weight, 1, maxWeight)

@@ -15,8 +15,6 @@ import (
 // configuration made another rule in every pod.
 const RulePriority = 30000
 
-var ruleKeys = []string{"from", "to", "table", "priority"}
-
 // DecodeRules decodes a list of policy rules (ip-rule(8)) that look up a table, and
 // notes all problems in it. One that stands there twice is one.
 func DecodeRules(list strictjson.Value) []netops.Rule {
@@ -26,8 +24,7 @@ func DecodeRules(list strictjson.Value) []netops.Rule {
 		if !ok {
 			continue
 		}
-		o.FoldCase(ruleKeys)
-		o.RejectUnknown(ruleKeys...)
+		o.Only("from", "to", "table", "priority")
 		if r := decodeRule(v, o); !slices.Contains(rules, r) {
 			rules = append(rules, r)
 		}

@@ -206,6 +206,13 @@ func (o Object) Object(key string) (Object, bool) {
 	return v.Object()
 }
 
+// Only takes these keys, in upper or lower case, and rejects every other one, in an
+// object that only we read.
+func (o Object) Only(keys ...string) {
+	o.FoldCase(keys)
+	o.RejectUnknown(keys...)
+}
+
 // RejectUnknown rejects every key but these, in an object that only we read.
 func (o Object) RejectUnknown(known ...string) {
 	for _, key := range o.Keys() {

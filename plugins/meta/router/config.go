@@ -242,9 +242,7 @@ func (c *config) decodeRPFilter(p *cni.Config) {
 	if !ok {
 		return
 	}
-	keys := []string{"value", "set_host"}
-	o.FoldCase(keys)
-	o.RejectUnknown(keys...)
+	o.Only("value", "set_host")
 	o.Uint32("value", &c.rpFilter, 0, 2)
 	o.Bool("set_host", &c.rpHost)
 }
@@ -254,9 +252,7 @@ func (c *config) decodeProbe(p *cni.Config) {
 	if !ok {
 		return
 	}
-	keys := []string{"enabled", "interval", "retries"}
-	o.FoldCase(keys)
-	o.RejectUnknown(keys...)
+	o.Only("enabled", "interval", "retries")
 	o.Bool("enabled", &c.probe.enabled)
 	c.probe.enabled = c.probe.enabled && c.routes() // only_op_mac does just that
 	if v, ok := o.Get("interval"); ok {
