@@ -50,10 +50,17 @@ type Route struct {
 	OnLink Optional[bool]
 }
 
-// Wanted is the route as it is asked of the kernel, by one way at most.
+// Wanted is the route as it is asked of the kernel. By one gateway of a list it is no
+// multipath route.
 func (r *Route) Wanted() netops.Route {
-	return netops.Route{Dst: r.Dst, Table: r.Table.Or(0), Metric: r.Metric.Or(0), Type: r.Type.Or(0), Gw: r.Gw.Value, Dev: r.Dev, Src: r.Src,
-		Scope: r.Scope.Or(netops.ScopeAuto), OnLink: r.OnLink.Value, MTU: r.MTU, AdvMSS: r.AdvMSS, Protocol: netops.Protocol}.Normalize()
+	want := netops.Route{Dst: r.Dst, Table: r.Table.Or(0), Metric: r.Metric.Or(0), Type: r.Type.Or(0), Gw: r.Gw.Value, Dev: r.Dev, Src: r.Src,
+		Scope: r.Scope.Or(netops.ScopeAuto), OnLink: r.OnLink.Value, MTU: r.MTU, AdvMSS: r.AdvMSS, Protocol: netops.Protocol}
+	if len(r.Gws) == 1 {
+		want.Gw, want.Dev = r.Gws[0].Gw, r.Gws[0].Dev
+	} else {
+		want.Hops = slices.Clone(r.Gws)
+	}
+	return want.Normalize()
 }
 
 // manyProblems are more than anybody reads, of a list of a million that is all

@@ -57,13 +57,7 @@ func (c config) complete(e *cniroute.Route, prev *cniresult.Result, telling []*n
 	a := &addition{route: e.Wanted(), entry: e}
 	r := &a.route
 	switch {
-	case r.Type.Rejects():
-		return a, nil
-	case len(e.Gws) == 1:
-		r.Gw, r.Dev = e.Gws[0].Gw, e.Gws[0].Dev
-		return a, nil
-	case e.Gws != nil:
-		r.Hops = slices.Clone(e.Gws)
+	case r.Type.Rejects(), e.Gws != nil:
 		return a, nil
 	case !e.Gw.Given && r.Scope != netops.ScopeLink:
 		hop := c.gateway(e, prev, telling)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -194,14 +195,11 @@ func (c config) complete(e *cniroute.Route, pod netops.Snapshot) (*addition, err
 	case r.Type.Rejects():
 		return a, nil
 	case e.Gws != nil:
-		r.Hops = slices.Clone(e.Gws)
 		for i := range r.Hops {
-			if r.Hops[i].Dev == "" {
-				r.Hops[i].Dev = c.podInterface
-			}
+			r.Hops[i].Dev = cmp.Or(r.Hops[i].Dev, c.podInterface)
 		}
-		if len(r.Hops) == 1 {
-			r.Gw, r.Dev, r.Hops = r.Hops[0].Gw, r.Hops[0].Dev, nil
+		if r.Hops == nil {
+			r.Dev = cmp.Or(r.Dev, c.podInterface)
 		}
 		return a, nil
 	case byGateway(e):
