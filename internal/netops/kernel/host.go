@@ -58,32 +58,23 @@ func (n *Netns) Find(ctx context.Context, routes []netops.Route, onlyOurs bool) 
 			return nil, err
 		}
 	}
-	// Our own are few, and the kernel filters. To list a whole table is the last
-	// resort.
-	for _, protocol := range []uint8{netops.Protocol, 0} {
-		if len(left) == 0 {
-			break
-		}
-		query := aboutRoutes(left)
-		query.Protocol = protocol
-		s, err := n.Snapshot(ctx, query)
-		if err != nil {
-			return nil, err
-		}
-		if onlyOurs || protocol == 0 {
-			return append(found, s.Routes...), nil
-		}
-		ix, rest := netops.IndexRoutes(s.Routes), []*netops.Route(nil)
-		for _, r := range left {
-			if have := ix.Find(r, (*netops.Route).SatisfiedBy); have != nil {
-				found = append(found, *have)
-			} else {
-				rest = append(rest, r)
-			}
-		}
-		left = rest
+	// Our own are few, and the kernel filters.
+	query := aboutRoutes(left)
+	query.Protocol = netops.Protocol
+	ours, err := n.Snapshot(ctx, query)
+	if err != nil || onlyOurs {
+		return append(found, ours.Routes...), err
 	}
-	return found, nil
+	ix, rest := netops.IndexRoutes(ours.Routes), []*netops.Route(nil)
+	for _, r := range left {
+		if have := ix.Find(r, (*netops.Route).SatisfiedBy); have != nil {
+			found = append(found, *have)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	all, err := n.around(ctx, rest) // to list a whole table is the last resort
+	return append(found, all...), err
 }
 
 // matchEach asks the kernel for each route by itself. Those left may be there
