@@ -372,11 +372,7 @@ func (c checker) dev(key string, s Optional[string]) string {
 
 // Device sets name where the key is there, to the name of an interface.
 func Device(o strictjson.Object, key string, name *string) {
-	v, ok := o.Get(key)
-	if !ok {
-		return
-	}
-	if text, ok := v.Text(); ok && !netops.ValidDevice(text) {
+	if v, text, ok := o.GetText(key); ok && !netops.ValidDevice(text) {
 		v.Invalid("%q is not the name of an interface", text)
 	} else if ok {
 		*name = text

@@ -179,12 +179,18 @@ func (o Object) Bool(key string, b *bool) {
 	}
 }
 
+// GetText is the value of a key, also as the string that it has to be.
+func (o Object) GetText(key string) (v Value, text string, ok bool) {
+	if v, ok = o.Get(key); ok {
+		text, ok = v.Text()
+	}
+	return v, text, ok
+}
+
 // Text sets s where the key is there.
 func (o Object) Text(key string, s *string) {
-	if v, ok := o.Get(key); ok {
-		if got, ok := v.Text(); ok {
-			*s = got
-		}
+	if _, got, ok := o.GetText(key); ok {
+		*s = got
 	}
 }
 

@@ -111,11 +111,9 @@ func decodeDelegate(o strictjson.Object, p *strictjson.Problems) {
 			p.Unsupported(o.At(key), "is generated, and may not be given")
 		}
 	}
-	if v, ok := o.Get(keyType); ok {
-		if t, ok := v.Text(); ok {
-			if why := misfit(t); why != "" {
-				v.Invalid("%q %s", t, why)
-			}
+	if v, t, ok := o.GetText(keyType); ok {
+		if why := misfit(t); why != "" {
+			v.Invalid("%q %s", t, why)
 		}
 	}
 }

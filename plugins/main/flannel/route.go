@@ -72,11 +72,7 @@ func decodeDst(o strictjson.Object, v strictjson.Value) (text string, dst netip.
 // checkGateway judges the gateway. An empty one is none, as templates write it;
 // 0.0.0.0 and :: are for on-link.
 func checkGateway(o strictjson.Object, dst netip.Prefix) {
-	v, ok := o.Get("gw")
-	if !ok {
-		return
-	}
-	text, ok := v.Text()
+	v, text, ok := o.GetText("gw")
 	if !ok || text == "" {
 		return
 	}

@@ -172,11 +172,7 @@ func (c *config) decodeDefaultRoute(p *cni.Config) {
 	if c.migrate == always {
 		c.defaultDev = c.ifName
 	}
-	v, ok := p.Get(defaultRoute)
-	if !ok {
-		return
-	}
-	name, ok := v.Text()
+	v, name, ok := p.GetText(defaultRoute)
 	switch {
 	case !ok:
 	case !netops.ValidDevice(name):
@@ -255,14 +251,12 @@ func (c *config) decodeProbe(p *cni.Config) {
 	o.Only("enabled", "interval", "retries")
 	o.Bool("enabled", &c.probe.enabled)
 	c.probe.enabled = c.probe.enabled && c.routes() // only_op_mac does just that
-	if v, ok := o.Get("interval"); ok {
-		if text, ok := v.Text(); ok {
-			d, err := time.ParseDuration(text)
-			if err != nil || d <= 0 {
-				v.Invalid("%q is not a duration above 0, as \"500ms\" is", text)
-			}
-			c.probe.interval = d
+	if v, text, ok := o.GetText("interval"); ok {
+		d, err := time.ParseDuration(text)
+		if err != nil || d <= 0 {
+			v.Invalid("%q is not a duration above 0, as \"500ms\" is", text)
 		}
+		c.probe.interval = d
 	}
 	const most = 1000
 	n := uint32(c.probe.retries)
@@ -271,14 +265,10 @@ func (c *config) decodeProbe(p *cni.Config) {
 }
 
 func (c *config) decodeMAC(p *cni.Config) {
-	v, ok := p.Get(macPrefix)
-	if !ok {
-		if c.onlyMAC {
-			p.Invalid(onlyOpMAC, "there is no %q", macPrefix)
-		}
-		return
+	if c.onlyMAC && !p.Has(macPrefix) {
+		p.Invalid(onlyOpMAC, "there is no %q", macPrefix)
 	}
-	text, ok := v.Text()
+	v, text, ok := p.GetText(macPrefix)
 	if !ok {
 		return
 	}

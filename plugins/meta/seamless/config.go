@@ -86,11 +86,7 @@ func decode(c *cni.Config) attach.Planner {
 }
 
 func duration(c *cni.Config, key string, d *time.Duration) {
-	v, ok := c.Get(key)
-	if !ok {
-		return
-	}
-	text, ok := v.Text()
+	v, text, ok := c.GetText(key)
 	if !ok {
 		return
 	}
