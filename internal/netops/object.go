@@ -27,7 +27,7 @@ type Object interface {
 // kindOf, over what the table below says of each.
 type kind interface {
 	len(*State) int
-	all(*State) iter.Seq[Object]
+	visit(s *State, yield func(Object) bool) (all bool)
 	appendTo(to, from *State)
 	needed(c *Change, have *State, needed *Change, held *State)
 	overridden(c, later, left *Change)
@@ -200,14 +200,13 @@ func meant(o, have Object) bool {
 
 func (k *kindOf[T, K]) len(s *State) int { return len(*k.list(s)) }
 
-func (k *kindOf[T, K]) all(s *State) iter.Seq[Object] {
-	return func(yield func(Object) bool) {
-		for o := range each(*k.list(s)) {
-			if !yield(k.object(o)) {
-				return
-			}
+func (k *kindOf[T, K]) visit(s *State, yield func(Object) bool) bool {
+	for o := range each(*k.list(s)) {
+		if !yield(k.object(o)) {
+			return false
 		}
 	}
+	return true
 }
 
 func (k *kindOf[T, K]) appendTo(to, from *State) {

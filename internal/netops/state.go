@@ -34,10 +34,8 @@ func (s *State) Append(o State) {
 func (s *State) All() iter.Seq[Object] {
 	return func(yield func(Object) bool) {
 		for _, k := range kinds {
-			for o := range k.all(s) {
-				if !yield(o) {
-					return
-				}
+			if !k.visit(s, yield) {
+				return
 			}
 		}
 	}
