@@ -220,7 +220,7 @@ func (f *fields) route(c checker) (Route, bool) {
 	r.Metric = c.metric(f)
 	r.Table = c.number("table", f.Table, 1, math.MaxUint32)
 	if scope := c.number("scope", f.Scope, 0, math.MaxUint8); scope.Given {
-		r.Scope = Some(scopeOf(uint8(scope.Value)))
+		r.Scope = Some(netops.WireScope(uint8(scope.Value)))
 	}
 	if f.Type.Given {
 		r.Type = Some(c.kind(f.Type.Value))
@@ -260,13 +260,6 @@ func (c checker) complete(r Route) {
 	case r.OnLink.Value && (!r.Gw.Value.IsValid() || r.Dev == ""):
 		c.invalid("onlink", "goes with %s and %s", s.Dev, s.Gw)
 	}
-}
-
-func scopeOf(s uint8) netops.Scope {
-	if s == 0 {
-		return netops.ScopeGlobal
-	}
-	return netops.Scope(s)
 }
 
 func (c checker) metric(f *fields) Optional[uint32] {

@@ -97,7 +97,7 @@ func Destination(body []byte) netip.Prefix {
 	return netip.PrefixFrom(dst, int(header(body).Dst_len))
 }
 
-// WireScope is the scope that a message has.
+// WireScope is the scope of that number, which messages and configurations have.
 func WireScope(s uint8) Scope {
 	if s == unix.RT_SCOPE_UNIVERSE {
 		return ScopeGlobal

@@ -167,9 +167,9 @@ func listedAs(l cniresult.Route, gw netip.Addr) netops.Route {
 		r.Metric = *l.Priority
 	}
 	switch {
-	case l.Scope != nil && *l.Scope != 0:
-		r.Scope = netops.Scope(*l.Scope)
-	case l.Scope != nil || gw.IsValid():
+	case l.Scope != nil:
+		r.Scope = netops.WireScope(*l.Scope)
+	case gw.IsValid():
 		r.Scope = netops.ScopeGlobal
 	default:
 		r.Scope = netops.ScopeLink
