@@ -1,7 +1,7 @@
 # What there is to do here. How it is done stands in scripts/.
 # Variables go on the command line: make install CNI_BIN_DIR=/usr/lib/cni
 
-.PHONY: build build-all install demo test check cover test-unit e2e e2e-kubernetes stress lint fuzz bench image release reproducible clean help
+.PHONY: build build-all install demo test sweeps check cover test-unit e2e e2e-kubernetes stress lint fuzz bench image release reproducible clean help
 
 build: ## build the plugins into bin/ (GOARCH, VERSION)
 	scripts/build_linux.sh
@@ -18,9 +18,10 @@ demo: ## see the plugins work, in namespaces of their own
 test: ## unit, kernel and binary tests, and a sample of each sweep: some minutes
 	scripts/test.sh
 
-check: ## lint, and every test, with the whole of each sweep
-	scripts/lint.sh
-	SWEEPS=whole scripts/test.sh
+sweeps: ## what make test has a sample of, whole; manifests, releases, the image: some minutes more
+	scripts/sweeps.sh
+
+check: lint test sweeps ## these three: before a pull request
 
 cover: ## what of the code make test runs, processes that tests start included
 	scripts/cover.sh

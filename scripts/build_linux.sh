@@ -12,6 +12,7 @@ for dir in plugins/meta/* plugins/main/*; do
 done
 mkdir -p "${BIN_DIR:=bin}"
 go build "${build_flags[@]}" "$@" -o "$BIN_DIR/" "${plugins[@]}"
-# Configurations of its predecessor call seamless so.
-cp "$BIN_DIR/seamless" "$BIN_DIR/seamless-static-route"
+# Configurations of its predecessor call seamless so. What runs cannot be written to.
+cmp -s "$BIN_DIR/seamless" "$BIN_DIR/seamless-static-route" ||
+	cp "$BIN_DIR/seamless" "$BIN_DIR/seamless-static-route"
 scripts/size.sh

@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 . scripts/need.sh
 need go ip namespaces
 
-export CGO_ENABLED=0 DURATION=${DURATION:-30m}
-go test -v -count=1 -timeout 0 -run '^TestLoad$' "$@" ./hack/stress
+export CGO_ENABLED=0 SWEEPS=whole DURATION=${DURATION:-30m}
+go test -v -count=1 -timeout 0 -run '^TestSweepLoad$' "$@" ./hack/stress

@@ -17,7 +17,7 @@ import (
 
 // Every operation of the engine, in turn, is refused, or the process ended at
 // it; then comes what a runtime would do, and all is as it was before.
-func TestEveryOperation(t *testing.T) {
+func TestSweepOperations(t *testing.T) {
 	dir, err := filepath.Abs("../../bin/" + faulty)
 	if err != nil {
 		t.Fatal(err)
@@ -128,9 +128,9 @@ var (
 // byTurns are all of a list for each of the first operations. Later ones are much
 // like those: of a kind of which there are many, they take it by turns, as all do
 // in a sample.
-func byTurns[T any](n int, list []T) []T {
-	const each = 6
-	if n < each && netopstest.Sample(2) == 1 {
+func byTurns[T any](t testing.TB, n int, list []T) []T {
+	const each = 4
+	if n < each && netopstest.Whole(t) {
 		return list
 	}
 	return list[n%len(list):][:1]
@@ -141,15 +141,15 @@ type follow func(c plugintest.Call)
 
 // each goes through the operations of a verb, until there are no more.
 func (w *sweep) each(verb string) {
-	for n := 0; ; n += netopstest.Sample(23) {
-		killed := w.killed(verb, n, "before", byTurns(n, []follow{w.deleted, w.collected}))
+	for n := 0; ; n += netopstest.Sample(w.t, 23) {
+		killed := w.killed(verb, n, "before", byTurns(w.t, n, []follow{w.deleted, w.collected}))
 		if !killed {
 			if n == 0 {
 				w.t.Errorf("%s has no operation", verb)
 			}
 			return
 		}
-		w.killed(verb, n, "after", byTurns(n, []follow{w.vanished, w.replaced, w.again}))
+		w.killed(verb, n, "after", byTurns(w.t, n, []follow{w.vanished, w.replaced, w.again}))
 		w.ended(verb, n)
 		if verb == "ADD" {
 			w.refused(n)
@@ -276,7 +276,7 @@ func (w *sweep) renewAs() {
 // has done.
 func (w *sweep) ended(verb string, n int) {
 	w.t.Helper()
-	for _, at := range byTurns(n, bothSides) {
+	for _, at := range byTurns(w.t, n, bothSides) {
 		c := w.begun(verb)
 		a := w.do(verb, c, plugintest.Fault{At: at, N: n, Kill: syscall.SIGTERM})
 		w.count(verb, "ended")
@@ -294,7 +294,7 @@ func (w *sweep) refused(n int) {
 	const verb = "ADD"
 	w.t.Helper()
 	for code, list := range map[uint][]unix.Errno{100: lasting, 11: passing} {
-		for _, errno := range byTurns(n, list) {
+		for _, errno := range byTurns(w.t, n, list) {
 			a := w.do("ADD", w.begun("ADD"), plugintest.Fault{At: "before", N: n, Deny: errno})
 			w.count("ADD", "refused")
 			if a.Exit != 1 || a.Error.Code != code {
@@ -303,7 +303,7 @@ func (w *sweep) refused(n int) {
 			w.asBefore(fmt.Sprintf("%s refused at operation %d by %v", verb, n, errno), a)
 		}
 	}
-	for _, errno := range byTurns(n, wantedSo) {
+	for _, errno := range byTurns(w.t, n, wantedSo) {
 		c := w.begun("ADD")
 		a := w.do("ADD", c, plugintest.Fault{At: "before", N: n, Deny: errno})
 		w.count("ADD", "refused")
@@ -319,7 +319,7 @@ func (w *sweep) refused(n int) {
 func (w *sweep) passing(verb string, n int) {
 	w.t.Helper()
 	const code = 11
-	for _, errno := range byTurns(n, passing) {
+	for _, errno := range byTurns(w.t, n, passing) {
 		c := w.begun(verb)
 		a := w.do(verb, c, plugintest.Fault{At: "before", N: n, Deny: errno})
 		w.count(verb, "refused")

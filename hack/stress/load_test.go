@@ -23,13 +23,9 @@ import (
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
-// The size of the load, of which make test has a part.
-var (
-	loadedPods    = 20 / netopstest.Sample(7) // each with an attachment of every plugin that needs no other kind of pod
-	routedPods    = 10 / netopstest.Sample(5) // each with two attachments of router, which share the node's rules and sysctls
-	manyLinks     = 50                        // one list of them takes several batches
-	foreignRoutes = 5000 / netopstest.Sample(4)
-	foreignAddrs  = 2000 // one list of them takes many batches
+const (
+	manyLinks    = 50   // one list of them takes several batches
+	foreignAddrs = 2000 // one list of them takes many batches
 )
 
 // Many attachments of all plugins come and go at once, again and again, on
@@ -40,7 +36,7 @@ var (
 // counted: without it, this would show less.
 //
 // It goes on for DURATION, if that is set.
-func TestLoad(t *testing.T) {
+func TestSweepLoad(t *testing.T) {
 	least, err := time.ParseDuration(os.Getenv("DURATION"))
 	if err != nil && os.Getenv("DURATION") != "" {
 		t.Fatal("DURATION:", err)
@@ -69,7 +65,11 @@ func TestLoad(t *testing.T) {
 
 type load struct {
 	*node
-	t      *testing.T
+	t             *testing.T
+	loadedPods    int // each with an attachment of every plugin that needs no other kind of pod
+	routedPods    int // each with two attachments of router, which share the node's rules and sysctls
+	foreignRoutes int
+
 	pods   []*netopstest.NS
 	all    []*attachment
 	before string
@@ -88,28 +88,31 @@ type attachment struct {
 
 func newLoad(t *testing.T) *load {
 	t.Helper()
-	l := &load{node: newNode(t), t: t, log: filepath.Join(t.TempDir(), "log"), counts: map[string]int{}}
+	l := &load{
+		node: newNode(t), t: t, log: filepath.Join(t.TempDir(), "log"), counts: map[string]int{},
+		loadedPods: 20 / netopstest.Sample(t, 7), routedPods: 10 / netopstest.Sample(t, 5), foreignRoutes: 5000 / netopstest.Sample(t, 4),
+	}
 	l.addLinks(l.NS)
 	var lines []string
 	for i := range foreignAddrs {
 		lines = append(lines, fmt.Sprintf("addr add fd40::%x/128 dev many0 nodad", i+1))
 	}
-	for i := range foreignRoutes / 2 {
+	for i := range l.foreignRoutes / 2 {
 		lines = append(lines, fmt.Sprintf("route add 198.18.%d.%d/32 via 192.0.2.1 proto static", i/250, i%250),
 			fmt.Sprintf("route add fd30::%x/128 via 2001:db8::1 proto static", i+1))
 	}
 	netopstest.Host(t).Batch(lines...)
-	for i := range loadedPods {
+	for i := range l.loadedPods {
 		l.addPod(i)
 	}
-	for i := range routedPods {
-		l.addRouted(loadedPods + i)
+	for i := range l.routedPods {
+		l.addRouted(l.loadedPods + i)
 	}
 	// Pods whose lists are as long as the node's.
 	l.addLinks(l.manyLinks())
 	l.manyLinks().IP("addr add fd50::1/64 dev many0 nodad")
 	lines = nil
-	for i := range foreignRoutes / 2 {
+	for i := range l.foreignRoutes / 2 {
 		lines = append(lines, fmt.Sprintf("route add fd30::%x/128 via fd00:244::1", i+1))
 	}
 	l.pods[0].Batch(lines...)
@@ -134,7 +137,7 @@ func (l *load) addLinks(ns *netopstest.NS) {
 }
 
 // manyLinks is the pod that has them.
-func (l *load) manyLinks() *netopstest.NS { return l.pods[loadedPods] }
+func (l *load) manyLinks() *netopstest.NS { return l.pods[l.loadedPods] }
 
 // addRouted makes a pod with net1 and net2, and router's calls for both: they are
 // of one container, and come in any order. net2 has IPv6 turned off.
@@ -259,8 +262,8 @@ func (l *load) watch(until <-chan struct{}) {
 			return
 		}
 		l.count("views of the node", 1)
-		if addrs, routes, links := stable(have); addrs != foreignAddrs || routes != foreignRoutes || links != routedPods {
-			l.t.Errorf("a view of the node with %d of %d addresses, %d of %d routes, %d of %d pods' links", addrs, foreignAddrs, routes, foreignRoutes, links, routedPods)
+		if addrs, routes, links := stable(have); addrs != foreignAddrs || routes != l.foreignRoutes || links != l.routedPods {
+			l.t.Errorf("a view of the node with %d of %d addresses, %d of %d routes, %d of %d pods' links", addrs, foreignAddrs, routes, l.foreignRoutes, links, l.routedPods)
 		}
 	}
 }

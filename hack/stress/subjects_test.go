@@ -85,9 +85,9 @@ func subjectOf(plugin string) subject {
 
 // takes reports whether a case is in the plugin's sample: of those that every plugin
 // goes through, the next plugin takes the next.
-func (s subject) takes(n int) bool {
+func (s subject) takes(t testing.TB, n int) bool {
 	own := slices.IndexFunc(subjects, func(other subject) bool { return other.plugin == s.plugin })
-	return (n+own)%netopstest.Sample(3) == 0
+	return (n+own)%netopstest.Sample(t, 3) == 0
 }
 
 // network is what it takes to change routes, and to enter a pod.

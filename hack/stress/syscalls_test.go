@@ -39,7 +39,7 @@ var calls = []struct {
 // what it held before. What is left then of files tells nothing, and goes with
 // the next GC. A process has more threads than one, and strace counts in each by
 // itself: what several of them do is reached in the first.
-func TestEverySystemCall(t *testing.T) {
+func TestSweepSystemCalls(t *testing.T) {
 	for _, s := range subjects {
 		t.Run(s.plugin, func(t *testing.T) {
 			// What a process leaves behind that is killed becomes a child of this one.
@@ -83,7 +83,7 @@ func (w *traced) strace(call, what string, n int) []string {
 // taken, another one for each of what is done.
 func (w *traced) inject(verb, call, what string, turn int) {
 	w.t.Helper()
-	const each, oneOf = 6, 5
+	const each, oneOf = 4, 7
 	for n := 1; ; n++ {
 		if n > each && (n+turn)%oneOf != 0 {
 			continue

@@ -227,7 +227,7 @@ func plan(t *testing.T, e *Entry) {
 
 // Entries of records that were lost go, those of others stay. Where a record has
 // the name of one that was lost, it is read.
-func TestSweepIndex(t *testing.T) {
+func TestIndexIsSwept(t *testing.T) {
 	s := sharing(t)
 	living, lost := share(t, s, 1), share(t, s, 2)
 	must(t, os.RemoveAll(lost.dir))

@@ -141,7 +141,7 @@ func TestNamed(t *testing.T) {
 	}
 }
 
-func TestSweepNotes(t *testing.T) {
+func TestNotesAreSwept(t *testing.T) {
 	s := newStore(t)
 	lock := mustLock(t, s, netnsLock)
 	defer lock.Unlock()

@@ -626,7 +626,7 @@ func TestRemoveOfAnEntryThatIsGone(t *testing.T) {
 	}
 }
 
-func TestSweepRemovesOldTemporaryFilesOnly(t *testing.T) {
+func TestOldTemporaryFilesAreSwept(t *testing.T) {
 	s := newStore(t)
 	l := mustLock(t, s, netnsLock)
 	e := create(t, s, l, testKey)
@@ -653,7 +653,7 @@ func TestSweepRemovesOldTemporaryFilesOnly(t *testing.T) {
 }
 
 // A process may be killed between any two steps of saving a record.
-func TestSweepAfterAKill(t *testing.T) {
+func TestSweptAfterAKill(t *testing.T) {
 	for name, leave := range map[string]func(*testing.T, Store, *Lock){
 		"folders": func(t *testing.T, s Store, _ *Lock) {
 			must(t, makeDirs(s.root, testPlugin, testNetwork, "c1:eth0"))
@@ -697,7 +697,7 @@ func TestSweepAfterAKill(t *testing.T) {
 	}
 }
 
-func TestSweepRootLeavesLocksThatAreOfUse(t *testing.T) {
+func TestLocksThatAreOfUseAreNotSwept(t *testing.T) {
 	s := newStore(t)
 	held, kept := mustLock(t, s, netnsLock), mustLock(t, s, otherNetns)
 	defer held.Unlock()

@@ -139,12 +139,12 @@ func TestApplyAndUndoOfEveryKind(t *testing.T) {
 // A refusal of any operation, by the kernel or because the process is told to
 // end, leaves the namespace as it was; so does Undo after a process that was
 // killed there.
-func TestEveryKindIsAllOrNothing(t *testing.T) {
+func TestSweepKinds(t *testing.T) {
 	pod, n := wholePod(t)
 	before := picture(t, pod)
 	done := wholeChange(t, n)
 	operations := len(done.Commands()) + 1 // the entry that was learnt takes two
-	for k := 0; k < operations; k += netopstest.Sample(3) {
+	for k := 0; k < operations; k += netopstest.Sample(t, 3) {
 		for _, how := range []string{"refused", "cancelled before", "cancelled after", "killed"} {
 			what := fmt.Sprintf("operation %d %s", k, how)
 			ctx, cancel := context.WithCancelCause(t.Context())

@@ -18,17 +18,19 @@ import (
 	"github.com/cni-netops/plugins/internal/netops/netopstest"
 )
 
-// tables is how many random tables TestRandomTables tries.
-var tables = flag.Int("tables", 400/netopstest.Sample(25), "how many random tables are changed and restored")
+var tables = flag.Int("tables", 0, "how many random tables are changed and restored, if not a sweep or its sample")
 
 // Whatever equal, multipath and mixed routes there are, and wherever the kernel
 // refuses: after a rollback, and after Undo, all of them are there again, in
 // their order.
-func TestRandomTables(t *testing.T) {
+func TestSweepRandomTables(t *testing.T) {
 	pod := netopstest.Namespace(t, "pod")
 	pod.Veth("eth0", "10.1.0.5/16", "fd01::5/64")
 	pod.Veth("net1", "10.2.0.5/16", "fd02::5/64")
 	n := enter(t, pod)
+	if *tables == 0 {
+		*tables = 200 / netopstest.Sample(t, 12)
+	}
 	for seed := range uint64(*tables) {
 		random := rand.New(rand.NewPCG(seed, 7))
 		pod.Batch(randomTable(random)...)

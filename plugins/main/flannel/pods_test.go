@@ -21,10 +21,10 @@ import (
 // A hundred pods with two attachments each come and go on a node with 13
 // addresses, six of them at a time: in parallel, deleted in any order, some
 // after their namespace. Not one address is lost: the last would not get any.
-func TestNoLeaseIsLost(t *testing.T) {
+func TestSweepLeases(t *testing.T) {
 	writeEnv(t, "/run/flannel", strings.Replace(env4, "10.1.17.1/24", "10.1.17.1/28", 1))
 	t.Cleanup(func() { tidy(t) })
-	pods, atOnce := 100/netopstest.Sample(4), 6
+	pods, atOnce := 100/netopstest.Sample(t, 4), 6
 	seats := make(chan struct{}, atOnce)
 	var done sync.WaitGroup
 	for i := range pods {

@@ -10,7 +10,7 @@ import (
 
 // Routes on the node that people asked for in public, the expression that makes
 // them, and what they wanted to have.
-func TestPublicCases(t *testing.T) {
+func TestSweepPublicCases(t *testing.T) {
 	type vars map[string]string
 	const (
 		containerd = "IgnoreUnknown=1;K8S_POD_NAMESPACE=prod;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=5be1;K8S_POD_UID=6f1c"
@@ -83,7 +83,7 @@ func TestPublicCases(t *testing.T) {
 		{"danm-cni/danm#40: a caller that sends the words of the protocol, but no others", ``, ``, ``, vars{"HOME": "/root", "CNI_ARGS": ""},
 			`[{prefix: "10.9.0.5", device: "cni0", metric: ([env.HOME, env.CNI_ARGS // "", env.CNI_NETNS] | map(. // "" | length) | add)}]`, `10.9.0.5 dev cni0 proto 77 scope link metric 14`},
 	} {
-		if i%netopstest.Sample(2) != 0 {
+		if i%netopstest.Sample(t, 2) != 0 {
 			continue
 		}
 		t.Run(tt.name, func(t *testing.T) {

@@ -254,10 +254,10 @@ func TestUnreadableRecords(t *testing.T) {
 
 // Many attachments that come and go at once, with routes of their own and
 // shared ones, some of which fail, leave the host as before.
-func TestManyAtOnce(t *testing.T) {
+func TestSweepManyAtOnce(t *testing.T) {
 	h := newHost(t, "route add 10.9.250.0/24 via 10.1.0.9")
 	var all []plugintest.Call
-	for i := range 100 / netopstest.Sample(4) {
+	for i := range 100 / netopstest.Sample(t, 4) {
 		pod := netopstest.Namespace(t, fmt.Sprintf("pod%d", i))
 		routing := fmt.Sprintf(`[{prefix: "10.9.%d.0/24", device: "cni0"}, {prefix: "10.10.%d.0/24", gateway: "10.1.0.9"}, {prefix: "fd09:%d::/64", device: "cni0"}]`, i, i%5, i%3)
 		if i%10 == 0 {

@@ -132,8 +132,8 @@ func TestCnitool(t *testing.T) {
 
 // Networks of one pod that are added, checked and deleted in parallel do not
 // take back each other's changes; ADDs of many pods do not wait for each other.
-func TestInParallel(t *testing.T) {
-	pods, networks := 20/netopstest.Sample(3), 5
+func TestSweepInParallel(t *testing.T) {
+	pods, networks := 20/netopstest.Sample(t, 3), 5
 	type attachment struct {
 		call  plugintest.Call
 		added plugintest.Answer

@@ -37,7 +37,7 @@ func chainOf(main, ipam string, entries ...string) string {
 
 // CHECK of the whole chain, that is of the reference plugins, passes with every
 // setting, as it does without. What these cannot judge stands in the page's Limits.
-func TestMatrix(t *testing.T) {
+func TestSweepMatrix(t *testing.T) {
 	lan(t)
 	t.Cleanup(func() {
 		_, _ = os.RemoveAll(stateDir), os.RemoveAll("/run/ipam")
@@ -74,7 +74,7 @@ func TestMatrix(t *testing.T) {
 		for _, ipam := range slices.Sorted(maps.Keys(ipamPlugins)) {
 			checked(t, main+" "+ipam, chainOf(main, ipam), "")
 			for _, s := range settings {
-				if seen++; seen%netopstest.Sample(7) != 0 {
+				if seen++; seen%netopstest.Sample(t, 7) != 0 {
 					continue
 				}
 				checked(t, main+" "+ipam+" "+s.name, chainOf(main, ipam, s.entries...), s.refused[main])

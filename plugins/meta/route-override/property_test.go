@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,11 +16,16 @@ import (
 	"github.com/cni-netops/plugins/internal/plugintest"
 )
 
+var configurations = flag.Int("configurations", 0, "how many random configurations are added and deleted, if not a sweep or its sample")
+
 // Whatever equal, multipath and mixed routes a pod has, whatever a configuration
 // asks for, and wherever the kernel refuses: after an ADD that failed, and after
 // DEL, all routes and rules are there again, in their order.
-func TestRandomConfigurations(t *testing.T) {
-	const configurations, lanes = 4000, 4
+func TestSweepRandomConfigurations(t *testing.T) {
+	const lanes = 4
+	if *configurations == 0 {
+		*configurations = 200 / netopstest.Sample(t, 12)
+	}
 	t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
 	var count outcomes
 	t.Run("all", func(t *testing.T) {
@@ -27,7 +33,7 @@ func TestRandomConfigurations(t *testing.T) {
 			t.Run(fmt.Sprint(lane), func(t *testing.T) {
 				t.Parallel()
 				pod := twoInterfaces(t, fmt.Sprint("pod", lane))
-				for seed := lane; seed < configurations/uint64(netopstest.Sample(250)) && !t.Failed(); seed += lanes {
+				for seed := lane; seed < uint64(*configurations) && !t.Failed(); seed += lanes {
 					count.add(restores(t, pod, rand.New(rand.NewPCG(seed, 23)), seed))
 				}
 			})
@@ -35,7 +41,7 @@ func TestRandomConfigurations(t *testing.T) {
 	})
 	t.Logf("%d changed the pod, %d changed nothing, %d were refused by the kernel, %d by the plugin", count[changed].Load(), count[idle].Load(), count[byKernel].Load(), count[byPlugin].Load())
 	for what := range count {
-		if count[what].Load() == 0 && netopstest.Sample(2) == 1 {
+		if count[what].Load() == 0 && netopstest.Whole(t) {
 			t.Errorf("there was no outcome %d", what)
 		}
 	}

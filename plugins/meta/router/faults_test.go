@@ -45,7 +45,7 @@ func operations(t *testing.T, visit func(n int) (more bool)) {
 	t.Helper()
 	n := 0
 	for visit(n) {
-		n += netopstest.Sample(9)
+		n += netopstest.Sample(t, 9)
 	}
 	if n < 5 {
 		t.Errorf("only %d operations", n)
@@ -53,7 +53,7 @@ func operations(t *testing.T, visit func(n int) (more bool)) {
 }
 
 // Whichever operation of an ADD the kernel refuses, pod and node are as before.
-func TestRefusedOperations(t *testing.T) {
+func TestSweepRefusedOperations(t *testing.T) {
 	t.Parallel()
 	for name, alone := range map[string]bool{"alone": true, "beside others": false} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func points(t *testing.T, kill syscall.Signal, visit func(f plugintest.Fault) (m
 }
 
 // Wherever an ADD is killed, the DEL that follows leaves all as before.
-func TestKilledAdd(t *testing.T) {
+func TestSweepKilledAdd(t *testing.T) {
 	t.Parallel()
 	c, before := faulty(t, true)
 	points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {
@@ -103,11 +103,11 @@ func TestKilledAdd(t *testing.T) {
 }
 
 // An ADD that meets what a killed one has left takes it back first.
-func TestAddAfterAKilledOne(t *testing.T) {
+func TestSweepAddAfterAKilledOne(t *testing.T) {
 	t.Parallel()
 	c, before := faulty(t, true)
 	operations(t, func(n int) bool {
-		if n%3 != 0 { // TestKilledAdd stops at each
+		if n%3 != 0 { // TestSweepKilledAdd stops at each
 			return true
 		}
 		a := c.Failing(plugintest.Fault{At: "after", N: n, Kill: syscall.SIGKILL}).Do("ADD")
@@ -120,7 +120,7 @@ func TestAddAfterAKilledOne(t *testing.T) {
 }
 
 // A signal has ADD take all back by itself.
-func TestSignalledAdd(t *testing.T) {
+func TestSweepSignalledAdd(t *testing.T) {
 	t.Parallel()
 	c, before := faulty(t, true)
 	points(t, syscall.SIGTERM, func(f plugintest.Fault) bool {
@@ -141,7 +141,7 @@ func TestSignalledAdd(t *testing.T) {
 // DEL, what they share is counted right by what comes then: the other one has all of
 // its own as long as it is there, and when both have gone, in either order, all is as
 // before.
-func TestKilledBesideAnother(t *testing.T) {
+func TestSweepKilledBesideAnother(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"ADD", "DEL"} {
 		for n := 1; n <= 2; n++ {
@@ -180,7 +180,7 @@ func TestKilledBesideAnother(t *testing.T) {
 
 // Where something that may pass has kept a DEL from an operation, the next one does
 // the rest.
-func TestDelTriedAgain(t *testing.T) {
+func TestSweepDelTriedAgain(t *testing.T) {
 	t.Parallel()
 	c, before := firstOf(t)
 	operations(t, func(n int) bool {
@@ -196,7 +196,7 @@ func TestDelTriedAgain(t *testing.T) {
 }
 
 // What the kernel refuses on the node fails DEL, and the next one does the rest.
-func TestDelRefusedOnTheNode(t *testing.T) {
+func TestSweepDelRefusedOnTheNode(t *testing.T) {
 	t.Parallel()
 	c, before := firstOf(t)
 	refused := 0
@@ -213,13 +213,13 @@ func TestDelRefusedOnTheNode(t *testing.T) {
 		}
 		return a.Exit > 0
 	})
-	if refused != 7 && netopstest.Sample(2) == 1 { // two routes, neighbours and rules, and a sysctl
+	if refused != 7 && netopstest.Whole(t) { // two routes, neighbours and rules, and a sysctl
 		t.Errorf("only %d operations on the node", refused)
 	}
 }
 
 // An ADD that meets a DEL that was killed begins anew.
-func TestAddAfterAKilledDel(t *testing.T) {
+func TestSweepAddAfterAKilledDel(t *testing.T) {
 	t.Parallel()
 	c, before := firstOf(t)
 	points(t, syscall.SIGKILL, func(f plugintest.Fault) bool {

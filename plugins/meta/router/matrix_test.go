@@ -460,7 +460,7 @@ func (l *lab) returned(moment string, before view) {
 
 // The matrix of each topology, before and after the ADD of each interface; when
 // that has gone again all is as it was before it came.
-func TestMatrix(t *testing.T) {
+func TestSweepMatrix(t *testing.T) {
 	for i, tt := range []struct {
 		overlay       overlay
 		pod, underlay families
@@ -469,7 +469,7 @@ func TestMatrix(t *testing.T) {
 		{bridge, ipv4, ipv4}, {bridge, ipv6, ipv6}, {bridge, dual, dual},
 		{calico, dual, ipv4}, {bridge, dual, ipv6},
 	} {
-		if (i+1)%netopstest.Sample(2) != 0 {
+		if (i+1)%netopstest.Sample(t, 2) != 0 {
 			continue
 		}
 		name := fmt.Sprintf("%s_%s_%s", tt.overlay, tt.pod, tt.underlay)

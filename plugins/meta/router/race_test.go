@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -76,12 +77,12 @@ func churn(s *site) (stop func()) {
 
 // Many pods that come and go at once, while interfaces do, share the node
 // without a failure, and leave it as it was.
-func TestManyAtOnce(t *testing.T) {
+func TestSweepManyAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	var pods []*pod
 	var calls []call
-	for range 50 / netopstest.Sample(4) {
+	for range 50 / netopstest.Sample(t, 4) {
 		p := s.pod(1)
 		pods, calls = append(pods, p), append(calls, p.call(1, `"rp_filter": {"value": 0, "set_host": true}`, `"mac_prefix": "0a:0b"`))
 	}
@@ -171,18 +172,22 @@ func TestNetworksOfAPodAtOnce(t *testing.T) {
 	}
 }
 
+var rounds = flag.Int("rounds", 0, "how often two networks of a pod come and go, if not a sweep or its sample")
+
 // Two networks of a pod that come and go at the same time: what they share is
 // counted right each time, all is as before when both have gone, and there is
 // always a default route.
-func TestTwoNetworksInParallel(t *testing.T) {
+func TestSweepTwoNetworksInParallel(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	p := s.pod(2)
 	before := s.state(p)
 	left := watchDefaults(t, p)
 	calls := []call{p.call(1), p.call(2)}
-	rounds := 500 / netopstest.Sample(250)
-	for round := range rounds {
+	if *rounds == 0 {
+		*rounds = 20 / netopstest.Sample(t, 10)
+	}
+	for round := range *rounds {
 		goes := round % 2
 		atOnce(calls, func(_ int, c call) { c.OK("ADD") })
 		counted(t, p, fmt.Sprintf("round %d", round), 1, 2)
@@ -194,7 +199,7 @@ func TestTwoNetworksInParallel(t *testing.T) {
 		atOnce(calls, func(_ int, c call) { c.OK("DEL") })
 		before.restored(fmt.Sprintf("round %d", round))
 	}
-	if n := left(); n < 6*rounds {
+	if n := left(); n < 6**rounds {
 		t.Errorf("only %d default routes have left", n)
 	}
 }

@@ -17,14 +17,14 @@ import (
 // succeeds, and the rules and routes are those of testdata/scenes, whichever way
 // led there. In the end pod and node are as before. What a family has does not
 // depend on the other: a pod with one has the half of what one with both has.
-func TestScenes(t *testing.T) {
+func TestSweepScenes(t *testing.T) {
 	var kinds []lab
 	for _, f := range []families{dual, ipv4, ipv6} {
 		for _, o := range []overlay{calico, bridge, ptp, cilium, ovs} {
 			kinds = append(kinds, lab{overlay: o, families: f, underlay: f, guarded: true})
 		}
 	}
-	for k := 0; k < len(kinds); k += netopstest.Sample(12) {
+	for k := 0; k < len(kinds); k += netopstest.Sample(t, 12) {
 		l := kinds[k]
 		if *update && l.families != dual {
 			continue
@@ -158,7 +158,7 @@ func (l *lab) playAll(s *scene, routing *golden, which int) {
 	switch {
 	case *update: // these come to all states
 		all = slices.DeleteFunc(all, func(o order) bool { return !slices.Equal(o.adds, o.dels) })
-	case l.families != dual, netopstest.Sample(2) > 1:
+	case l.families != dual, !netopstest.Whole(l.t):
 		all = all[which%len(all):][:1]
 	}
 	for _, o := range all {
