@@ -22,4 +22,4 @@ if [ "${CONTAINERD:-}" = 2 ]; then
 	scripts/build_containerd.sh
 	export PATH=$PWD/bin/containerd-2:$PATH
 fi
-CGO_ENABLED=0 go test -C hack/e2e -count=1 -timeout 30m "$@"
+CGO_ENABLED=0 go test -C hack/e2e -count=1 -timeout 30m -trimpath -vet=off "$@"

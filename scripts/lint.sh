@@ -5,6 +5,9 @@ cd "$(dirname "$0")/.."
 . scripts/need.sh
 need go
 
+# As plugins and tests are built: what was compiled for these serves here.
+export CGO_ENABLED=0 GOFLAGS=-trimpath
+
 unformatted=$(gofmt -l hack images internal plugins)
 if [ -n "$unformatted" ]; then
 	printf 'run gofmt -w on:\n%s\n' "$unformatted" >&2
@@ -13,8 +16,8 @@ fi
 
 go vet -tags faults,podman,qemu,strace,upgrade ./...
 # flannel runs on Windows too.
-GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go vet ./plugins/main/flannel
-GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -o /dev/null ./plugins/main/flannel
+GOOS=windows GOARCH=amd64 go vet ./plugins/main/flannel
+GOOS=windows GOARCH=amd64 go build -o /dev/null ./plugins/main/flannel
 
 if has shellcheck; then
 	shellcheck -x scripts/*.sh .ci/run
@@ -28,7 +31,7 @@ linter=bin/tools/golangci-lint
 if [ ! "$linter" -nt hack/tools/go.mod ]; then
 	echo "building golangci-lint, the first time takes some minutes"
 	mkdir -p bin/tools
-	CGO_ENABLED=0 go build -C hack/tools -o "$PWD/bin/tools/" github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	go build -C hack/tools -o "$PWD/bin/tools/" github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 fi
 top=$PWD
 for module in . hack/e2e hack/manifests; do

@@ -23,7 +23,7 @@ func TestWindows(t *testing.T) {
 	ok(t, write("windows/subnet.env", "FLANNEL_NETWORK=10.244.0.0/16\r\nFLANNEL_SUBNET=10.244.3.1/24\r\nFLANNEL_MTU=1450\r\nFLANNEL_IPMASQ=true\r\n"))
 	for _, words := range [][]string{
 		{"cp", filepath.Join(root, "bin", "windows-amd64", "flannel.exe"), windows},
-		{"env", "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0", "go", "build", "-o", filepath.Join(windows, "win-bridge.exe"), "./testdata/recorder"},
+		{"env", "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0", "go", "build", "-trimpath", "-o", filepath.Join(windows, "win-bridge.exe"), "./testdata/recorder"},
 		{"wine", "wineboot", "--init"},
 		{"x86_64-w64-mingw32-gcc", "-shared", "-O2", "-o", filepath.Join(dir, "wine/drive_c/windows/system32/bcryptprimitives.dll"), "testdata/bcryptprimitives.c", "-ladvapi32"},
 	} {

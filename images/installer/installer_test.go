@@ -70,7 +70,7 @@ func build(dir string) error {
 	installerPath, release1, release2 = filepath.Join(dir, "bin", "installer"), filepath.Join(dir, "1", "route-override"), filepath.Join(dir, "2", "route-override")
 	for _, args := range [][]string{{"-o", installerPath, "."},
 		{"-ldflags", "-X main.release=1", "-o", release1, source}, {"-ldflags", "-X main.release=2", "-o", release2, source}} {
-		cmd := exec.Command("go", append([]string{"build"}, args...)...)
+		cmd := exec.Command("go", append([]string{"build", "-trimpath"}, args...)...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("go build %q: %w: %s", args, err, out)
