@@ -9,10 +9,12 @@ need go ip iptables namespaces
 . scripts/go_test.sh
 
 tags=
+built=(./hack/release)
 if has strace; then tags+=,strace; else echo "system calls are not refused: apt-get install strace"; fi
 if has qemu-s390x; then tags+=,qemu; else echo "plugins for other processors are not run: apt-get install qemu-user"; fi
 if has podman && has runc && [ "$(id -u)" = 0 ]; then
 	tags+=,podman
+	built+=(./images/installer/container)
 else
 	echo "the image is not run: as root, apt-get install podman runc"
 fi
@@ -20,6 +22,6 @@ fi
 scripts/build_linux.sh
 scripts/build_upstream.sh
 (cd hack/manifests && go_test ./...)
-go_test -tags "${tags#,}" ./hack/release ./images/installer/...
+go_test -tags "${tags#,}" "${built[@]}"
 mapfile -t packages < <(grep -rl '^func TestSweep' --include='*_test.go' ./hack ./images ./internal ./plugins | xargs dirname | sort -u)
 SWEEPS=whole go_test -tags "${tags#,}" -run '^TestSweep' "${packages[@]}" "$@"
