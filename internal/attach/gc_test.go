@@ -23,7 +23,7 @@ func (s *scene) gcByHand() (printed string, err error) {
 	s.t.Helper()
 	conf := []byte(`{"stateDir": "` + s.dir + `"}`)
 	printed, s.logged = captured(s.t, func() {
-		err = Policy{}.Commands()[0].Run(s.t.Context(), cni.NewRequest(example, "gc", &skel.CmdArgs{}, conf))
+		err = Policy{}.Verbs(nil).GCByHand(s.t.Context(), cni.NewRequest(example, "gc", &skel.CmdArgs{}, conf))
 	})
 	return printed, err
 }

@@ -41,17 +41,7 @@ func (p Policy) Verbs(decode Decode) cni.Verbs {
 			return withCode(verb(ctx, p.request(r, decode)))
 		}
 	}
-	return cni.Verbs{Add: by(add), Check: by(check), Del: by(del), GC: by(gc), Status: by(status), Plan: by(plan), Show: Show}
-}
-
-// Commands are the sub-commands of a plugin that keeps records.
-func (p Policy) Commands() []cni.Command {
-	by := func(command func(context.Context, *request) error) cni.Verb {
-		return func(ctx context.Context, r *cni.Request) error { return command(ctx, p.request(r, nil)) }
-	}
-	return []cni.Command{
-		{Name: "gc", Help: "take back what belongs to pods that are gone", Run: by(gcByHand)},
-	}
+	return cni.Verbs{Add: by(add), Check: by(check), Del: by(del), GC: by(gc), Status: by(status), Plan: by(plan), GCByHand: by(gcByHand), Show: Show}
 }
 
 // Parse is what an ADD makes of its standard input before it looks at the pod.

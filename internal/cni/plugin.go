@@ -36,14 +36,18 @@ type Plugin struct {
 	LogFile string
 	// Verbs carry out its requests.
 	Verbs Verbs
-	// Commands are its further sub-commands.
-	Commands []Command
+	// NoGC is why it refuses the sub-command gc, where it has none.
+	NoGC string
 }
 
 // Verbs carry out the verbs of CNI that a runtime may ask for, and the
-// sub-commands plan and show.
+// sub-commands plan, gc and show.
 type Verbs struct {
 	Add, Check, Del, GC, Status, Plan Verb
+	// GCByHand is the sub-command gc, where there is one. It gets neither a
+	// configuration nor CNI_* variables: its request tells where records are, and
+	// nothing else.
+	GCByHand Verb
 	// Show lists what is on the node, of which show prints what is asked for.
 	Show func(context.Context, show.Query) ([]show.Record, error)
 }
@@ -61,13 +65,12 @@ func Main(p Plugin) { os.Exit(p.Run(context.Background(), os.Args[1:])) }
 // and returns the exit code.
 func (p Plugin) Run(ctx context.Context, args []string) int {
 	preview := false
-	if c, ok := p.command(args); ok {
-		return c.run(ctx, p, args[1:])
-	}
 	switch {
 	case len(args) == 0:
 	case len(args) == 1 && args[0] == "plan":
 		preview = true
+	case args[0] == "gc":
+		return p.gcByHand(ctx, args[1:])
 	case args[0] == "show":
 		return p.show(ctx, args[1:])
 	case len(args) == 1 && args[0] == "--version":
@@ -146,7 +149,10 @@ func (p Plugin) printHelp(w io.Writer) {
 		"  %s plan < config.json   show what ADD would do, and change nothing\n"+
 		"  %s show                 list what is on this node, for whom, and what differs (show --help)\n",
 		p.Purpose, p.Name, p.Name)
-	p.printCommands(w)
+	if p.Verbs.GCByHand != nil {
+		fmt.Fprintf(w, "\nBy hand, without any configuration; %s DIR is where records are (default /run/cni):\n\n"+
+			"  %s gc [%s DIR]   take back what belongs to pods that are gone\n", stateDirFlag, p.Name, stateDirFlag)
+	}
 	fmt.Fprint(w, "\nKeys of its configuration:\n\n")
 	width := 0
 	for _, k := range p.allKeys() {

@@ -29,12 +29,6 @@ func gc(ctx context.Context, r *cni.Request) error {
 	return errors.Join(append(failed, delegateGC(ctx, r, c, invalid))...)
 }
 
-// gcByHand refuses: what is kept names a container, and not its namespace.
-func gcByHand(context.Context, *cni.Request) error {
-	return errors.New("gc needs a runtime: what is kept of an attachment does not tell its pod's network namespace, so that " +
-		"a pod which is gone looks like one that lives; nothing was removed. A runtime that calls GC says which attachments are valid")
-}
-
 // collect deletes what is kept for attachments that are not valid, and goes on
 // after a failure.
 func collect(ctx context.Context, r *cni.Request, k keeper, valid []cni.Attachment) []error {

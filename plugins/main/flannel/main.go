@@ -22,8 +22,9 @@ var flannel = cni.Plugin{
 		{Name: keyIPAM, Help: "basis of the delegate's ipam, on Linux; without type it is host-local"},
 		{Name: keyStateDir, Help: "moves nothing: what is kept is in " + keyDataDir},
 	},
-	Verbs:    cni.Verbs{Add: add, Check: check, Del: del, GC: gc, Status: status, Plan: plan, Show: showKept},
-	Commands: []cni.Command{{Name: "gc", Run: gcByHand}},
+	Verbs: cni.Verbs{Add: add, Check: check, Del: del, GC: gc, Status: status, Plan: plan, Show: showKept},
+	NoGC: "gc needs a runtime: what is kept of an attachment does not tell its pod's network namespace, so that " +
+		"a pod which is gone looks like one that lives; nothing was removed. A runtime that calls GC says which attachments are valid",
 }
 
 func main() { cni.Main(flannel) }

@@ -18,8 +18,7 @@ var hostRoutes = cni.Plugin{
 		{Name: routing, Help: "jq expression: from this configuration, prevResult included, to a list of routes"},
 		{Name: tries, Help: "how often ADD tries a route that fails, 50 ms apart (default 3, at most 10)"},
 	},
-	Verbs:    policy.Verbs(decode),
-	Commands: policy.Commands(),
+	Verbs: policy.Verbs(decode),
 }
 
 var policy = attach.Policy{

@@ -21,8 +21,7 @@ var routeOverride = cni.Plugin{
 		{Name: ignoreErrors, Help: "true: a route that cannot be added is left out, with a warning"},
 		{Name: skipMissing, Help: "true: routes and rules of an address family that the attachment lacks are left out"},
 	},
-	Verbs:    policy.Verbs(decode),
-	Commands: policy.Commands(),
+	Verbs: policy.Verbs(decode),
 }
 
 // What it changes is the pod's own, so whoever may annotate the pod may ask for it.

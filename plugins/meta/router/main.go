@@ -28,9 +28,8 @@ var router = cni.Plugin{
 		{Name: onlyOpMAC, Help: "true: change the hardware address, and nothing else"},
 		{Name: excludeInterfaces, Help: "list of patterns of the node's interfaces whose addresses are not the node's"},
 	},
-	LogFile:  "/var/log/meta-plugins/router.log",
-	Verbs:    policy.Verbs(decode),
-	Commands: policy.Commands(),
+	LogFile: "/var/log/meta-plugins/router.log",
+	Verbs:   policy.Verbs(decode),
 }
 
 var policy = attach.Policy{CheckIgnoresPrevResult: true}

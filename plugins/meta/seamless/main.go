@@ -23,8 +23,7 @@ var seamless = cni.Plugin{
 		{Name: podTimeout, Help: `how long ADD waits for an address of the pod (default "10s")`},
 		{Name: routes, Help: "further routes, without a way of their own by the same gateway"},
 	},
-	Verbs:    policy.Verbs(decode),
-	Commands: policy.Commands(),
+	Verbs: policy.Verbs(decode),
 }
 
 var policy = attach.Policy{PrevResultOptional: true}
