@@ -24,8 +24,14 @@ func (r *request) openHost() (*kernel.Netns, error) {
 	}
 	r.listen(host, "host")
 	r.host = host
-	r.AtEnd(host.Close)
 	return host, nil
+}
+
+// closeHost closes the host's namespace at the end of a request, if it was opened.
+func (r *request) closeHost() {
+	if r.host != nil {
+		r.host.Close()
+	}
 }
 
 // look reads what the host has of the objects that are wanted there, and what

@@ -38,7 +38,9 @@ type Policy struct {
 func (p Policy) Verbs(decode Decode) cni.Verbs {
 	by := func(verb func(context.Context, *request) error) cni.Verb {
 		return func(ctx context.Context, r *cni.Request) error {
-			return withCode(verb(ctx, p.request(r, decode)))
+			own := p.request(r, decode)
+			defer own.closeHost()
+			return withCode(verb(ctx, own))
 		}
 	}
 	return cni.Verbs{Add: by(add), Check: by(check), Del: by(del), GC: by(gc), Status: by(status), Plan: by(plan), GCByHand: by(gcByHand), Show: Show}

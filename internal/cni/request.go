@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -36,7 +35,6 @@ type Request struct {
 	network string
 	ownPod  bool // CNI_NETNS_OVERRIDE: CNI_NETNS may be our own namespace
 	log     *logger
-	ends    []func() // what is to be done when the request is answered
 }
 
 // cniKeys are the keys that the CNI specification, its conventions and
@@ -144,10 +142,6 @@ func (r *Request) Debug(msg string, args ...any) { r.log.Debug(msg, args...) }
 // LogsDebug reports whether the log has debug lines at all.
 func (r *Request) LogsDebug() bool { return r.log.debugs() }
 
-// AtEnd has something done when the request is answered, what was asked for
-// last first.
-func (r *Request) AtEnd(end func()) { r.ends = append(r.ends, end) }
-
 // MayChange fails unless ADD may work in the namespace at CNI_NETNS, which is
 // the plugin's own one or not.
 func (r *Request) MayChange(own bool) error {
@@ -211,14 +205,9 @@ func (r *Request) Answer(ctx context.Context, verb Verb) error {
 	return cniError(r.Plugin.Name, err)
 }
 
-// run runs a verb, and then what is to be done at the end.
+// run runs a verb, with its log.
 func (r *Request) run(ctx context.Context, verb Verb) error {
 	defer r.log.close()
-	defer func() {
-		for _, end := range slices.Backward(r.ends) {
-			end()
-		}
-	}()
 	r.log.begin()
 	r.log.Debug("start", "version", buildversion.BuildVersion)
 	err := verb(ctx, r)
