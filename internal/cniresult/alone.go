@@ -17,9 +17,7 @@ import (
 // before reports whether the result is of an older version of the CNI
 // specification.
 func (r *Result) before(v string) bool {
-	ours := ""
-	_ = json.Unmarshal(r.raw["cniVersion"], &ours)
-	later, err := version.GreaterThanOrEqualTo(ours, v)
+	later, err := version.GreaterThanOrEqualTo(r.version, v)
 	return err == nil && !later
 }
 
@@ -30,8 +28,7 @@ func (r *Result) Absent() bool { return r.absent }
 // its addresses. Before 0.3.0 a result has the first of each family, and no
 // interface (CNI 0.2.0, "Result").
 func (r *Result) Of(i Interface, addrs []netip.Prefix) *Result {
-	of := None("")
-	of.raw["cniVersion"] = r.raw["cniVersion"]
+	of := None(r.version)
 	if r.before("0.3.0") {
 		for key, is6 := range map[string]bool{"ip4": false, "ip6": true} {
 			if at := slices.IndexFunc(addrs, func(a netip.Prefix) bool { return a.Addr().Is6() == is6 }); at >= 0 {

@@ -30,10 +30,11 @@ type Result struct {
 	IPs        []IP
 	Routes     []Route
 
-	absent bool // there is no prevResult
-	raw    map[string]json.RawMessage
-	ips    []json.RawMessage
-	placed *listindex.Index[place] // Routes by their places, made when it is needed
+	absent  bool   // there is no prevResult
+	version string // of the CNI specification, in which it goes out
+	raw     map[string]json.RawMessage
+	ips     []json.RawMessage
+	placed  *listindex.Index[place] // Routes by their places, made when it is needed
 }
 
 // Interface is an element of interfaces.
@@ -78,13 +79,12 @@ type routeJSON struct {
 
 // Decode reads prevResult, which is to go out in the given version.
 func Decode(raw json.RawMessage, version string) (*Result, error) {
-	r := &Result{}
+	r := &Result{version: version}
 	err := r.decode(raw)
 	if err == nil && r.raw == nil {
 		err = errors.New("null is no result")
 	}
 	if err == nil {
-		r.raw["cniVersion"] = jsonappend.String(nil, version)
 		err = r.decodeOld()
 	}
 	if err != nil {
@@ -95,7 +95,7 @@ func Decode(raw json.RawMessage, version string) (*Result, error) {
 
 // None is that of a plugin that stands alone.
 func None(version string) *Result {
-	return &Result{absent: true, raw: map[string]json.RawMessage{"cniVersion": jsonappend.String(nil, version)}}
+	return &Result{absent: true, version: version, raw: map[string]json.RawMessage{}}
 }
 
 func (r *Result) decode(raw json.RawMessage) error {
@@ -489,6 +489,7 @@ func (r *Result) Print(w io.Writer) error {
 	if r.ips != nil {
 		r.raw["ips"] = appendRaw(r.ips)
 	}
+	r.raw["cniVersion"] = jsonappend.String(nil, r.version)
 	_, err := w.Write(append(object(r.raw), '\n'))
 	return err
 }
