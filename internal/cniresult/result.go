@@ -366,14 +366,20 @@ func (l Route) by(gws []netip.Addr) Route {
 		key, value = "gw", jsonappend.String(nil, gws[0].String())
 		l.Gw, l.Gws = gws[0], nil
 	}
+	l.raw = edited(l.raw, key, value, "gw", "gws")
+	return l
+}
+
+// edited is an object, which was decoded before, with a member in the place of
+// those, in whatever case they are written.
+func edited(raw json.RawMessage, key string, value []byte, inPlaceOf ...string) json.RawMessage {
 	var o map[string]json.RawMessage
-	_ = json.Unmarshal(l.raw, &o) // it was decoded before
+	_ = json.Unmarshal(raw, &o)
 	maps.DeleteFunc(o, func(k string, _ json.RawMessage) bool {
-		return strings.EqualFold(k, "gw") || strings.EqualFold(k, "gws")
+		return slices.ContainsFunc(inPlaceOf, func(other string) bool { return strings.EqualFold(k, other) })
 	})
 	o[key] = value
-	l.raw = object(o)
-	return l
+	return object(o)
 }
 
 func appendAddrs(b []byte, list []netip.Addr) []byte {
@@ -390,25 +396,21 @@ func (r *Result) Denies(l netops.LinkAddr) bool {
 
 // WithMac is the result with another hardware address of an interface of the
 // pod.
-func (r *Result) WithMac(dev, mac string) (*Result, error) {
+func (r *Result) WithMac(dev, mac string) *Result {
 	var raws []json.RawMessage
-	if err := r.list("interfaces", &raws); err != nil {
-		return nil, err
-	}
+	_ = r.list("interfaces", &raws) // it was decoded before
 	left := *r
 	left.raw, left.Interfaces = maps.Clone(r.raw), slices.Clone(r.Interfaces)
 	for i := range raws {
 		if f := &left.Interfaces[i]; f.Name == dev && f.Sandbox != "" {
 			f.Mac = mac
-			if err := edit(&raws[i], func(o map[string]json.RawMessage) { o["mac"] = jsonappend.String(nil, mac) }); err != nil {
-				return nil, err
-			}
+			raws[i] = edited(raws[i], "mac", jsonappend.String(nil, mac), "mac")
 		}
 	}
 	if raws != nil {
 		left.raw["interfaces"] = appendRaw(raws)
 	}
-	return &left, nil
+	return &left
 }
 
 // Extended is the result with further elements in a list that is not CNI's.
@@ -424,17 +426,6 @@ func (r *Result) Extended(key string, elements []json.RawMessage) (*Result, erro
 	}
 	left.raw[key] = appendRaw(append(list, elements...))
 	return &left, nil
-}
-
-func edit(raw *json.RawMessage, change func(map[string]json.RawMessage)) error {
-	var o map[string]json.RawMessage
-	if err := json.Unmarshal(*raw, &o); err != nil {
-		return err
-	}
-	change(o)
-	edited, err := json.Marshal(o)
-	*raw = edited
-	return err
 }
 
 // Append lists a route, unless it is listed.

@@ -291,17 +291,12 @@ func TestWithoutSomeNextHops(t *testing.T) {
 func TestWithMac(t *testing.T) {
 	const prev = `{"cniVersion": "1.1.0", "interfaces": [{"name": "net1"}, {"name": "net1", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/pod", "mtu": 1500}, {"name": "eth0", "mac": "x", "sandbox": "/run/netns/pod"}]}`
 	r := mustDecode(t, prev)
-	changed, err := r.WithMac("net1", "0a:0b:0a:01:00:05")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sameJSON(t, strings.Replace(prev, "02:00:00:00:00:01", "0a:0b:0a:01:00:05", 1), printed(t, changed))
+	sameJSON(t, strings.Replace(prev, "02:00:00:00:00:01", "0a:0b:0a:01:00:05", 1), printed(t, r.WithMac("net1", "0a:0b:0a:01:00:05")))
 	sameJSON(t, prev, printed(t, r))
 	none := mustDecode(t, `{}`)
-	if changed, err = none.WithMac("net1", "0a:0b:0a:01:00:05"); err != nil {
-		t.Fatal(err)
-	}
-	sameJSON(t, `{"cniVersion": "1.1.0"}`, printed(t, changed))
+	sameJSON(t, `{"cniVersion": "1.1.0"}`, printed(t, none.WithMac("net1", "0a:0b:0a:01:00:05")))
+	sameJSON(t, `{"cniVersion": "1.1.0", "interfaces": [{"name": "net1", "sandbox": "/s", "mac": "0a:0b:0a:01:00:05"}]}`,
+		printed(t, mustDecode(t, `{"interfaces": [{"name": "net1", "sandbox": "/s", "Mac": "02:00:00:00:00:01"}]}`).WithMac("net1", "0a:0b:0a:01:00:05")))
 }
 
 func TestAppend(t *testing.T) {

@@ -48,9 +48,9 @@ func (c config) Plan(prev *cniresult.Result, pod netops.Snapshot) (*attach.Decis
 		d.Warnings = c.warn(t)
 	}
 	if mac := c.mac(t); mac != "" {
-		d.Result, err = prev.WithMac(c.ifName, mac)
+		d.Result = prev.WithMac(c.ifName, mac)
 	}
-	return d, err
+	return d, nil
 }
 
 // preference is the attachment's for the pod's default routes.
