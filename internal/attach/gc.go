@@ -23,7 +23,7 @@ func gc(ctx context.Context, r *request) error {
 	for _, a := range list {
 		valid[a] = true
 	}
-	failed := []error{r.collect(ctx, r.Attachment().Network, func(e *record.Entry) bool {
+	failed := []error{r.collect(ctx, r.Config.Network, func(e *record.Entry) bool {
 		switch {
 		case e.Progress != record.Finished:
 			return true

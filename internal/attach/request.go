@@ -124,8 +124,7 @@ func (r *request) prepare(ctx context.Context, p Planner, prev *cniresult.Result
 }
 
 func (r *request) key() record.Key {
-	a := r.Attachment()
-	return record.Key{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName}
+	return record.Key{Network: r.Config.Network, ContainerID: r.Config.ContainerID, IfName: r.Config.IfName}
 }
 
 func (r *request) store() record.Store { return record.NewStore(r.root, r.Plugin.Name) }

@@ -36,7 +36,7 @@ func (r *Request) Valid() (valid []Attachment, given bool, err error) {
 			if a.ContainerID == "" || a.IfName == "" {
 				return nil, false, Errorf(types.ErrInvalidNetworkConfig, "%s[%d]: containerID or ifname is missing", key, i)
 			}
-			valid = append(valid, Attachment{Network: r.network, ContainerID: a.ContainerID, IfName: a.IfName})
+			valid = append(valid, Attachment{Network: r.Config.Network, ContainerID: a.ContainerID, IfName: a.IfName})
 		}
 		return valid, true, nil
 	}

@@ -17,12 +17,18 @@ import (
 type Config struct {
 	strictjson.Object
 	*strictjson.Problems
-	Text        []byte            // all of it, as it was received
-	Verb        string            // CNI_COMMAND, or "plan"
-	ContainerID string            // CNI_CONTAINERID
-	IfName      string            // CNI_IFNAME
-	Netns       string            // CNI_NETNS
-	Args        map[string]string // CNI_ARGS; of a repeated key the last
+	Attachment
+	Text []byte            // all of it, as it was received
+	Verb string            // CNI_COMMAND, or "plan"
+	Args map[string]string // CNI_ARGS; of a repeated key the last
+}
+
+// Attachment is what a request is about; of GC and STATUS, the network alone.
+type Attachment struct {
+	Network     string // the configuration's name
+	ContainerID string // CNI_CONTAINERID
+	IfName      string // CNI_IFNAME
+	Netns       string // CNI_NETNS
 }
 
 // Request is one call by the runtime.
@@ -32,9 +38,8 @@ type Request struct {
 	Version  string // of the CNI specification, as asked for
 	StateDir string // empty where the configuration names none
 
-	network string
-	ownPod  bool // CNI_NETNS_OVERRIDE: CNI_NETNS may be our own namespace
-	log     *logger
+	ownPod bool // CNI_NETNS_OVERRIDE: CNI_NETNS may be our own namespace
+	log    *logger
 }
 
 // cniKeys are the keys that the CNI specification, its conventions and
@@ -60,10 +65,10 @@ func newRequest(p Plugin, verb string, args *skel.CmdArgs, doc document) *Reques
 	// has nothing to do there. We look first.
 	args.NetnsOverride = "true"
 	doc.FoldCase(names(p.allKeys()))
-	doc.Text("name", &r.network)
+	r.Config = Config{Object: doc.Object, Problems: doc.Problems, Text: doc.text, Verb: verb, Args: parseArgs(args.Args),
+		Attachment: Attachment{ContainerID: args.ContainerID, IfName: args.IfName, Netns: args.Netns}}
+	doc.Text("name", &r.Config.Network)
 	doc.Text("cniVersion", &r.Version)
-	r.Config = Config{Object: doc.Object, Problems: doc.Problems, Text: doc.text, Verb: verb,
-		ContainerID: args.ContainerID, IfName: args.IfName, Netns: args.Netns, Args: parseArgs(args.Args)}
 	r.log = &logger{opts: decodeLogOptions(doc.Object, p.Name, p.LogFile), attrs: r.about}
 	if v, ok := r.Config.Get("stateDir"); ok {
 		r.StateDir = absolute(v)
@@ -120,14 +125,6 @@ func parseArgs(s string) map[string]string {
 		}
 	}
 	return args
-}
-
-// Attachment is what a request is about; of GC and STATUS, the network alone.
-type Attachment struct{ Network, ContainerID, IfName, Netns string }
-
-// Attachment is what the request is about.
-func (r *Request) Attachment() Attachment {
-	return Attachment{r.network, r.Config.ContainerID, r.Config.IfName, r.Config.Netns}
 }
 
 // Error logs an error, with further keys and values.

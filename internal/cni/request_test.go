@@ -196,8 +196,8 @@ func TestKeysOfTheSpecificationInAnyCase(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
-	if r.network != "net" || r.Version != "1.0.0" {
-		t.Errorf("network %q, version %q", r.network, r.Version)
+	if r.Config.Network != "net" || r.Version != "1.0.0" {
+		t.Errorf("network %q, version %q", r.Config.Network, r.Version)
 	}
 	if strings.Count(warned, "taken for") != 4 {
 		t.Errorf("stderr: %s", warned)

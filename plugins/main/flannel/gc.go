@@ -32,7 +32,7 @@ func gc(ctx context.Context, r *cni.Request) error {
 // collect deletes what is kept for attachments that are not valid, and goes on
 // after a failure.
 func collect(ctx context.Context, r *cni.Request, k keeper, valid []cni.Attachment) []error {
-	own, old, err := k.list(r.Attachment().Network)
+	own, old, err := k.list(r.Config.Network)
 	failed := []error{err}
 	for _, a := range own {
 		if slices.Contains(valid, a) {

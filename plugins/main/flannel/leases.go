@@ -40,13 +40,13 @@ func warnOfSharing(r *cni.Request, j job) {
 	if dir == "" {
 		return
 	}
-	networks, err := sharing(dir, r.Attachment().Network, j.env.subnets)
+	networks, err := sharing(dir, r.Config.Network, j.env.subnets)
 	if err != nil {
 		r.Warn("cannot look for leases of other networks", "error", err)
 	}
 	for _, name := range networks {
 		r.Warn("another network has leases of this node's flannel subnet: pods may get an address twice; give both the same name, or remove leases of pods that are gone",
-			"network", r.Attachment().Network, "other", name, "leases", filepath.Join(dir, name))
+			"network", r.Config.Network, "other", name, "leases", filepath.Join(dir, name))
 	}
 }
 

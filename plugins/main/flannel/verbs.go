@@ -59,7 +59,7 @@ func prepare(r *cni.Request, c config) (job, error) {
 
 // asked is the attachment that is asked for, as it is kept.
 func asked(r *cni.Request) cni.Attachment {
-	a := r.Attachment()
+	a := r.Config.Attachment
 	a.ContainerID = scratchID(a, runtime.GOOS)
 	return a
 }
@@ -99,7 +99,7 @@ func add(ctx context.Context, r *cni.Request) error {
 // joins reports whether the container joined another one's attachment, which
 // is that one's to delete.
 func joins(r *cni.Request, a cni.Attachment) bool {
-	return a.ContainerID != r.Attachment().ContainerID
+	return a.ContainerID != r.Config.ContainerID
 }
 
 // settle deletes what an earlier ADD of this attachment has left that was
@@ -199,7 +199,7 @@ func undo(ctx context.Context, r *cni.Request, e *kept, by strictjson.Object, en
 // one eth0, and a DEL of another one, which may come twice, is not to cost it
 // its address.
 func (e *kept) stays(r *cni.Request) bool {
-	asked := r.Attachment().ContainerID // GC asks for none
+	asked := r.Config.ContainerID // GC asks for none
 	return asked != "" && joins(r, e.Attachment) || e.old() && e.IfName != "eth0"
 }
 
