@@ -91,7 +91,7 @@ func (p Plugin) Run(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
-	_ = printError(os.Stdout, cmp.Or(doc.version(), newest(p.versions())), err)
+	_ = printError(os.Stdout, cmp.Or(doc.version(), version.Current()), err)
 	return 1
 }
 
@@ -129,12 +129,6 @@ func (p Plugin) serve(ctx context.Context, preview bool) (doc document, failed *
 }
 
 func (p Plugin) versions() version.PluginInfo { return version.VersionsStartingFrom(p.Since) }
-
-// newest is the newest of a plugin's versions, which are in order.
-func newest(supported version.PluginInfo) string {
-	versions := supported.SupportedVersions()
-	return versions[len(versions)-1]
-}
 
 func (p Plugin) about() string { return buildversion.BuildString(p.Name) }
 
