@@ -183,15 +183,3 @@ func (r *request) dropAddress(lock *record.HostLock, e *netops.Neigh, of map[str
 	}
 	return err
 }
-
-// sweepHost removes what is noted and indexed of records that were lost.
-func (r *request) sweepHost(ctx context.Context) error {
-	lock, err := r.store().LockHost(ctx)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	r.store().SweepNotes(lock, addressNote)
-	r.store().SweepIndex(lock)
-	return nil
-}

@@ -23,7 +23,7 @@ func gc(ctx context.Context, r *request) error {
 	for _, a := range list {
 		valid[a] = true
 	}
-	failed := []error{r.collect(ctx, r.Config.Network, func(e *record.Entry) bool {
+	err = r.collect(ctx, r.Config.Network, func(e *record.Entry) bool {
 		switch {
 		case e.Progress != record.Finished:
 			return true
@@ -31,8 +31,8 @@ func gc(ctx context.Context, r *request) error {
 			return !valid[cni.Attachment{Network: e.Network, ContainerID: e.ContainerID, IfName: e.IfName}]
 		}
 		return r.certainlyGone(e)
-	})}
-	return errors.Join(append(failed, r.sweep(ctx))...)
+	})
+	return errors.Join(err, r.sweep(ctx))
 }
 
 // collect takes back those records of a network that which names, less those
@@ -67,10 +67,18 @@ func (r *request) collect(ctx context.Context, network string, which func(*recor
 	return errors.Join(failed...)
 }
 
-// sweep removes what belongs to no record.
+// sweep removes what belongs to no record: also what is noted and indexed of
+// records that were lost.
 func (r *request) sweep(ctx context.Context) error {
 	r.store().SweepRoot()
-	return r.sweepHost(ctx)
+	lock, err := r.store().LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	r.store().SweepNotes(lock, addressNote)
+	r.store().SweepIndex(lock)
+	return nil
 }
 
 // gcByHand takes back, of all networks, the records whose pods are gone for
