@@ -153,24 +153,13 @@ func (s preference) compare(o preference) int {
 		}
 		return 0
 	}
-	if c := cmp.Compare(rank(s), rank(o)); c != 0 {
-		return c
-	}
-	if rank(s) == 0 && s.Number != o.Number {
-		return cmp.Compare(s.Number, o.Number)
-	}
-	return cmp.Compare(s.Order, o.Order)
+	return cmp.Or(cmp.Compare(rank(s), rank(o)), cmp.Compare(s.Number, o.Number), cmp.Compare(s.Order, o.Order))
 }
 
-// overruled is the preference of another attachment that asks for another interface
-// than this one does, and later.
-func (s preference) overruled(others []preference) (by preference, ok bool) {
-	for _, o := range others {
-		if s.Asked && o.Asked && o.Dev != s.Dev && o.Order > s.Order && o.Order > by.Order {
-			by, ok = o, true
-		}
-	}
-	return by, ok
+// overrules reports whether a preference asks for another interface than an
+// earlier one does.
+func (s preference) overrules(o preference) bool {
+	return s.Asked && o.Asked && s.Dev != o.Dev && s.Order > o.Order
 }
 
 // decide is what an ADD comes to, with what is recorded of its pod. It is pure.
@@ -189,7 +178,7 @@ func decide(planner Planner, prev *cniresult.Result, have netops.Snapshot, p pod
 	d.Default.Order = p.order(d.Default)
 	ours := preference{*d.Default, key}
 	for _, o := range p.preferences {
-		if _, overruled := o.overruled([]preference{ours}); overruled {
+		if ours.overrules(o) {
 			d.Warnings = append(d.Warnings, fmt.Sprintf("the pod's default route is asked for by several networks: it goes to %s, no more to %s as %s asks", ours.Dev, o.Dev, o.of))
 		}
 	}
@@ -228,10 +217,11 @@ func restorable(routes []netops.Route, indexes map[string]uint32) []netops.Route
 // overruled is why the preference of an attachment does not count, where it asks for an
 // interface; empty where it counts.
 func (p pod) overruled(ours preference) string {
-	by, ok := ours.overruled(p.preferences)
-	if !ok {
+	overruling := slices.DeleteFunc(slices.Clone(p.preferences), func(o preference) bool { return !o.overrules(ours) })
+	if len(overruling) == 0 {
 		return ""
 	}
+	by := slices.MaxFunc(overruling, preference.compare)
 	return fmt.Sprintf("%s is to have the pod's default route, but %s asks for %s, and later", ours.Dev, by.of, by.Dev)
 }
 
