@@ -98,48 +98,41 @@ func choose(preferences []preference, main, withheld []netops.Route) (c choice) 
 			away = append(away, *r)
 		}
 	}
-	for _, six := range []bool{false, true} {
-		owner, found := ownerOf(preferences, slices.Concat(there, away), six)
-		stays := func(r *netops.Route) bool { return !found || devOf(r) == owner }
+	parts := slices.Concat(there, away)
+	stays := func(r *netops.Route) bool {
+		owner, found := ownerOf(preferences, parts, r)
+		return !found || devOf(r) == owner
+	}
+	for _, r := range away {
 		// An interface that came anew has others, and does not miss those.
-		misses := func(r *netops.Route) bool {
-			return !slices.ContainsFunc(ofFamily(there, six), func(h netops.Route) bool { return devOf(&h) == devOf(r) })
+		if stays(&r) && !hasDefault(there, devOf(&r), &r) {
+			c.restore = append(c.restore, r)
 		}
-		for _, r := range ofFamily(away, six) {
-			if stays(&r) && misses(&r) {
-				c.restore = append(c.restore, r)
-			}
-		}
-		for _, r := range ofFamily(there, six) {
-			if !stays(&r) {
-				c.remove = append(c.remove, r)
-			}
+	}
+	for _, r := range there {
+		if !stays(&r) {
+			c.remove = append(c.remove, r)
 		}
 	}
 	return c
 }
 
-func ofFamily(routes []netops.Route, six bool) (list []netops.Route) {
-	for _, r := range routes {
-		if r.Dst.Addr().Is6() == six {
-			list = append(list, r)
-		}
-	}
-	return list
-}
-
 // devOf is the interface of a part.
 func devOf(r *netops.Route) string { return r.NextHops()[0].Dev }
 
-// ownerOf is the interface that is to have the default routes of a family.
-func ownerOf(preferences []preference, parts []netops.Route, six bool) (dev string, found bool) {
-	parts = ofFamily(parts, six)
-	for _, s := range slices.SortedStableFunc(slices.Values(preferences), func(a, b preference) int { return b.compare(a) }) {
-		if slices.ContainsFunc(parts, func(r netops.Route) bool { return devOf(&r) == s.Dev }) {
-			return s.Dev, true
-		}
+// hasDefault reports whether one of some parts is of that interface, and of r's
+// family.
+func hasDefault(parts []netops.Route, dev string, r *netops.Route) bool {
+	return slices.ContainsFunc(parts, func(h netops.Route) bool { return devOf(&h) == dev && h.Dst == r.Dst })
+}
+
+// ownerOf is the interface that is to have the default routes of r's family.
+func ownerOf(preferences []preference, parts []netops.Route, r *netops.Route) (dev string, found bool) {
+	having := slices.DeleteFunc(slices.Clone(preferences), func(s preference) bool { return !hasDefault(parts, s.Dev, r) })
+	if len(having) == 0 {
+		return "", false
 	}
-	return "", false
+	return slices.MaxFunc(having, preference.compare).Dev, true
 }
 
 // compare tells which of two preferences counts: the greater.
