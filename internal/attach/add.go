@@ -184,10 +184,8 @@ func (a *attachment) apply(ctx context.Context, d *Decision, done netops.Change)
 		return nil, a.ns.Apply(ctx, done)
 	}
 	failed, err := a.ns.Try(ctx, done)
-	left := make([]netops.Route, len(failed))
-	for i, f := range failed {
-		left[i] = *f.Object.(*netops.Route)
+	for _, f := range failed {
 		a.Warn("route left out", "error", f)
 	}
-	return left, err
+	return routesOf(failed), err
 }
