@@ -72,12 +72,9 @@ type request struct {
 }
 
 func (p Policy) request(r *cni.Request, decode Decode) *request {
-	root := r.StateDir
-	if root == "" {
-		var err error
-		if root, err = record.DefaultRoot(); err != nil {
-			r.Config.Invalid("stateDir", "missing: %v", err)
-		}
+	root, err := record.Root(r.StateDir)
+	if err != nil {
+		r.Config.Invalid("stateDir", "missing: %v", err)
 	}
 	return &request{Request: r, policy: p, decodePlanner: decode, root: root}
 }

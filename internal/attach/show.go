@@ -22,12 +22,9 @@ import (
 // nothing: where something seems wrong, it looks again, as the record may have
 // changed between reading it and looking at the kernel.
 func Show(ctx context.Context, q show.Query) ([]show.Record, error) {
-	root := q.StateDir
-	if root == "" {
-		var err error
-		if root, err = record.DefaultRoot(); err != nil {
-			return nil, err
-		}
+	root, err := record.Root(q.StateDir)
+	if err != nil {
+		return nil, err
 	}
 	list, err := settled(ctx, record.NewStore(root, q.Plugin), func(r *show.Record) bool { return (q.All || r.Plugin == q.Plugin) && q.Names(r) })
 	if err == nil && q.All {

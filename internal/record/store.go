@@ -16,9 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultRoot is where records are kept unless the configuration says
-// otherwise: in /run/cni, for another user than root in $XDG_RUNTIME_DIR/cni.
-func DefaultRoot() (string, error) { return defaultRoot(os.Getuid(), os.Getenv) }
+// Root is where records are kept: where the configuration says, or else in
+// /run/cni, for another user than root in $XDG_RUNTIME_DIR/cni.
+func Root(stateDir string) (string, error) {
+	if stateDir != "" {
+		return stateDir, nil
+	}
+	return defaultRoot(os.Getuid(), os.Getenv)
+}
 
 func defaultRoot(uid int, getenv func(string) string) (string, error) {
 	if uid == 0 {
