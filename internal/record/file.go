@@ -14,18 +14,13 @@ import (
 )
 
 // list is what is in a folder of records; nil where there is no folder.
-func (s Store) list(dir string) ([]fs.DirEntry, error) { return inFolder(s, dir, (*os.File).ReadDir) }
-
-// names are those of what is in a folder of records.
-func (s Store) names(dir string) ([]string, error) { return inFolder(s, dir, (*os.File).Readdirnames) }
-
-func inFolder[T any](s Store, dir string, read func(f *os.File, n int) ([]T, error)) ([]T, error) {
+func (s Store) list(dir string) ([]fs.DirEntry, error) {
 	f, err := s.openFolder(dir)
 	if f == nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	files, err := read(f, -1)
+	files, err := f.ReadDir(-1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // it was removed since it was opened
 	}

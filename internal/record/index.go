@@ -175,10 +175,11 @@ func (s Store) SweepIndex(l *HostLock) {
 		return
 	}
 	there := map[string]bool{}
-	folders, _ := s.names(s.indexPath("", ""))
+	folders, _ := s.list(s.indexPath("", ""))
 	for _, folder := range folders {
-		files, _ := s.names(s.indexPath(folder, ""))
-		for _, file := range files {
+		files, _ := s.list(s.indexPath(folder.Name(), ""))
+		for _, f := range files {
+			file := f.Name()
 			a, seq, ok := s.parseIndexFile(file)
 			if !ok || there[file] {
 				continue
@@ -187,7 +188,7 @@ func (s Store) SweepIndex(l *HostLock) {
 			if there[file] = err != nil || recorded(records, seq); there[file] {
 				continue
 			}
-			_ = s.leave(folder, file)
+			_ = s.leave(folder.Name(), file)
 			_ = a.unmark() // an ADD that has taken the number since then counts on the entry
 		}
 	}

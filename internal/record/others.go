@@ -214,13 +214,13 @@ func newer(text []byte) bool {
 // allAttachments lists those of all plugins and networks that have folders, this
 // plugin's first.
 func (s Store) allAttachments() (all []attachment, err error) {
-	folders, err := s.names(s.root)
+	folders, err := s.list(s.root)
 	if err != nil {
 		return nil, err
 	}
 	plugins := []string{s.plugin}
-	for _, name := range folders {
-		if name != s.plugin && name != hostLock && !isLock(name) {
+	for _, f := range folders {
+		if name := f.Name(); name != s.plugin && name != hostLock && !isLock(name) {
 			plugins = append(plugins, name)
 		}
 	}

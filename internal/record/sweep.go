@@ -28,7 +28,8 @@ func (s Store) Sweep(k Key) {
 			s.release(dir, seq)
 		}
 	}
-	if left, err := s.names(dir); err == nil && (len(left) == 0 || slices.Equal(left, []string{mark})) {
+	left, err := s.list(dir)
+	if err == nil && !slices.ContainsFunc(left, func(f fs.DirEntry) bool { return f.Name() != mark }) {
 		attachment{s, k}.removeEmpty()
 	}
 }
