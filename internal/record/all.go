@@ -26,10 +26,7 @@ func (s Store) All() (all []*Entry, err error) {
 }
 
 // Names are plugin and attachment of an entry, also of one that cannot be read.
-func (e *Entry) Names() (plugin string, k Key) {
-	id, ifName, _ := strings.Cut(filepath.Base(e.dir), ":")
-	return e.store.plugin, Key{Network: filepath.Base(filepath.Dir(e.dir)), ContainerID: id, IfName: ifName}
-}
+func (e *Entry) Names() (plugin string, k Key) { return e.of.plugin, e.of.Key }
 
 // Holders are the processes that hold the locks of namespaces, by the locks'
 // names. They are read from the kernel's list (proc_locks(5)): to try a lock

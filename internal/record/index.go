@@ -43,15 +43,9 @@ func subjectFolder(subject string) string {
 	return name[:min(len(name), unix.NAME_MAX)]
 }
 
-func (e *Entry) attachment() attachment {
-	plugin, k := e.Names()
-	return attachment{Store{root: e.store.root, plugin: plugin}, k}
-}
-
 // indexFile is the name of a record in the index. None of its parts has a colon.
 func (e *Entry) indexFile() string {
-	plugin, k := e.Names()
-	return strings.Join([]string{plugin, k.Network, k.ContainerID, k.IfName, strconv.Itoa(e.seq)}, ":")
+	return strings.Join([]string{e.of.plugin, e.of.Network, e.of.ContainerID, e.of.IfName, strconv.Itoa(e.seq)}, ":")
 }
 
 // parseIndexFile takes the name of a record in the index apart.
@@ -95,7 +89,7 @@ func (e *Entry) index() (whole bool, err error) {
 		return false, nil
 	}
 	for _, folder := range e.folders() {
-		if err := e.store.enter(folder, file); errors.Is(err, fs.ErrExist) {
+		if err := e.of.enter(folder, file); errors.Is(err, fs.ErrExist) {
 			return false, nil
 		} else if err != nil {
 			return false, err
@@ -107,7 +101,7 @@ func (e *Entry) index() (whole bool, err error) {
 // unindex takes a record out of the index that is about to be removed.
 func (e *Entry) unindex() error {
 	for _, folder := range e.folders() {
-		if err := e.store.leave(folder, e.indexFile()); err != nil {
+		if err := e.of.leave(folder, e.indexFile()); err != nil {
 			return err
 		}
 	}

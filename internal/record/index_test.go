@@ -48,7 +48,7 @@ func address(number int) netip.Addr {
 func earlier(t testing.TB, e *Entry) {
 	t.Helper()
 	must(t, e.unindex())
-	must(t, e.attachment().unmark())
+	must(t, e.of.unmark())
 }
 
 // naming lists the containers of the records that name something.
@@ -166,14 +166,14 @@ func TestRecordsOfTheFirstReleaseAreIndexed(t *testing.T) {
 func TestIndexAfterAKill(t *testing.T) {
 	for what, leave := range map[string]func(t *testing.T, e *Entry){
 		"a folder without a mark": func(t *testing.T, e *Entry) { must(t, os.Mkdir(e.dir, 0o700)) },
-		"a folder with a mark":    func(t *testing.T, e *Entry) { must(t, e.attachment().makeDir()) },
+		"a folder with a mark":    func(t *testing.T, e *Entry) { must(t, e.of.makeDir()) },
 		"a planned record without entries": func(t *testing.T, e *Entry) {
 			plan(t, e)
 			must(t, e.unindex())
 		},
 		"a planned record with some entries": func(t *testing.T, e *Entry) {
 			plan(t, e)
-			must(t, e.store.leave("netns-2", e.indexFile()))
+			must(t, e.of.leave("netns-2", e.indexFile()))
 		},
 		"one that is being taken back": func(t *testing.T, e *Entry) {
 			plan(t, e)
@@ -190,7 +190,7 @@ func TestIndexAfterAKill(t *testing.T) {
 			s := sharing(t)
 			living := share(t, s, 1)
 			r := sharingRecord(2)
-			leave(t, &Entry{Record: r, store: s, dir: s.dir(r.Key), seq: 1})
+			leave(t, &Entry{Record: r, of: attachment{s, r.Key}, dir: s.dir(r.Key), seq: 1})
 			of := netops.State{Rules: []netops.Rule{shared}}
 			if found := naming(t, s, lockHost(t, s), of); !slices.Contains(found, "c1") {
 				t.Error(found)
@@ -218,9 +218,9 @@ func TestIndexAfterAKill(t *testing.T) {
 // plan saves the record of an entry as planned.
 func plan(t *testing.T, e *Entry) {
 	t.Helper()
-	l := mustLock(t, e.store, "netns-2")
+	l := mustLock(t, e.of.Store, "netns-2")
 	defer l.Unlock()
-	saved, err := e.store.Create(l, e.Record, nil)
+	saved, err := e.of.Create(l, e.Record, nil)
 	must(t, err)
 	*e = *saved
 }

@@ -72,7 +72,7 @@ func TestLockIsOneForAllPlugins(t *testing.T) {
 		if !there(filepath.Join(s.root, netnsLock)) {
 			t.Fatal("the lock is gone with records there")
 		}
-		l := mustLock(t, e.store, netnsLock)
+		l := mustLock(t, e.of.Store, netnsLock)
 		must(t, e.Remove())
 		l.Unlock()
 	}

@@ -64,7 +64,7 @@ func noteFile(name string) string { return strings.ReplaceAll(name, "/", ":") }
 
 // Name names an entry within the records' root, as a note does.
 func (e *Entry) Name() string {
-	return strings.TrimPrefix(e.dir, e.store.root+"/") + "/" + strconv.Itoa(e.seq)
+	return strings.TrimPrefix(e.dir, e.of.root+"/") + "/" + strconv.Itoa(e.seq)
 }
 
 // Named is the entry of that name, of whichever plugin; nil where there is none

@@ -70,9 +70,9 @@ type Entry struct {
 	// Created is when a record that was read was created.
 	Created time.Time
 
-	store Store
-	dir   string
-	seq   int
+	of  attachment
+	dir string // the attachment's
+	seq int
 }
 
 func (e *Entry) file(suffix string) string {
@@ -159,7 +159,7 @@ func (s Store) load(files []fs.DirEntry, k Key, matters func([]byte) bool) ([]*E
 		if !ok {
 			continue
 		}
-		e := &Entry{Progress: progress, store: s, dir: s.dir(k), seq: seq}
+		e := &Entry{Progress: progress, of: attachment{s, k}, dir: s.dir(k), seq: seq}
 		data, created, err := read(e.Path())
 		if err == nil && !matters(data) {
 			continue
@@ -188,19 +188,19 @@ func (s Store) Create(lock *Lock, r Record, beside []*Entry) (*Entry, error) {
 		return nil, fmt.Errorf("save record: %w", err)
 	}
 	r.Format, r.Plugin, r.Netns.Lock = Format, s.plugin, lock.name()
-	e := &Entry{Record: r, Progress: Planned, store: s, dir: s.dir(r.Key), seq: 1}
+	e := &Entry{Record: r, Progress: Planned, of: attachment{s, r.Key}, dir: s.dir(r.Key), seq: 1}
 	for _, b := range beside {
 		e.seq = max(e.seq, b.seq+1)
 	}
 	if err := e.place(lock, r.encode()); err != nil {
 		if network := filepath.Dir(e.dir); len(beside) == 0 && isFolder(filepath.Dir(network)) && isFolder(network) {
-			e.attachment().removeEmpty()
+			e.of.removeEmpty()
 		}
 		return nil, fmt.Errorf("save record: %w", err)
 	}
 	whole, err := e.index()
 	if err == nil && !whole {
-		err = e.attachment().unmark()
+		err = e.of.unmark()
 	}
 	if err != nil {
 		_ = e.Remove() // or DEL does
@@ -214,12 +214,12 @@ func (s Store) Create(lock *Lock, r Record, beside []*Entry) (*Entry, error) {
 // its DEL a folder, between any two steps.
 func (e *Entry) place(lock *Lock, data []byte) (err error) {
 	if !e.Done.Host.IsZero() {
-		if err := makeDirs(e.store.root, hostLock); err != nil {
+		if err := makeDirs(e.of.root, hostLock); err != nil {
 			return err
 		}
 	}
 	for range attempts {
-		if err = e.attachment().makeDir(); err == nil {
+		if err = e.of.makeDir(); err == nil {
 			err = lock.link(e.file(linkSuffix))
 		}
 		switch {
@@ -296,7 +296,7 @@ func (e *Entry) SetAside() error {
 	}
 	// Which lock it was can no longer be read.
 	_ = unix.Unlink(e.file(linkSuffix))
-	e.store.SweepRoot()
+	e.of.SweepRoot()
 	return nil
 }
 
@@ -315,7 +315,7 @@ func (e *Entry) Remove() error {
 		return fmt.Errorf("remove record: %w", err)
 	}
 	_ = unix.Unlink(e.file(linkSuffix))
-	e.attachment().removeEmpty()
+	e.of.removeEmpty()
 	return nil
 }
 
