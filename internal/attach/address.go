@@ -101,7 +101,7 @@ func (r *request) staleNeigh(want *netops.Neigh, have netops.State, others func(
 	if err != nil {
 		return nil, err
 	}
-	return other, all.claim(other, r.mayLive)
+	return other, r.refuseOwned(all, other)
 }
 
 // staleNeighs are the neighbours that an ADD would have give way, and the failures

@@ -50,9 +50,6 @@ func (r *request) sandbox(e *record.Entry) (*kernel.Netns, error) {
 	return nil, failed
 }
 
-// mayLive reports whether the pod of a record may be there.
-func (r *request) mayLive(e *record.Entry) bool { return !r.certainlyGone(e) }
-
 // certainlyGone reports whether the pod of a record is gone for certain. A
 // plain file at its path does not say so: another mount namespace sees the
 // file of a live one like that.

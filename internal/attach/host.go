@@ -132,7 +132,7 @@ func (r *request) examine(want *netops.Route, there []netops.Route, others func(
 		if err != nil {
 			return existing{}, err
 		}
-		if err := all.claim(have, r.mayLive); err != nil {
+		if err := r.refuseOwned(all, have); err != nil {
 			return existing{}, err
 		}
 	}
@@ -152,21 +152,21 @@ type owner struct {
 	wants netops.Wants
 }
 
-// of finds the record of an attachment that wants an object, among those that
-// count. One that cannot be read may want it.
-func (all owners) of(o netops.Object, counts func(*record.Entry) bool) *record.Entry {
+// ownerAmong finds the record of an attachment that wants an object and whose pod
+// may be there. One that cannot be read may want it.
+func (r *request) ownerAmong(all owners, o netops.Object) *record.Entry {
 	for _, by := range all {
-		if by.Err != nil || by.wants.Has(o) && counts(by.Entry) {
+		if by.Err != nil || by.wants.Has(o) && !r.certainlyGone(by.Entry) {
 			return by.Entry
 		}
 	}
 	return nil
 }
 
-// claim is the error for an object in the place of a wanted one, if a record that
-// counts wants it.
-func (all owners) claim(have netops.Object, counts func(*record.Entry) bool) error {
-	switch by := all.of(have, counts); {
+// refuseOwned is the error for an object in the place of a wanted one, if another
+// attachment owns it.
+func (r *request) refuseOwned(all owners, have netops.Object) error {
+	switch by := r.ownerAmong(all, have); {
 	case by == nil:
 		return nil
 	case by.Err != nil:

@@ -29,11 +29,11 @@ func (r *request) wantedByOthers(lock *record.HostLock, s netops.State, of []*re
 	err = r.eachOther(lock, &left, of, func(e *record.Entry) {
 		w.owners = append(w.owners, owner{e, netops.NewWants(e.Done.Host)})
 		left.Rules = slices.DeleteFunc(left.Rules, func(rule netops.Rule) bool {
-			return e.Err != nil || netops.NewWants(e.Done.Host).Has(&rule) && r.mayLive(e)
+			return e.Err != nil || netops.NewWants(e.Done.Host).Has(&rule) && !r.certainlyGone(e)
 		})
 		for _, other := range e.Done.Host.Sysctls {
 			left.Sysctls = slices.DeleteFunc(left.Sysctls, func(s netops.Sysctl) bool {
-				wanted := s.Key == other.Key && r.mayLive(e)
+				wanted := s.Key == other.Key && !r.certainlyGone(e)
 				if wanted {
 					w.sysctls[s.Key] = other
 				}
@@ -78,7 +78,7 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *kern
 
 func (r *request) releaseRoutes(ctx context.Context, host *kernel.Netns, ours []netops.Route, others owners) netops.Failures {
 	unwanted := slices.DeleteFunc(ours, func(route netops.Route) bool {
-		owner := others.of(&route, r.mayLive)
+		owner := r.ownerAmong(others, &route)
 		if owner != nil && owner.Err != nil {
 			r.Warn("a route stays because a record that cannot be read may want it", "route", route.String(), "record", owner.Path(), "error", owner.Err)
 		}
