@@ -30,8 +30,8 @@ func (c *hostChange) takeAddress(ctx context.Context, lock *record.HostLock, e *
 		return addressTaken(e, owner)
 	default:
 		c.Warn("taking over the address of an attachment whose pod is gone", "address", e.IP, "record", owner.Path())
-		if failed := c.releaseNeighs(ctx, c.host, owner.Done.Host.Neighs); failed != nil {
-			return failed
+		if err := c.releaseNeighs(ctx, c.host, owner.Done.Host.Neighs).Err(); err != nil {
+			return err
 		}
 	}
 	return lock.SetNote(addressNote+e.IP.String(), c.entry.Name())
@@ -77,14 +77,12 @@ func (c *hostChange) giveWay(ctx context.Context, lock *record.HostLock, want *n
 	}
 	c.Warn("a neighbour of ours that no attachment wants any more gives way", "neighbour", stale.String())
 	old := netops.State{Neighs: []netops.Neigh{*stale}}
-	if failed := c.host.DeleteObjects(ctx, old); failed != nil {
-		return failed
+	if err := c.host.DeleteObjects(ctx, old).Err(); err != nil {
+		return err
 	}
 	c.replaced.Neighs = append(c.replaced.Neighs, *stale)
-	if _, failed := c.host.AddObjects(ctx, wanted); failed != nil {
-		return failed
-	}
-	return nil
+	_, failed := c.host.AddObjects(ctx, wanted)
+	return failed.Err()
 }
 
 // staleNeigh is the neighbour that keeps one from being added and gives way to it,

@@ -94,10 +94,7 @@ func (r *request) neededOnHost(ctx context.Context, wanted netops.State) (needed
 			needed.Add.Routes = append(needed.Add.Routes, *want)
 		}
 	}
-	if failed != nil {
-		return needed, mostTelling(failed)
-	}
-	return needed, nil
+	return needed, mostTelling(failed)
 }
 
 func byKey(routes []netops.Route) map[netops.RouteKey][]netops.Route {

@@ -78,9 +78,9 @@ func pause(ctx context.Context) bool {
 	}
 }
 
-// mostTelling is one error for several, which begins with what decides the code:
-// another owner, then what the kernel refused, what it may refuse for a while,
-// and an interface that is missing.
+// mostTelling is one error for several, nil for none, which begins with what
+// decides the code: another owner, then what the kernel refused, what it may
+// refuse for a while, and an interface that is missing.
 func mostTelling(failed netops.Failures) error {
 	rank := func(f *netops.OpError) int {
 		switch {
@@ -94,7 +94,7 @@ func mostTelling(failed netops.Failures) error {
 		return 1
 	}
 	slices.SortStableFunc(failed, func(a, b *netops.OpError) int { return cmp.Compare(rank(a), rank(b)) })
-	return failed
+	return failed.Err()
 }
 
 func routesOf(failed netops.Failures) []netops.Route {
@@ -192,8 +192,8 @@ func (c *hostChange) makeBesideRoutes(ctx context.Context) error {
 			return err
 		}
 	}
-	if failed := c.makeRulesAndNeighs(ctx, lock, want); len(failed) > 0 {
-		return mostTelling(failed)
+	if err := mostTelling(c.makeRulesAndNeighs(ctx, lock, want)); err != nil {
+		return err
 	}
 	for i := range want.Sysctls {
 		if err := c.setSysctl(ctx, lock, &want.Sysctls[i]); err != nil {
@@ -252,8 +252,5 @@ func (c *hostChange) undo(ctx context.Context) error {
 	_, neighs := c.host.AddObjects(ctx, netops.State{Neighs: c.replaced.Neighs})
 	// What has the place of a stale object by now keeps it.
 	failed = slices.DeleteFunc(append(failed, neighs...), (*netops.OpError).Exists)
-	if len(failed) > 0 {
-		err = errors.Join(err, failed)
-	}
-	return err
+	return errors.Join(err, failed.Err())
 }

@@ -70,10 +70,7 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *kern
 			failed = append(failed, failure(&s.Sysctls[i], err))
 		}
 	}
-	if len(failed) > 0 { // an error that is a Failures, or nil
-		return failed
-	}
-	return nil
+	return failed.Err()
 }
 
 func (r *request) releaseRoutes(ctx context.Context, host *kernel.Netns, ours []netops.Route, others owners) netops.Failures {

@@ -41,10 +41,8 @@ func (c *hostChange) setSysctl(ctx context.Context, lock *record.HostLock, s *ne
 }
 
 func writeSysctl(ctx context.Context, host *kernel.Netns, s netops.Sysctl) error {
-	if _, failed := host.AddObjects(ctx, netops.State{Sysctls: []netops.Sysctl{s}}); failed != nil {
-		return failed
-	}
-	return nil
+	_, failed := host.AddObjects(ctx, netops.State{Sysctls: []netops.Sysctl{s}})
+	return failed.Err()
 }
 
 // sysctlOn is the value of a sysctl, empty where there is none, and the index of

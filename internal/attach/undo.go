@@ -227,8 +227,5 @@ func (r *request) transient(err error) error {
 			r.Warn("not everything in the pod could be taken back", "error", f)
 		}
 	}
-	if again == nil {
-		return nil
-	}
-	return again
+	return again.Err()
 }

@@ -67,8 +67,17 @@ func (e *KernelError) Error() string {
 
 func (e *KernelError) Unwrap() error { return e.Errno }
 
-// Failures are the operations of one change that failed, at least one.
+// Failures are the operations of one change that failed. As an error, it is at
+// least one.
 type Failures []*OpError
+
+// Err is the error for the failures, nil where there are none.
+func (f Failures) Err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return f
+}
 
 func (f Failures) Error() string {
 	lines := make([]string, len(f))

@@ -181,10 +181,7 @@ func join(failed []*netops.OpError) error {
 		}
 		told = append(told, e)
 	}
-	if told == nil {
-		return nil
-	}
-	return told
+	return told.Err()
 }
 
 // partition parts a list in two by a predicate. (The model has the same, and no
