@@ -14,7 +14,6 @@ import (
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/cniresult"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -42,11 +41,11 @@ func add(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	p, err := a.podOf(planner, a.where.Lock, inSandbox(earlier, a.boot, a.where.Identity))
+	p, err := a.podOf(planner, a.inSandbox(earlier))
 	if err != nil {
 		return err
 	}
-	d, have, err := r.decide(ctx, planner, prev, ns, p)
+	d, have, err := a.decide(ctx, planner, prev, p)
 	if err != nil {
 		return err
 	}
@@ -64,17 +63,17 @@ func add(ctx context.Context, r *request) error {
 }
 
 // decide looks at the pod and lets the planner decide.
-func (r *request) decide(ctx context.Context, planner Planner, prev *cniresult.Result, ns *kernel.Netns, p pod) (*Decision, netops.Snapshot, error) {
-	have, err := ns.Snapshot(ctx, planner.Query(prev))
+func (a *attachment) decide(ctx context.Context, planner Planner, prev *cniresult.Result, p pod) (*Decision, netops.Snapshot, error) {
+	have, err := a.ns.Snapshot(ctx, planner.Query(prev))
 	if err != nil {
 		return nil, have, err
 	}
-	d, have, err := decide(planner, prev, have, p, r.key())
+	d, have, err := decide(planner, prev, have, p, a.key())
 	if err != nil {
 		return d, have, err
 	}
 	for _, w := range d.Warnings {
-		r.Warn(w)
+		a.Warn(w)
 	}
 	return d, have, nil
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/cni-netops/plugins/internal/record"
 )
 
-// attachment is one in a pod that lives, whose namespace is locked.
+// attachment is one in a pod that lives. All but plan lock the pod's namespace.
 type attachment struct {
 	*request
 	ns    *kernel.Netns
@@ -23,8 +23,14 @@ type attachment struct {
 	lock  *record.Lock
 }
 
-func (r *request) lockAttachment(ns *kernel.Netns) (*attachment, error) {
-	boot, identity, err := r.identify(ns)
+// attachmentIn is the attachment of a request, with what tells its sandbox from
+// every other one.
+func (r *request) attachmentIn(ns *kernel.Netns) (*attachment, error) {
+	identity, err := ns.Identity(r.Config.IfName)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := record.Boot()
 	if err != nil {
 		return nil, err
 	}
@@ -32,26 +38,25 @@ func (r *request) lockAttachment(ns *kernel.Netns) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := r.store().Lock(name)
-	if err != nil {
-		return nil, fmt.Errorf("lock the pod's namespace: %w", err)
-	}
-	return &attachment{request: r, ns: ns, boot: boot, lock: lock,
+	return &attachment{request: r, ns: ns, boot: boot,
 		where: record.Namespace{Path: r.Config.Netns, Folder: folderOf(r.Config.Netns), Identity: identity, Lock: name}}, nil
 }
 
-// identify tells a sandbox from every other one, also of another boot.
-func (r *request) identify(ns *kernel.Netns) (boot string, identity netops.Identity, err error) {
-	if identity, err = ns.Identity(r.Config.IfName); err == nil {
-		boot, err = record.Boot()
+func (r *request) lockAttachment(ns *kernel.Netns) (*attachment, error) {
+	a, err := r.attachmentIn(ns)
+	if err != nil {
+		return nil, err
 	}
-	return boot, identity, err
+	if a.lock, err = r.store().Lock(a.where.Lock); err != nil {
+		return nil, fmt.Errorf("lock the pod's namespace: %w", err)
+	}
+	return a, nil
 }
 
-// inSandbox are those records that are of one sandbox.
-func inSandbox(all []*record.Entry, boot string, identity netops.Identity) (found []*record.Entry) {
+// inSandbox are those records that are of the attachment's sandbox.
+func (a *attachment) inSandbox(all []*record.Entry) (found []*record.Entry) {
 	for _, e := range all {
-		if e.Err == nil && e.In(boot, identity) {
+		if e.Err == nil && e.In(a.boot, a.where.Identity) {
 			found = append(found, e)
 		}
 	}

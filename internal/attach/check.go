@@ -74,7 +74,7 @@ func (a *attachment) drifted(ctx context.Context, planner Planner, prev *cniresu
 			return nil, err
 		}
 	}
-	p, err := a.podOf(planner, a.where.Lock, records)
+	p, err := a.podOf(planner, records)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/netops/kernel"
 )
 
 // plan prints what ADD would change now, as ip(8) commands, and changes
@@ -26,11 +25,15 @@ func plan(ctx context.Context, r *request) error {
 	if planner, err = r.prepare(ctx, planner, prev, ns); err != nil {
 		return err
 	}
-	p, err := r.unlockedPod(planner, ns)
+	a, err := r.attachmentIn(ns)
 	if err != nil {
 		return err
 	}
-	d, have, err := r.decide(ctx, planner, prev, ns, p)
+	p, err := a.unlockedPod(planner)
+	if err != nil {
+		return err
+	}
+	d, have, err := a.decide(ctx, planner, prev, p)
 	if err != nil {
 		return err
 	}
@@ -45,24 +48,16 @@ func plan(ctx context.Context, r *request) error {
 }
 
 // unlockedPod is what is recorded of a pod. Nothing is locked.
-func (r *request) unlockedPod(planner Planner, ns *kernel.Netns) (p pod, err error) {
+func (a *attachment) unlockedPod(planner Planner) (p pod, err error) {
 	if _, ok := planner.(Sharer); !ok {
 		return p, nil
 	}
-	boot, identity, err := r.identify(ns)
-	if err != nil {
-		return p, err
-	}
-	entries, err := r.store().Entries(r.key())
-	if err != nil {
-		return p, err
-	}
-	lock, err := ns.LockName()
+	entries, err := a.store().Entries(a.key())
 	if err != nil {
 		return p, err
 	}
 	slices.Reverse(entries) // the newest first
-	return r.podOf(planner, lock, inSandbox(entries, boot, identity))
+	return a.podOf(planner, a.inSandbox(entries))
 }
 
 // inPod is what an ADD changes in a pod.

@@ -20,17 +20,17 @@ type pod struct {
 
 // podOf reads the records of a pod beside those of an attachment. Most pods have
 // none: then nothing is read.
-func (r *request) podOf(planner Planner, lock string, own []*record.Entry) (p pod, err error) {
+func (a *attachment) podOf(planner Planner, own []*record.Entry) (p pod, err error) {
 	all := own
 	if _, ok := planner.(Sharer); !ok {
 		return pod{own: own}, nil
 	}
-	if r.store().Recorded(lock) > len(own) {
-		if all, _, err = r.store().InNamespace(lock); err != nil {
+	if a.store().Recorded(a.where.Lock) > len(own) {
+		if all, _, err = a.store().InNamespace(a.where.Lock); err != nil {
 			return p, err
 		}
 	}
-	p = newPod(all, r.Plugin.Name, r.key())
+	p = newPod(all, a.Plugin.Name, a.key())
 	p.own = own
 	return p, nil
 }
