@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -27,12 +28,8 @@ func (r *request) sandbox(e *record.Entry) (*kernel.Netns, error) {
 	if boot != e.Boot {
 		return nil, nil // after a reboot nothing of it is left
 	}
-	paths := []string{e.Netns.Path}
-	if given := r.Config.Netns; given != "" && given != e.Netns.Path {
-		paths = []string{given, e.Netns.Path}
-	}
 	var failed error
-	for _, path := range paths {
+	for _, path := range slices.Compact([]string{cmp.Or(r.Config.Netns, e.Netns.Path), e.Netns.Path}) {
 		ns, err := r.open(path)
 		if err != nil {
 			if !podGone(err) {
