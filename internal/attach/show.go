@@ -59,6 +59,7 @@ func settled(ctx context.Context, store record.Store, which func(*show.Record) b
 type shown struct {
 	*record.Entry
 	show.Record
+	pod []*record.Entry // all readable ones of its pod, see byPod
 }
 
 // judged reports whether CHECK would look at it now: it waits while another
@@ -84,7 +85,7 @@ func view(ctx context.Context, store record.Store, which func(*show.Record) bool
 	sharing, pods := countSharers(entries, boot), byPod(entries, boot)
 	var chosen []*shown
 	for _, e := range entries {
-		s := &shown{e, recordShown(e, sharing)}
+		s := &shown{e, recordShown(e, sharing), pods[e.Netns.Lock]}
 		if pid := holders[e.Netns.Lock]; pid > 0 {
 			s.Process = &show.Process{PID: pid, Name: processName(pid)}
 		}
@@ -92,7 +93,7 @@ func view(ctx context.Context, store record.Store, which func(*show.Record) bool
 			chosen = append(chosen, s)
 		}
 	}
-	lookIntoPods(ctx, chosen, pods, boot)
+	lookIntoPods(ctx, chosen, boot)
 	if err := lookAtNode(ctx, chosen); err != nil {
 		return nil, err
 	}
@@ -144,7 +145,7 @@ func lookAtNode(ctx context.Context, chosen []*shown) error {
 }
 
 // lookIntoPods finds out which pods live, and what differs in them.
-func lookIntoPods(ctx context.Context, chosen []*shown, beside map[string][]*record.Entry, boot string) {
+func lookIntoPods(ctx context.Context, chosen []*shown, boot string) {
 	pods := map[string][]*shown{}
 	for _, s := range chosen {
 		switch {
@@ -152,18 +153,17 @@ func lookIntoPods(ctx context.Context, chosen []*shown, beside map[string][]*rec
 		case s.Boot != boot:
 			s.Netns.Life = show.Gone
 		default:
-			path := s.Entry.Netns.Path
-			s.Beside = versionOf(beside[s.Entry.Netns.Lock])
-			pods[path] = append(pods[path], s)
+			s.Beside = versionOf(s.pod)
+			pods[s.Entry.Netns.Path] = append(pods[s.Entry.Netns.Path], s)
 		}
 	}
 	for path, records := range pods {
-		lookIntoPod(ctx, path, records, beside, boot)
+		lookIntoPod(ctx, path, records, boot)
 	}
 }
 
 // lookIntoPod looks at what is at the path of some records' namespaces.
-func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[string][]*record.Entry, boot string) {
+func lookIntoPod(ctx context.Context, path string, records []*shown, boot string) {
 	fail := func(life show.Life, err error) {
 		for _, s := range records {
 			s.Netns.Life = life
@@ -189,7 +189,7 @@ func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[
 	for i, s := range records {
 		s.Netns.Life = lifeOf(ns, s.Entry, boot)
 		if s.judged() {
-			wants[i] = wantedStill(s.Entry, beside[s.Entry.Netns.Lock])
+			wants[i] = wantedStill(s.Entry, s.pod)
 			q.Cover(wants[i])
 		}
 	}
@@ -201,7 +201,7 @@ func lookIntoPod(ctx context.Context, path string, records []*shown, beside map[
 	for i, s := range records {
 		s.InPod = differing(s.InPod, wants[i].Drift(have.State))
 		if s.judged() {
-			overruled, stray := judgeDefaults(s.Entry, beside[s.Entry.Netns.Lock], have)
+			overruled, stray := judgeDefaults(s.Entry, s.pod, have)
 			s.Differs, s.InPod = overruled, differing(s.InPod, stray)
 		}
 	}
