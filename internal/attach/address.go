@@ -9,7 +9,6 @@ import (
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -30,7 +29,7 @@ func (c *hostChange) takeAddress(ctx context.Context, lock *record.HostLock, e *
 		return addressTaken(e, owner)
 	default:
 		c.Warn("taking over the address of an attachment whose pod is gone", "address", e.IP, "record", owner.Path())
-		if err := c.releaseNeighs(ctx, c.host, owner.Done.Host.Neighs).Err(); err != nil {
+		if err := c.releaseNeighs(ctx, owner.Done.Host.Neighs).Err(); err != nil {
 			return err
 		}
 	}
@@ -128,8 +127,8 @@ func (r *request) staleNeighs(want, have netops.State) (stale []netops.Neigh, fa
 
 // releaseAddresses removes the neighbours and address notes of attachments that
 // go, unless another entry of the chain wants them.
-func (r *request) releaseAddresses(ctx context.Context, lock *record.HostLock, host *kernel.Netns, list []netops.Neigh, w wants, of []*record.Entry) netops.Failures {
-	failed := r.releaseNeighs(ctx, host, slices.DeleteFunc(slices.Clone(list), func(e netops.Neigh) bool {
+func (r *request) releaseAddresses(ctx context.Context, lock *record.HostLock, list []netops.Neigh, w wants, of []*record.Entry) netops.Failures {
+	failed := r.releaseNeighs(ctx, slices.DeleteFunc(slices.Clone(list), func(e netops.Neigh) bool {
 		return w.want(&e)
 	}))
 	names := namesOf(of)
@@ -142,11 +141,11 @@ func (r *request) releaseAddresses(ctx context.Context, lock *record.HostLock, h
 }
 
 // releaseNeighs deletes those neighbours that are as we have made them.
-func (r *request) releaseNeighs(ctx context.Context, host *kernel.Netns, list []netops.Neigh) netops.Failures {
+func (r *request) releaseNeighs(ctx context.Context, list []netops.Neigh) netops.Failures {
 	if len(list) == 0 {
 		return nil
 	}
-	have, err := lookBesideRoutes(ctx, host, netops.State{Neighs: list})
+	have, err := lookBesideRoutes(ctx, r.host, netops.State{Neighs: list})
 	if err != nil {
 		return netops.Failures{failure(&list[0], err)}
 	}
@@ -160,7 +159,7 @@ func (r *request) releaseNeighs(ctx context.Context, host *kernel.Netns, list []
 	ours := slices.DeleteFunc(have.Neighs, func(h netops.Neigh) bool {
 		return h.Protocol != netops.Protocol || !made[asMade(h)]
 	})
-	return host.DeleteObjects(ctx, netops.State{Neighs: ours})
+	return r.host.DeleteObjects(ctx, netops.State{Neighs: ours})
 }
 
 // namesOf are the names of records.

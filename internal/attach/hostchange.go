@@ -12,7 +12,6 @@ import (
 
 	"github.com/cni-netops/plugins/internal/cni"
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -27,7 +26,6 @@ const retryDelay = 50 * time.Millisecond
 type hostChange struct {
 	*request
 	entry    *record.Entry
-	host     *kernel.Netns
 	routes   []netops.Route // now there with our protocol: undo removes them, unless other attachments want them
 	replaced netops.State   // stale objects that gave way: undo puts them back
 }
@@ -39,11 +37,10 @@ func (r *request) changeHost(ctx context.Context, e *record.Entry, tries int) (*
 	if e.Done.Host.IsZero() {
 		return nil, nil
 	}
-	host, err := r.openHost()
-	if err != nil {
+	if _, err := r.openHost(); err != nil {
 		return nil, err
 	}
-	c := &hostChange{request: r, entry: e, host: host}
+	c := &hostChange{request: r, entry: e}
 	if err := c.makeBesideRoutes(ctx); ctx.Err() != nil {
 		return c, context.Cause(ctx)
 	} else if err != nil {
@@ -247,7 +244,7 @@ func (c *hostChange) undo(ctx context.Context) error {
 	defer lock.Unlock()
 	made := c.entry.Done.Host
 	made.Routes = c.routes
-	err = c.release(ctx, lock, c.host, made, c.entry)
+	err = c.release(ctx, lock, made, c.entry)
 	_, failed := c.host.AddEach(ctx, c.replaced.Routes)
 	_, neighs := c.host.AddObjects(ctx, netops.State{Neighs: c.replaced.Neighs})
 	// What has the place of a stale object by now keeps it.

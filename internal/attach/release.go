@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -47,9 +46,9 @@ func (r *request) wantedByOthers(lock *record.HostLock, s netops.State, of []*re
 
 // release removes from the host what is ours of a state, and what no other
 // record wants: routes and rules that carry our protocol, neighbours, and the
-// values of sysctls. The caller holds the host's lock.
-func (r *request) release(ctx context.Context, lock *record.HostLock, host *kernel.Netns, s netops.State, of ...*record.Entry) error {
-	have, err := host.Find(ctx, s.Routes, true)
+// values of sysctls. The caller has opened the host, and holds its lock.
+func (r *request) release(ctx context.Context, lock *record.HostLock, s netops.State, of ...*record.Entry) error {
+	have, err := r.host.Find(ctx, s.Routes, true)
 	if err != nil {
 		return err
 	}
@@ -62,18 +61,18 @@ func (r *request) release(ctx context.Context, lock *record.HostLock, host *kern
 	if err != nil {
 		return err
 	}
-	failed := r.releaseRoutes(ctx, host, s.Routes, others.owners)
-	failed = append(failed, r.releaseAddresses(ctx, lock, host, s.Neighs, others, of)...)
-	failed = append(failed, host.DeleteObjects(ctx, netops.State{Rules: others.unwanted})...)
+	failed := r.releaseRoutes(ctx, s.Routes, others.owners)
+	failed = append(failed, r.releaseAddresses(ctx, lock, s.Neighs, others, of)...)
+	failed = append(failed, r.host.DeleteObjects(ctx, netops.State{Rules: others.unwanted})...)
 	for i := range s.Sysctls {
-		if err := r.resetSysctl(ctx, lock, host, &s.Sysctls[i], others); err != nil {
+		if err := r.resetSysctl(ctx, lock, &s.Sysctls[i], others); err != nil {
 			failed = append(failed, failure(&s.Sysctls[i], err))
 		}
 	}
 	return failed.Err()
 }
 
-func (r *request) releaseRoutes(ctx context.Context, host *kernel.Netns, ours []netops.Route, others owners) netops.Failures {
+func (r *request) releaseRoutes(ctx context.Context, ours []netops.Route, others owners) netops.Failures {
 	unwanted := slices.DeleteFunc(ours, func(route netops.Route) bool {
 		owner := r.ownerAmong(others, &route)
 		if owner != nil && owner.Err != nil {
@@ -81,7 +80,7 @@ func (r *request) releaseRoutes(ctx context.Context, host *kernel.Netns, ours []
 		}
 		return owner != nil
 	})
-	return host.DeleteEach(ctx, unwanted)
+	return r.host.DeleteEach(ctx, unwanted)
 }
 
 // releaseRecords takes back what records say of the host, in one go.
@@ -123,8 +122,7 @@ func (r *request) releaseAll(ctx context.Context, all []*undoing) error {
 	if s.IsZero() {
 		return nil
 	}
-	host, err := r.openHost()
-	if err != nil {
+	if _, err := r.openHost(); err != nil {
 		return err
 	}
 	lock, err := r.store().LockHost(ctx)
@@ -132,5 +130,5 @@ func (r *request) releaseAll(ctx context.Context, all []*undoing) error {
 		return err
 	}
 	defer lock.Unlock()
-	return r.release(ctx, lock, host, s, entries...)
+	return r.release(ctx, lock, s, entries...)
 }

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-netops/plugins/internal/netops"
-	"github.com/cni-netops/plugins/internal/netops/kernel"
 	"github.com/cni-netops/plugins/internal/record"
 )
 
@@ -22,7 +21,7 @@ const sysctlNote = "sysctl/"
 // setSysctl sets a sysctl of the host, and notes what it was, unless that is
 // noted already.
 func (c *hostChange) setSysctl(ctx context.Context, lock *record.HostLock, s *netops.Sysctl) error {
-	now, index, err := sysctlOn(ctx, c.host, s)
+	now, index, err := c.sysctlOn(ctx, s)
 	if err != nil || now != "" && s.SatisfiedBy(now) {
 		return err
 	}
@@ -37,23 +36,23 @@ func (c *hostChange) setSysctl(ctx context.Context, lock *record.HostLock, s *ne
 	} else if err := lock.SetNote(note, prefix+now); err != nil {
 		return err
 	}
-	return writeSysctl(ctx, c.host, *s)
+	return c.writeSysctl(ctx, *s)
 }
 
-func writeSysctl(ctx context.Context, host *kernel.Netns, s netops.Sysctl) error {
-	_, failed := host.AddObjects(ctx, netops.State{Sysctls: []netops.Sysctl{s}})
+func (r *request) writeSysctl(ctx context.Context, s netops.Sysctl) error {
+	_, failed := r.host.AddObjects(ctx, netops.State{Sysctls: []netops.Sysctl{s}})
 	return failed.Err()
 }
 
 // sysctlOn is the value of a sysctl, empty where there is none, and the index of
 // the interface that it is of: another interface may have the name later.
-func sysctlOn(ctx context.Context, host *kernel.Netns, s *netops.Sysctl) (value string, index uint32, err error) {
-	have, err := host.Snapshot(ctx, netops.Query{Sysctls: []string{s.Key}})
+func (r *request) sysctlOn(ctx context.Context, s *netops.Sysctl) (value string, index uint32, err error) {
+	have, err := r.host.Snapshot(ctx, netops.Query{Sysctls: []string{s.Key}})
 	if err != nil || len(have.Sysctls) == 0 {
 		return "", 0, err
 	}
 	if dev := s.Dev(); dev != "" {
-		index, err = host.LinkIndex(dev)
+		index, err = r.host.LinkIndex(dev)
 	}
 	if errors.Is(err, netops.ErrNoLink) {
 		return "", 0, nil
@@ -70,8 +69,8 @@ func sysctlNotePrefix(boot string, index uint32) string {
 // resetSysctl gives a sysctl the value that another attachment wants, or else the
 // one that it had before the first attachment, unless its value is not ours any
 // more.
-func (r *request) resetSysctl(ctx context.Context, lock *record.HostLock, host *kernel.Netns, s *netops.Sysctl, w wants) error {
-	now, index, err := sysctlOn(ctx, host, s)
+func (r *request) resetSysctl(ctx context.Context, lock *record.HostLock, s *netops.Sysctl, w wants) error {
+	now, index, err := r.sysctlOn(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -80,7 +79,7 @@ func (r *request) resetSysctl(ctx context.Context, lock *record.HostLock, host *
 		if !ours || other.SatisfiedBy(now) {
 			return nil
 		}
-		return writeSysctl(ctx, host, other)
+		return r.writeSysctl(ctx, other)
 	}
 	note := sysctlNote + s.Key
 	text, err := r.store().Note(note)
@@ -92,7 +91,7 @@ func (r *request) resetSysctl(ctx context.Context, lock *record.HostLock, host *
 		return err
 	}
 	if was, ok := strings.CutPrefix(text, sysctlNotePrefix(boot, index)); ok && ours {
-		err := writeSysctl(ctx, host, netops.Sysctl{Key: s.Key, Value: was})
+		err := r.writeSysctl(ctx, netops.Sysctl{Key: s.Key, Value: was})
 		if errors.Is(err, unix.EINVAL) { // every DEL would fail of it
 			r.Warn("the former value of a sysctl of the host is not known: its note is damaged", "sysctl", s.Key, "note", was)
 		} else if err != nil {
