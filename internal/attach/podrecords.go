@@ -4,6 +4,8 @@ package attach
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/cni-netops/plugins/internal/netops"
 	"github.com/cni-netops/plugins/internal/record"
@@ -66,13 +68,11 @@ func preferenceOf(e *record.Entry) record.Default {
 }
 
 // trailingNumber is the number at the end of an interface's name; 0 without one.
-func trailingNumber(name string) (n uint32) {
-	const most = 1 << 16
-	for i, unit := len(name)-1, uint32(1); i >= 0 && name[i] >= '0' && name[i] <= '9' && unit < most; i-- {
-		n += uint32(name[i]-'0') * unit
-		unit *= 10
-	}
-	return n
+func trailingNumber(name string) uint32 {
+	const most = 5
+	digits := name[len(strings.TrimRight(name, "0123456789")):]
+	n, _ := strconv.ParseUint(digits[max(0, len(digits)-most):], 10, 32)
+	return uint32(n)
 }
 
 // wanted is what the other attachments of the pod want there.
