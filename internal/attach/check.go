@@ -145,19 +145,12 @@ func mergeWants(records []*record.Entry) (want netops.Plan) {
 // judged.
 func checkable(want netops.Change, prev *cniresult.Result) netops.Change {
 	want = want.Taken()
-	left := want
-	left.Add.Routes, left.Del.Routes = nil, nil
-	for _, r := range want.Add.Routes {
-		if !cniresult.Listable(&r) || prev.Absent() || prev.Lists(&r) {
-			left.Add.Routes = append(left.Add.Routes, r)
-		}
+	changedLater := func(r netops.Route, listed bool) bool {
+		return cniresult.Listable(&r) && !prev.Absent() && prev.Lists(&r) == listed
 	}
-	for _, r := range want.Del.Routes {
-		if !cniresult.Listable(&r) || prev.Absent() || !prev.Lists(&r) {
-			left.Del.Routes = append(left.Del.Routes, r)
-		}
-	}
-	return left
+	want.Add.Routes = slices.DeleteFunc(want.Add.Routes, func(r netops.Route) bool { return changedLater(r, false) })
+	want.Del.Routes = slices.DeleteFunc(want.Del.Routes, func(r netops.Route) bool { return changedLater(r, true) })
+	return want
 }
 
 // drift is the error for what does not hold. What several entries of a chain want
