@@ -106,15 +106,9 @@ func routesOf(failed netops.Failures) []netops.Route {
 func (c *hostChange) tryRoutes(ctx context.Context, routes []netops.Route) (failed netops.Failures) {
 	added, all := c.host.AddEach(ctx, routes)
 	c.routes = append(c.routes, added...)
-	var exist netops.Failures
-	for _, f := range all {
-		if f.Exists() {
-			exist = append(exist, f)
-		} else {
-			failed = append(failed, f)
-		}
-	}
-	if exist == nil {
+	exist := slices.DeleteFunc(slices.Clone(all), func(f *netops.OpError) bool { return !f.Exists() })
+	failed = slices.DeleteFunc(all, (*netops.OpError).Exists)
+	if len(exist) == 0 {
 		return failed
 	}
 	return append(failed, c.resolve(ctx, exist)...)
