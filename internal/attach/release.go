@@ -94,9 +94,7 @@ func (r *request) releaseRecords(ctx context.Context, all []*undoing) {
 		switch {
 		case u.Done.Host.IsZero():
 		case errors.As(err, &each):
-			if own := failuresOf(u.Done.Host, each); len(own) > 0 {
-				u.failed = own
-			}
+			u.failed = failuresOf(u.Done.Host, each).Err()
 		default:
 			u.failed = err
 		}
