@@ -44,7 +44,7 @@ func (a Arrangement) WithoutMoving() (ops []Operation, stuck []*Route) {
 
 // Leaving are the routes that are to be deleted.
 func (a Arrangement) Leaving() []*Route {
-	leaving, _ := partition(a.have, func(r *Route) bool { return !slices.Contains(a.target, r) })
+	leaving, _ := Partition(a.have, func(r *Route) bool { return !slices.Contains(a.target, r) })
 	return leaving
 }
 
@@ -180,7 +180,7 @@ func simulate(list []*Route, ops []Operation) []*Route {
 
 // Coming are the routes that are to be added.
 func (a Arrangement) Coming() []*Route {
-	coming, _ := partition(a.target, func(r *Route) bool { return !slices.Contains(a.have, r) })
+	coming, _ := Partition(a.target, func(r *Route) bool { return !slices.Contains(a.have, r) })
 	return coming
 }
 

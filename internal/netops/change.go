@@ -136,7 +136,7 @@ func (c Change) Taken() Change {
 	taken.Del.Routes, taken.Add.Routes = nil, nil
 	steps := c.RouteSteps()
 	for _, x := range steps.Exchanges {
-		gone, _ := partition(x.Out.NextHops(), func(h NextHop) bool { return !slices.ContainsFunc(x.In.NextHops(), h.SameHop) })
+		gone, _ := Partition(x.Out.NextHops(), func(h NextHop) bool { return !slices.ContainsFunc(x.In.NextHops(), h.SameHop) })
 		taken.Del.Routes = append(taken.Del.Routes, x.Out.withNextHops(gone))
 	}
 	for _, r := range slices.Concat(steps.Del, steps.Among) {

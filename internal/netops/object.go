@@ -509,8 +509,8 @@ func each[T any](list []T) iter.Seq[*T] {
 	}
 }
 
-// partition parts a list in two by a predicate.
-func partition[T any](list []T, first func(T) bool) (yes, no []T) {
+// Partition parts a list in two by a predicate.
+func Partition[T any](list []T, first func(T) bool) (yes, no []T) {
 	for _, x := range list {
 		if first(x) {
 			yes = append(yes, x)

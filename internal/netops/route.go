@@ -450,7 +450,7 @@ func (r *Route) ViaDevice(dev string) (Route, bool) {
 	if r.Type.Rejects() {
 		return Route{}, false
 	}
-	over, rest := partition(r.NextHops(), func(h NextHop) bool { return h.Dev == dev })
+	over, rest := Partition(r.NextHops(), func(h NextHop) bool { return h.Dev == dev })
 	switch {
 	case len(over) == 0:
 		return Route{}, false

@@ -78,7 +78,7 @@ func mergedPart(ix listedRoutes, r *Route) (part Route, ok bool) {
 	asked := r.NextHops()
 	for i := range ix.index.All(r.Key()) {
 		have := &ix.list[i]
-		common, rest := partition(have.NextHops(), func(h NextHop) bool { return slices.ContainsFunc(asked, h.SameHop) })
+		common, rest := Partition(have.NextHops(), func(h NextHop) bool { return slices.ContainsFunc(asked, h.SameHop) })
 		switch {
 		case len(common) == 0 || have.Type != r.Type || have.NhID != 0:
 			continue
@@ -129,7 +129,7 @@ func (r *Route) heldBy(have *Route) bool {
 // IPv6 forgets one next hop of a multipath route when asked; an IPv4 route, and
 // one by a nexthop object, has to give way to the one that is left.
 func (c *Change) Remove(r *Route, leave func(NextHop) bool) (gone, left []*Route) {
-	leaving, staying := partition(r.NextHops(), leave)
+	leaving, staying := Partition(r.NextHops(), leave)
 	switch {
 	case len(leaving) == 0:
 		return nil, []*Route{r}

@@ -28,7 +28,7 @@ func (n *Netns) apply(ctx context.Context, c netops.Change, lenient bool) (left 
 	if len(failed) == 0 && ctx.Err() == nil {
 		return left, nil
 	}
-	_, told := partition(failed, func(e *netops.OpError) bool { return errors.Is(e.Err, errNotTried) })
+	_, told := netops.Partition(failed, func(e *netops.OpError) bool { return errors.Is(e.Err, errNotTried) })
 	if err = join(told); err == nil {
 		err = context.Cause(ctx)
 	}
@@ -54,7 +54,7 @@ func (n *Netns) make(ctx context.Context, c netops.Change, done *[]netops.Operat
 		case netops.AddRoutes:
 			failed = n.run(ctx, netops.Additions(routes.Add), done, lenient)
 			if lenient {
-				left, failed = partition(failed, func(e *netops.OpError) bool { return certainlyNotDone(e.Err) && !errors.Is(e.Err, errNotTried) })
+				left, failed = netops.Partition(failed, func(e *netops.OpError) bool { return certainlyNotDone(e.Err) && !errors.Is(e.Err, errNotTried) })
 			}
 		default:
 			failed = n.makeAt(ctx, &c, at, done)
@@ -79,7 +79,7 @@ func (n *Netns) delete(ctx context.Context, routes []*netops.Route, done *[]neto
 	for _, op := range made {
 		deleted[op.Object] = true
 	}
-	_, missed := partition(routes, func(r *netops.Route) bool { return deleted[r] })
+	_, missed := netops.Partition(routes, func(r *netops.Route) bool { return deleted[r] })
 	return n.stillThere(ctx, missed, (*netops.Route).SameRoute)
 }
 
@@ -91,7 +91,7 @@ func (n *Netns) stillThere(ctx context.Context, routes []*netops.Route, same fun
 		return failures(netops.OperationsOn(netops.Delete, routes), err)
 	}
 	ix := netops.IndexRoutes(have)
-	there, _ := partition(routes, func(r *netops.Route) bool { return ix.Find(r, same) != nil })
+	there, _ := netops.Partition(routes, func(r *netops.Route) bool { return ix.Find(r, same) != nil })
 	return failures(netops.OperationsOn(netops.Delete, there), netops.ErrStillThere)
 }
 
@@ -115,7 +115,7 @@ func (n *Netns) rearrange(ctx context.Context, steps netops.RouteSteps, done *[]
 	for _, a := range all {
 		leaving = append(leaving, a.Leaving()...)
 	}
-	if gone, _ := partition((*done)[earlier:], netops.Operation.Deletes); len(gone) == len(leaving) {
+	if gone, _ := netops.Partition((*done)[earlier:], netops.Operation.Deletes); len(gone) == len(leaving) {
 		return nil
 	}
 	return n.stillThere(ctx, leaving, (*netops.Route).SameAttributes)

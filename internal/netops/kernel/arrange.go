@@ -42,7 +42,7 @@ func (n *Netns) makeArranged(ctx context.Context, all []netops.Arrangement, done
 // addThenDelete runs operations that move no route: what is deleted goes when the
 // rest is there.
 func (n *Netns) addThenDelete(ctx context.Context, a netops.Arrangement, ops []netops.Operation, done *[]netops.Operation, continueOnError bool) []*netops.OpError {
-	deletions, additions := partition(ops, netops.Operation.Deletes)
+	deletions, additions := netops.Partition(ops, netops.Operation.Deletes)
 	failed := n.run(ctx, additions, done, continueOnError)
 	if len(failed) > 0 {
 		if !continueOnError {
@@ -83,7 +83,7 @@ func (n *Netns) runMoving(ctx context.Context, ops []netops.Operation, moved []*
 			failed = append(failed, f)
 		}
 	}
-	changes, _ = partition(made, func(op netops.Operation) bool { return !moves(op) })
+	changes, _ = netops.Partition(made, func(op netops.Operation) bool { return !moves(op) })
 	return changes, failed
 }
 

@@ -152,7 +152,7 @@ func (n *Netns) AddObjects(ctx context.Context, s netops.State) (added netops.St
 // there as the state says, each by itself. Of rules those go that are of these
 // plugins' protocol.
 func (n *Netns) DeleteObjects(ctx context.Context, s netops.State) (failed netops.Failures) {
-	s.Rules, _ = partition(s.Rules, func(r netops.Rule) bool { return r.Protocol == netops.Protocol })
+	s.Rules, _ = netops.Partition(s.Rules, func(r netops.Rule) bool { return r.Protocol == netops.Protocol })
 	c := netops.Change{Del: s}
 	for _, at := range c.UndoOrder() {
 		failed = append(failed, n.makeAt(ctx, &c, at, nil)...)

@@ -229,7 +229,7 @@ func TestRulesAreDeletedExactly(t *testing.T) {
 	if err := n.Undo(t.Context(), netops.Change{Add: netopstest.ParseState(t, "rule pref 8 lookup 100")}); err != nil {
 		t.Fatal(err)
 	}
-	left, _ := partition(witnessed(t, pod).Rules, func(r netops.Rule) bool { return r.Priority == 8 })
+	left, _ := netops.Partition(witnessed(t, pod).Rules, func(r netops.Rule) bool { return r.Priority == 8 })
 	netopstest.Same(t, "netlink sees left", []netops.Rule{{Priority: 8, Table: 100, Protocol: 98}, {Priority: 8, Table: 101, Protocol: 98}}, left)
 	if got := pod.IP("rule show pref 8"); strings.TrimSpace(got) != "8:\tfrom all lookup 101 proto 98\n8:\tfrom all lookup 100 proto 98" {
 		t.Errorf("left %q", got)
@@ -248,7 +248,7 @@ func TestRulesAreDeletedExactly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	marked, _ := partition(have.Rules, func(r netops.Rule) bool { return r.MoreSelectors })
+	marked, _ := netops.Partition(have.Rules, func(r netops.Rule) bool { return r.MoreSelectors })
 	if len(marked) != 1 || marked[0].Table != 100 {
 		t.Errorf("rules that ask for more: %v", marked)
 	}

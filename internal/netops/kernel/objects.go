@@ -52,7 +52,7 @@ func about(ops []netops.Operation) (q netops.Query) {
 // once.
 func (n *Netns) addNeighs(ctx context.Context, ops []netops.Operation, done *[]netops.Operation) []*netops.OpError {
 	failed := n.run(ctx, ops, done, true)
-	taken, failed := partition(failed, (*netops.OpError).Exists)
+	taken, failed := netops.Partition(failed, (*netops.OpError).Exists)
 	if len(taken) == 0 {
 		return failed
 	}

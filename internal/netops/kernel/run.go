@@ -184,19 +184,6 @@ func join(failed []*netops.OpError) error {
 	return told.Err()
 }
 
-// partition parts a list in two by a predicate. (The model has the same, and no
-// reason to offer it: it is about lists, not about kernel objects.)
-func partition[T any](list []T, first func(T) bool) (yes, no []T) {
-	for _, x := range list {
-		if first(x) {
-			yes = append(yes, x)
-		} else {
-			no = append(no, x)
-		}
-	}
-	return yes, no
-}
-
 func pointers(routes []netops.Route) []*netops.Route {
 	list := make([]*netops.Route, len(routes))
 	for i := range routes {

@@ -45,7 +45,7 @@ func (n *Netns) Undo(ctx context.Context, done netops.Change) error {
 // restore puts back routes that had to go, those first by which gateways are
 // reached.
 func (n *Netns) restore(ctx context.Context, back netops.WayBack) []*netops.OpError {
-	direct, byGateway := partition(back.Add, func(r *netops.Route) bool { return len(r.Hops) == 0 && !r.Gw.IsValid() })
+	direct, byGateway := netops.Partition(back.Add, func(r *netops.Route) bool { return len(r.Hops) == 0 && !r.Gw.IsValid() })
 	failed := n.run(ctx, netops.Additions(direct), nil, true)
 	failed = append(failed, n.makeArranged(ctx, back.Arranged, nil, true)...)
 	failed = append(failed, n.run(ctx, netops.Additions(byGateway), nil, true)...)

@@ -146,9 +146,9 @@ func TestWitness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Neighs, _ = partition(s.Neighs, func(e netops.Neigh) bool { return !e.Learnt })
+	s.Neighs, _ = netops.Partition(s.Neighs, func(e netops.Neigh) bool { return !e.Learnt })
 	other := witnessed(t, pod)
-	other.Routes, _ = partition(other.Routes, func(r netops.Route) bool { return r.Table != unix.RT_TABLE_LOCAL })
+	other.Routes, _ = netops.Partition(other.Routes, func(r netops.Route) bool { return r.Table != unix.RT_TABLE_LOCAL })
 	if len(other.Routes) < len(others)-4 || len(other.Rules) < 8 || len(other.Neighs) != 2 || len(other.Links) < 3 {
 		t.Fatalf("netlink sees %d routes, %d rules, %d neighbours and %d interfaces", len(other.Routes), len(other.Rules), len(other.Neighs), len(other.Links))
 	}
