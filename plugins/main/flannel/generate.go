@@ -179,9 +179,6 @@ func overlay(conf, by strictjson.Object, keys ...string) []byte {
 
 func compact(conf []byte) []byte {
 	var out bytes.Buffer
-	out.Grow(len(conf))
-	if err := json.Compact(&out, conf); err != nil {
-		return conf
-	}
+	_ = json.Compact(&out, conf) // of valid parts
 	return out.Bytes()
 }
