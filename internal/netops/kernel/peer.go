@@ -18,7 +18,6 @@ import (
 // stranger's.
 func (n *Netns) HostPeer(host *Netns, dev string) (p netops.Peer, ok bool, err error) {
 	n.forget()
-	host.forget()
 	index, err := n.index(dev)
 	if err != nil {
 		return netops.Peer{}, false, err
@@ -38,25 +37,18 @@ func (n *Netns) HostPeer(host *Netns, dev string) (p netops.Peer, ok bool, err e
 	if err != nil {
 		return netops.Peer{}, false, err
 	}
-	p = netops.Peer{Index: inner.parent, HardwareAddr: outer.HardwareAddr.String()}
-	p.Name, err = host.name(int(p.Index))
-	if err == nil && outer.master != 0 {
-		err = host.noteMaster(&p, outer.master)
+	if !back || outer.parent != index {
+		return netops.Peer{}, false, fmt.Errorf("host's end of %s: %w", dev, netops.ErrInterrupted)
 	}
-	if err == nil && (!back || outer.parent != index || p.Name == "") {
-		err = fmt.Errorf("host's end of %s: %w", dev, netops.ErrInterrupted)
+	p = netops.Peer{Name: outer.Name, Index: outer.Index, HardwareAddr: outer.HardwareAddr.String()}
+	if outer.master != 0 {
+		master, err := host.link(outer.master)
+		if err != nil {
+			return netops.Peer{}, false, err
+		}
+		p.Master, p.MasterKind = master.Name, master.kind
 	}
-	return p, err == nil, err
-}
-
-// noteMaster notes the interface that an end is a port of.
-func (n *Netns) noteMaster(p *netops.Peer, index uint32) error {
-	master, err := n.link(index)
-	if err == nil {
-		p.MasterKind = master.kind
-		p.Master, err = n.name(int(index))
-	}
-	return err
+	return p, true, nil
 }
 
 // leads reports whether an interface is one end of a pair whose other end is in

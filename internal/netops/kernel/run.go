@@ -154,8 +154,7 @@ func gone(op netops.Operation, err error) bool {
 // kernel refused it, or it was not sent. One that was sent and not answered may
 // have happened.
 func certainlyNotDone(err error) bool {
-	var k *netops.KernelError
-	return errors.As(err, &k) || errors.Is(err, netops.ErrNoLink) || errors.Is(err, netops.ErrCannotDelete) || errors.Is(err, errNotTried)
+	return errors.As(err, new(*netops.KernelError)) || errors.Is(err, netops.ErrNoLink) || errors.Is(err, netops.ErrCannotDelete) || errors.Is(err, errNotTried)
 }
 
 // errNotTried marks the operations after the one at which a change was given
