@@ -107,23 +107,18 @@ func deviceIndexes(r *netops.Route, index func(string) (uint32, error)) ([]uint3
 func appendRaw(b []byte, r *netops.Route, devs []uint32) []byte {
 	start := len(b)
 	b = append(b, r.Raw...)
-	next := func() (d uint32, ok bool) {
-		if len(devs) == 0 {
-			return 0, false
-		}
-		d, devs = devs[0], devs[1:]
-		return d, true
-	}
 	for a := range rtattr.WellFormed(b[start+unix.SizeofRtMsg:]) {
 		switch a.Type {
 		case unix.RTA_OIF:
-			if d, ok := next(); ok && len(a.Data) == 4 {
-				rtattr.Native.PutUint32(a.Data, d)
+			if len(devs) > 0 && len(a.Data) == 4 {
+				rtattr.Native.PutUint32(a.Data, devs[0])
 			}
 		case unix.RTA_MULTIPATH:
+			left := devs
 			for h := range rtattr.WellFormedHops(a.Data) {
-				if d, ok := next(); ok {
-					rtattr.View[unix.RtNexthop](h).Ifindex = int32(d)
+				if len(left) > 0 {
+					rtattr.View[unix.RtNexthop](h).Ifindex = int32(left[0])
+					left = left[1:]
 				}
 			}
 		}
