@@ -76,7 +76,7 @@ type config struct {
 type probe struct {
 	enabled  bool
 	interval time.Duration
-	retries  int
+	retries  uint32
 }
 
 // defaultExclude are the interfaces of container networks and the like.
@@ -258,10 +258,7 @@ func (c *config) decodeProbe(p *cni.Config) {
 		}
 		c.probe.interval = d
 	}
-	const most = 1000
-	n := uint32(c.probe.retries)
-	o.Uint32("retries", &n, 1, most)
-	c.probe.retries = int(n)
+	o.Uint32("retries", &c.probe.retries, 1, 1000)
 }
 
 func (c *config) decodeMAC(p *cni.Config) {

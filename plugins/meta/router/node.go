@@ -111,7 +111,7 @@ func (c config) ask(ctx context.Context, pod *kernel.Netns, addrs []netip.Prefix
 	for i, a := range addrs {
 		ips[i] = a.Addr()
 	}
-	found, err := acd.Probe(cni.UntilSignal(ctx), pod, c.ifName, ips, c.probe.interval, c.probe.retries)
+	found, err := acd.Probe(cni.UntilSignal(ctx), pod, c.ifName, ips, c.probe.interval, int(c.probe.retries))
 	switch {
 	case errors.Is(err, acd.ErrDown), errors.Is(err, acd.ErrNoCarrier):
 		return cni.Errorf(types.ErrTryAgainLater, "%w", err)
