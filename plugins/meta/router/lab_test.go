@@ -168,12 +168,13 @@ func makeLab(t *testing.T, l *lab) *lab {
 }
 
 // harden has nothing change by itself: redirects would lead later packets by
-// other ways than the first.
+// other ways than the first. Addresses are usable at once: upstream's plugins wait
+// five seconds for that, which is little on a busy machine.
 func (l *lab) harden(ns *netopstest.NS) {
 	ns.Enter(func() {
 		for _, key := range []string{"ipv4/conf/all/send_redirects", "ipv4/conf/default/send_redirects",
 			"ipv4/conf/all/accept_redirects", "ipv4/conf/default/accept_redirects", "ipv6/conf/all/accept_redirects", "ipv6/conf/default/accept_redirects",
-			"ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"} {
+			"ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter", "ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad"} {
 			write(l.t, key, "0")
 		}
 	})
