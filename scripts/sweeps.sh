@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs what scripts/test.sh leaves out: the whole of each sweep over many like
 # cases, of which it has a sample, and the tests that build manifests, releases and
-# the image. Arguments go to go test.
+# the image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
@@ -23,5 +23,15 @@ scripts/build_linux.sh
 scripts/build_upstream.sh
 (cd hack/manifests && go_test ./...)
 go_test -tags "${tags#,}" "${built[@]}"
+
+export SWEEPS=whole
 mapfile -t packages < <(grep -rl '^func TestSweep' --include='*_test.go' ./hack ./images ./internal ./plugins | xargs dirname | sort -u)
-SWEEPS=whole go_test -tags "${tags#,}" -run '^TestSweep' "${packages[@]}" "$@"
+# The tests of hack/stress share a node, one after another: half of them runs beside the
+# rest, when what both run is built.
+half='^TestSweep(Operations|SystemCalls)$'
+go_test -run '^$' ./hack/stress
+go_test -tags "${tags#,}" -run "$half" ./hack/stress &
+swept=0
+go_test -tags "${tags#,}" -p "$(nproc)" -run '^TestSweep' -skip "$half" "${packages[@]}" || swept=$?
+wait $!
+exit "$swept"
