@@ -83,8 +83,7 @@ func (n *Netns) runMoving(ctx context.Context, ops []netops.Operation, moved []*
 			failed = append(failed, f)
 		}
 	}
-	changes, _ = netops.Partition(made, func(op netops.Operation) bool { return !moves(op) })
-	return changes, failed
+	return slices.DeleteFunc(made, moves), failed
 }
 
 // lists reports whether the kernel has a route.
