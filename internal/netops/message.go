@@ -157,7 +157,7 @@ func decodeHops(b []byte, name func(int) (string, error)) (hops []NextHop, err e
 		if hop.Dev, err = name(int(m.Ifindex)); err != nil {
 			return nil, err
 		}
-		for a, err := range rtattr.All(h[rtattr.HopHeader:]) {
+		for a, err := range rtattr.All(h[unix.SizeofRtNexthop:]) {
 			if err != nil {
 				return nil, err
 			}
@@ -319,7 +319,7 @@ func appendRawHops(raw []byte, hops [][]byte) []byte {
 		h := rtattr.View[unix.RtNexthop](hops[0])
 		m.Flags |= uint32(h.Flags)
 		raw = rtattr.AppendUint32(raw, unix.RTA_OIF, uint32(h.Ifindex))
-		return append(raw, hops[0][rtattr.HopHeader:]...)
+		return append(raw, hops[0][unix.SizeofRtNexthop:]...)
 	}
 	raw, start := rtattr.Open(raw, unix.RTA_MULTIPATH)
 	for _, h := range hops {

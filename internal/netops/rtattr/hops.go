@@ -6,17 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HopHeader is the size of struct rtnexthop: length, flags, weight - 1, interface
-// index.
-const HopHeader = unix.SizeofRtNexthop
-
-// Hops visits the next hops of an RTA_MULTIPATH attribute, each with its
-// header.
+// Hops visits the next hops of an RTA_MULTIPATH attribute, each with its header,
+// struct rtnexthop: length, flags, weight - 1, interface index.
 func Hops(b []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		for len(b) >= HopHeader {
+		for len(b) >= unix.SizeofRtNexthop {
 			n := int(Native.Uint16(b))
-			if n < HopHeader || n > len(b) {
+			if n < unix.SizeofRtNexthop || n > len(b) {
 				yield(nil, ErrMalformed)
 				return
 			}

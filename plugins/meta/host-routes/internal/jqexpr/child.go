@@ -132,9 +132,8 @@ func limitProcessor(limit time.Duration) error {
 		uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&timer))); errno != 0 {
 		return os.NewSyscallError("timer_create", errno)
 	}
-	const absolute = 1 // TIMER_ABSTIME
 	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(limit))}
-	if _, _, errno := unix.Syscall6(unix.SYS_TIMER_SETTIME, uintptr(timer), absolute,
+	if _, _, errno := unix.Syscall6(unix.SYS_TIMER_SETTIME, uintptr(timer), unix.TIMER_ABSTIME,
 		uintptr(unsafe.Pointer(&spec)), 0, 0, 0); errno != 0 {
 		return os.NewSyscallError("timer_settime", errno)
 	}
