@@ -191,7 +191,7 @@ func (c Change) Drift(have State) (drift []Drift) {
 
 // Wants is a set of objects that an attachment wants, of which many are asked
 // for.
-type Wants []wanted
+type Wants []func(Object) bool // a kind each
 
 // NewWants is the set of the objects of a state.
 func NewWants(s State) Wants {
@@ -205,7 +205,7 @@ func NewWants(s State) Wants {
 // Has reports whether an object that is there is what one of the set asks for,
 // whatever else it carries.
 func (w Wants) Has(o Object) bool {
-	return slices.ContainsFunc(w, func(kind wanted) bool { return kind.has(o) })
+	return slices.ContainsFunc(w, func(has func(Object) bool) bool { return has(o) })
 }
 
 // Commands are the ip(8) and sysctl(8) commands that the change equals, in the

@@ -37,7 +37,7 @@ type kind interface {
 	transferReplaced(c, to *Change) (transferred bool)
 	remember(c, done *Change)
 	drift(c *Change, have *State) []Drift
-	wanted(*State) wanted
+	wanted(*State) func(Object) bool
 
 	sameKey(a, b Object) bool
 	meant(o, have Object) bool
@@ -481,21 +481,14 @@ func (k *kindOf[T, K]) drift(c *Change, have *State) (drift []Drift) {
 	return drift
 }
 
-// wanted is a set of objects of one kind that an attachment wants.
-type wanted interface{ has(Object) bool }
-
-type wantedOf[T any, K comparable] struct {
-	listed[T, K]
-	relation func(o, have *T) bool
-}
-
-func (k *kindOf[T, K]) wanted(s *State) wanted {
-	return wantedOf[T, K]{k.index(s), or(k.wants, k.satisfied)}
-}
-
-func (w wantedOf[T, K]) has(o Object) bool {
-	have, ok := any(o).(*T)
-	return ok && w.find(have, func(i int) bool { return w.relation(&w.list[i], have) }) != none
+// wanted reports whether an object that is there is what one of a state's asks for,
+// whatever else it carries.
+func (k *kindOf[T, K]) wanted(s *State) func(Object) bool {
+	ix, relation := k.index(s), or(k.wants, k.satisfied)
+	return func(o Object) bool {
+		have, ok := any(o).(*T)
+		return ok && ix.find(have, func(i int) bool { return relation(&ix.list[i], have) }) != none
+	}
 }
 
 // each visits pointers to the elements of a list.
