@@ -20,7 +20,7 @@ import (
 
 // A pod has a default route at every moment of an ADD and a DEL beside another
 // attachment, also of those that are killed, and of what takes these back.
-func TestNeverWithoutADefaultRoute(t *testing.T) {
+func TestSweepDefaultRouteAtEachMoment(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"ADD", "DEL"} {
 		t.Run(verb, func(t *testing.T) {
