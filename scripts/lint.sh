@@ -31,7 +31,7 @@ linter=bin/tools/golangci-lint
 if [ ! "$linter" -nt hack/tools/go.mod ]; then
 	echo "building golangci-lint, the first time takes some minutes"
 	mkdir -p bin/tools
-	go build -C hack/tools -o "$PWD/bin/tools/" github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	GOFLAGS="" go build -C hack/tools -o "$PWD/bin/tools/" github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 fi
 top=$PWD
 for module in . hack/e2e hack/manifests; do
