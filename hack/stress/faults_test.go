@@ -129,7 +129,7 @@ var (
 // like those: of a kind of which there are many, they take it by turns, as all do
 // in a sample.
 func byTurns[T any](t testing.TB, n int, list []T) []T {
-	const each = 4
+	const each = 3
 	if n < each && netopstest.Whole(t) {
 		return list
 	}

@@ -29,7 +29,7 @@ func TestSweepRandomTables(t *testing.T) {
 	pod.Veth("net1", "10.2.0.5/16", "fd02::5/64")
 	n := enter(t, pod)
 	if *tables == 0 {
-		*tables = 200 / netopstest.Sample(t, 12)
+		*tables = 100 / netopstest.Sample(t, 6)
 	}
 	for seed := range uint64(*tables) {
 		random := rand.New(rand.NewPCG(seed, 7))

@@ -24,7 +24,7 @@ var configurations = flag.Int("configurations", 0, "how many random configuratio
 func TestSweepRandomConfigurations(t *testing.T) {
 	const lanes = 4
 	if *configurations == 0 {
-		*configurations = 200 / netopstest.Sample(t, 12)
+		*configurations = 100 / netopstest.Sample(t, 6)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
 	var count outcomes

@@ -35,7 +35,9 @@ func TestSweepScenes(t *testing.T) {
 			makeLab(t, &l)
 			routing := readGolden(t, "scenes", string(l.overlay))
 			for i := range scenes {
-				l.playAll(&scenes[i], routing, k+i)
+				if l.families == dual || (k+i)%2 == 0 { // the other half is that of the other family
+					l.playAll(&scenes[i], routing, k+i)
+				}
 			}
 			routing.write()
 			if left := plugintest.Left(t, l.stateDir); left != nil {
