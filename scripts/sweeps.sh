@@ -26,12 +26,12 @@ go_test -tags "${tags#,}" "${built[@]}"
 
 export SWEEPS=whole
 mapfile -t packages < <(grep -rl '^func TestSweep' --include='*_test.go' ./hack ./images ./internal ./plugins | xargs dirname | sort -u)
-# The tests of hack/stress share a node, one after another: half of them runs beside the
-# rest, when what both run is built.
+# Long load is make stress's. The tests of hack/stress share a node, one after another:
+# half of them runs beside the rest, when what both run is built.
 half='^TestSweep(Operations|SystemCalls)$'
 go_test -run '^$' ./hack/stress
 go_test -tags "${tags#,}" -run "$half" ./hack/stress &
 swept=0
-go_test -tags "${tags#,}" -p "$(nproc)" -run '^TestSweep' -skip "$half" "${packages[@]}" || swept=$?
+go_test -tags "${tags#,}" -p "$(nproc)" -run '^TestSweep' -skip "$half|^TestSweepLoad\$" "${packages[@]}" || swept=$?
 wait $!
 exit "$swept"

@@ -74,8 +74,14 @@ func eachSubject(t *testing.T, f func(t *testing.T, s subject)) {
 	}
 }
 
-// odd are values that stand nowhere in a configuration.
-var odd = []string{`null`, `true`, `0`, `-1`, `1e999`, `18446744073709551616`, `""`, `"x"`, `"\u0000"`, `"../../x"`, `[]`, `[null]`, `[[]]`, `{}`, `{"": null}`, `[{"dst": 5}, "x"]`}
+// odd are values that stand nowhere in a configuration, by what they are.
+var odd = [][]string{
+	{`null`, `true`},
+	{`0`, `-1`, `1e999`, `18446744073709551616`},
+	{`""`, `"x"`, `"\u0000"`, `"../../x"`},
+	{`[]`, `[null]`, `[[]]`, `[{"dst": 5}, "x"]`},
+	{`{}`, `{"": null}`},
+}
 
 // odder are values that look more like what stands there, by the ends of keys
 // without numbers of elements.
@@ -91,21 +97,26 @@ var odder = map[string][]string{
 	".value":                {`3`, `2`},
 }
 
-func oddAt(place string) []string {
+// oddAt are the values for a place: one of each kind, which places take by turns, and
+// all that look like what stands there.
+func oddAt(place string, turn int) (values []string) {
+	for _, kind := range odd {
+		values = append(values, kind[turn%len(kind)])
+	}
 	place = elements.ReplaceAllString(place, "[]")
-	for key, values := range odder {
+	for key, looksRight := range odder {
 		if strings.HasSuffix(place, key) {
-			return slices.Concat(odd, values)
+			values = append(values, looksRight...)
 		}
 	}
-	return odd
+	return values
 }
 
 // sampled are those of a list that are in the sample of all lists together, of
 // which so many were seen before.
 func sampled[T any](t testing.TB, list []T, seen *int) (some []T) {
 	for _, v := range list {
-		if *seen%netopstest.Sample(t, 53) == 0 {
+		if *seen%netopstest.Sample(t, 23) == 0 {
 			some = append(some, v)
 		}
 		*seen++
@@ -141,12 +152,13 @@ func TestSweepOddValues(t *testing.T) {
 			delete(conf, "prevResult") // what it delegates to panics at some of that
 			delete(conf, "args")
 		}
-		seen := 0 // of all values
+		seen, visited := 0, 0 // of all values and places
 		places(conf, "", func(at string, set func(any)) {
 			if strings.HasPrefix(at, ".delegate.") {
 				return // these keys are another plugin's
 			}
-			for _, value := range sampled(t, oddAt(at), &seen) {
+			visited++
+			for _, value := range sampled(t, oddAt(at, visited), &seen) {
 				set(json.RawMessage(value))
 				c := j.call()
 				c.Conf = text(t, conf)

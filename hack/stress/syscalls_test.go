@@ -83,7 +83,7 @@ func (w *traced) strace(call, what string, n int) []string {
 // taken, another one for each of what is done.
 func (w *traced) inject(verb, call, what string, turn int) {
 	w.t.Helper()
-	const each, oneOf = 3, 9
+	const each, oneOf = 2, 9
 	for n := 1; ; n++ {
 		if n > each && (n+turn)%oneOf != 0 {
 			continue
