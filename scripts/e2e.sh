@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
+. scripts/go_test.sh
 need go ip ping
 if [ "$(id -u)" != 0 ]; then lacks "root: containers are started"; fi
 scripts/packages.sh podman containerd runc wine x86_64-w64-mingw32-gcc strace sysctl busybox
@@ -22,4 +23,5 @@ if [ "${CONTAINERD:-}" = 2 ]; then
 	scripts/build_containerd.sh
 	export PATH=$PWD/bin/containerd-2:$PATH
 fi
-CGO_ENABLED=0 go test -C hack/e2e -count=1 -timeout 30m -trimpath -vet=off "$@"
+cd hack/e2e
+go_test "$@"

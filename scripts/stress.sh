@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
+. scripts/go_test.sh
 need go ip namespaces
 
-export CGO_ENABLED=0 SWEEPS=whole DURATION=${DURATION:-30m}
-go test -v -count=1 -timeout 0 -run '^TestSweepLoad$' "$@" ./hack/stress
+export SWEEPS=whole DURATION=${DURATION:-30m}
+go_test -v -timeout 0 -run '^TestSweepLoad$' "$@" ./hack/stress

@@ -100,8 +100,9 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 // old reports whether this is a file of the older plugin.
 func (e *kept) old() bool { return !strings.Contains(filepath.Base(e.path), separator) }
 
-// findOld is what the older plugin, which kept what it last generated for any
-// attachment of a container, has left, for the network that it names. An empty file names none, and counts for any.
+// findOld is what the older plugin has left of a container, for the network that it
+// names. It kept one file for all attachments, with what it last generated; an empty
+// one names no network, and counts for any.
 func (k keeper) findOld(a cni.Attachment) (*kept, error) {
 	e := &kept{Attachment: a, path: filepath.Join(k.dir, a.ContainerID)}
 	if st, err := os.Lstat(e.path); err == nil && !st.Mode().IsRegular() {

@@ -108,13 +108,19 @@ func matchWay(want *cniroute.Route, r *netops.Route, hop netops.NextHop) bool {
 
 func matchAttributes(want *cniroute.Route, r *netops.Route) bool {
 	return r.Table == want.Table.Or(netops.TableMain) &&
-		(!want.Metric.Given || want.Wanted().Metric == r.Metric) && // IPv6 knows no 0
+		(!want.Metric.Given || metricOf(want) == r.Metric) &&
 		want.Type.Matches(r.Type) &&
 		(want.Scope.Matches(r.Scope) || want.Dst.Addr().Is6()) &&
 		want.OnLink.Matches(r.OnLink) &&
 		(!want.Src.IsValid() || want.Src == r.Src) &&
 		(want.MTU == 0 || want.MTU == r.MTU) &&
 		(want.AdvMSS == 0 || want.AdvMSS == r.AdvMSS)
+}
+
+// metricOf is a metric as the kernel has it: IPv6 knows no 0. There may be thousands of
+// entries for thousands of routes, so no more of the route is made.
+func metricOf(want *cniroute.Route) uint32 {
+	return netops.Route{Dst: want.Dst, Metric: want.Metric.Value}.Normalize().Metric
 }
 
 // wanted are the routes that addroutes adds, by what they have for themselves.
